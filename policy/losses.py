@@ -1,0 +1,116 @@
+"""The losses of PPO (arXiv:1707.06347) and the masked reductions that they share.
+
+B rows (rollouts), R response columns, V tokens of the vocabulary. A mask is (B, R) bool, True =
+real response token. A loss is a sum over real tokens divided by `num_tokens`, the number of real
+tokens in the whole minibatch: micro-batches then add up to the minibatch's own loss and gradient,
+which a mean of their means would not.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """Sum of x where mask is True; what stands elsewhere, NaN included, does not matter."""
+    return torch.where(mask, x, 0.0).sum()
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x where mask is True. Raises ValueError if shapes differ or nothing is True."""
+    if x.shape != mask.shape:
+        raise ValueError(f"x and mask differ in shape: {tuple(x.shape)}, {tuple(mask.shape)}")
+    count = mask.sum()
+    if not count:
+        raise ValueError("no mean: the mask is False everywhere")
+    return masked_sum(x, mask) / count
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor, *, temperature: float) -> Tensor:
+    """Log-probability of each token under softmax(logits / temperature).
+
+    logits: (B, R, V), column t holds the prediction of tokens[:, t]; tokens: (B, R). The tempered
+    distribution is the one that sampled, so it is the one that is scored. Returns (B, R) nats.
+    """
+    scaled = logits / temperature
+    chosen = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # (B, R)
+    return chosen - scaled.logsumexp(dim=-1)
+
+
+def entropy(logits: Tensor, *, temperature: float) -> Tensor:
+    """Entropy of softmax(logits / temperature), (..., V) -> (...), nats.
+
+    A token of probability 0 (logit -inf) adds 0.
+    """
+    logprobs = torch.log_softmax(logits / temperature, dim=-1)
+    return -torch.xlogy(logprobs.exp(), logprobs.exp()).sum(dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLoss:
+    """The loss to differentiate, and sums over real tokens for the step's metrics."""
+
+    loss: Tensor
+    """Scalar: this part's share of the minibatch's mean."""
+    num_clipped: Tensor
+    """Tokens whose clipped term was the one that counted."""
+    approx_kl_sum: Tensor
+    """Sum of (log p - log p_old)^2 / 2, nats; its mean is the usual `approxkl`."""
+    ratio_sum: Tensor
+
+
+def clipped_policy_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip: float,
+    num_tokens: int,
+) -> PolicyLoss:
+    """max(-A ratio, -A clip(ratio, 1 - clip, 1 + clip)) over real tokens / num_tokens.
+
+    logprobs carry the gradient; old_logprobs are those of the rollout. All (B, R).
+    """
+    log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)  # a pad's may be anything
+    ratio = log_ratio.exp()
+    plain = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
+    loss = masked_sum(torch.maximum(plain, clipped), mask) / num_tokens
+    with torch.no_grad():
+        return PolicyLoss(
+            loss=loss,
+            num_clipped=(mask & (clipped > plain)).sum(),
+            approx_kl_sum=masked_sum(0.5 * log_ratio.square(), mask),
+            ratio_sum=masked_sum(ratio, mask),
+        )
+
+
+def clipped_value_loss(
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    *,
+    clip: float,
+    num_tokens: int,
+) -> Tensor:
+    """Half the squared error, the worse of the new value and of the new value held within +-clip
+    of the rollout's, over real tokens / num_tokens. All (B, R), score units; returns a scalar.
+    """
+    near = old_values + (values - old_values).clamp(-clip, clip)
+    error = torch.maximum((values - returns).square(), (near - returns).square())
+    return 0.5 * masked_sum(error, mask) / num_tokens
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 - var(returns - values) / var(returns) over real tokens: 1 is perfect, 0 a constant.
+
+    0.0 where the returns do not vary: there is nothing to explain.
+    """
+    real = returns[mask]
+    variance = real.var(correction=0)
+    if not variance > 0:
+        return 0.0
+    return float(1.0 - (real - values[mask]).var(correction=0) / variance)
