@@ -1,0 +1,76 @@
+"""What can go wrong, as a tree; each class carries the API's `code` and HTTP `status`.
+
+ConcordError
+├── BadInput                400  what the caller sent makes no sense; the message holds the value
+│   └── BadRanking          400  an answer that does not fit the comparison that was shown
+├── NotAllowed              403  a rule forbids it to this person
+├── Conflict                409  it made sense once; the row has moved on
+│   ├── LeaseLost           409  the lease is not this annotator's any more
+│   └── AlreadyRunning      409  one running job per project, kind and lane
+└── NothingToDo             404  no comparison to claim; `reason` says which of three messages
+"""
+
+from typing import ClassVar, Literal
+
+
+class ConcordError(Exception):
+    """Base of all errors that a person can cause or cure."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 400
+
+    @property
+    def detail(self) -> str:
+        """One sentence for whoever caused it."""
+        return str(self)
+
+
+class BadInput(ConcordError):
+    code = "bad_input"
+
+
+class BadRanking(BadInput):
+    code = "bad_ranking"
+
+
+class NotAllowed(ConcordError):
+    code = "not_allowed"
+    status = 403
+
+
+class Conflict(ConcordError):
+    code = "conflict"
+    status = 409
+
+
+class LeaseLost(Conflict):
+    code = "lease_lost"
+
+
+class AlreadyRunning(Conflict):
+    code = "already_running"
+
+
+class NothingToDo(ConcordError):
+    """No comparison can be claimed now.
+
+    reason: "done" (all answered), "all_leased" (others hold the rest: try again after
+    retry_after_seconds) or "none_for_you" (what is open is not for this annotator).
+    """
+
+    code = "nothing_to_do"
+    status = 404
+
+    def __init__(
+        self,
+        reason: Literal["done", "all_leased", "none_for_you"],
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        sentences = {
+            "done": "Every comparison of this project has its answers.",
+            "all_leased": f"All open comparisons are with others; try again in {retry_after_seconds} s.",
+            "none_for_you": "No open comparison fits your languages, skills and past answers.",
+        }
+        super().__init__(sentences[reason])
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds

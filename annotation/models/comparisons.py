@@ -1,0 +1,278 @@
+"""The questions and the answers: comparisons, leases on them, preferences and their rankings.
+
+The queue's invariant, kept by annotation/services/queue.py and tested on both databases:
+
+    unreleased leases + counted answers + open_slots == answers_wanted
+
+A lease is an Assignment with holds_slot=True; a counted answer is a Preference with counted=True.
+"""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from annotation.models.projects import Annotator, Batch, Guideline, Project, Purpose, Scheme
+from annotation.models.prompts import Completion, Prompt, Source
+
+
+class ComparisonQuerySet(models.QuerySet["Comparison"]):
+    """Reads on comparisons, chainable."""
+
+    def open(self) -> "ComparisonQuerySet":
+        """Those that still want an answer nobody is working on."""
+        return self.filter(open_slots__gt=0, retired_at__isnull=True, batch__paused=False)
+
+    def for_training(self) -> "ComparisonQuerySet":
+        """Those whose votes may train a model: production and live, on train prompts."""
+        return self.filter(purpose__in=(Purpose.PRODUCTION, Purpose.LIVE), prompt__split="train")
+
+
+class Comparison(models.Model):
+    """One prompt and K >= 2 distinct completions, put to annotators for a purpose."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="comparisons")
+    batch = models.ForeignKey(Batch, models.PROTECT, related_name="comparisons")
+    prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="comparisons")
+    completions = models.ManyToManyField(
+        Completion, through="ComparisonCompletion", related_name="comparisons"
+    )
+    purpose = models.CharField(max_length=14, choices=Purpose.choices)
+    content_hash = models.CharField(max_length=64)
+    """SHA-256 of batch, prompt and the sorted completion ids: one question once per batch."""
+    answers_wanted = models.PositiveSmallIntegerField(default=1)
+    """0 for imported comparisons: their answers came with them and hold no slot."""
+    open_slots = models.IntegerField()
+    language = models.CharField(max_length=12, blank=True, default="")
+    skill = models.CharField(max_length=40, blank=True, default="")
+    priority = models.SmallIntegerField(default=0)
+    sort_key = models.FloatField()
+    """Random in [0, 1), set once: a shuffled queue without ORDER BY RANDOM()."""
+    retired_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ComparisonQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="comparison_open_slots", condition=Q(open_slots__gte=0)),
+            models.CheckConstraint(
+                name="comparison_slots_within_wanted",
+                condition=Q(open_slots__lte=F("answers_wanted")),
+            ),
+            models.UniqueConstraint(fields=["project", "content_hash"], name="comparison_content"),
+            models.CheckConstraint(
+                name="comparison_purpose", condition=Q(purpose__in=Purpose.values)
+            ),
+        ]
+        indexes = [
+            # services.queue.claim_comparison walks this and nothing else
+            models.Index(
+                fields=["project", "language", "skill", "-priority", "sort_key"],
+                name="comparison_open_queue",
+                condition=Q(open_slots__gt=0, retired_at__isnull=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"comparison {self.pk}"
+
+
+class ComparisonCompletion(models.Model):
+    """A completion's place in a comparison (the stored place; annotators see a drawn order)."""
+
+    comparison = models.ForeignKey(Comparison, models.CASCADE, related_name="entries")
+    completion = models.ForeignKey(Completion, models.PROTECT, related_name="entries")
+    position = models.PositiveSmallIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["comparison", "completion"], name="comparison_completion_once"
+            ),
+            models.UniqueConstraint(
+                fields=["comparison", "position"], name="comparison_position_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.position}: completion {self.completion_id}"
+
+
+class LeaseKind(models.TextChoices):
+    ACTIVE = "active", _("Active")
+    PREFETCHED = "prefetched", _("Prefetched")
+
+
+class AssignmentState(models.TextChoices):
+    LEASED = "leased", _("Leased")
+    ANSWERED = "answered", _("Answered")
+    SKIPPED = "skipped", _("Skipped")
+    RELEASED = "released", _("Released")
+    EXPIRED = "expired", _("Expired")
+
+
+class Assignment(models.Model):
+    """A lease on a comparison and the order shown, one per comparison and annotator for ever."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="assignments")
+    comparison = models.ForeignKey(Comparison, models.CASCADE, related_name="assignments")
+    annotator = models.ForeignKey(Annotator, models.PROTECT, related_name="assignments")
+    scheme = models.ForeignKey(Scheme, models.PROTECT)
+    guideline = models.ForeignKey(Guideline, models.PROTECT, null=True, blank=True)
+    presented_order = models.JSONField()
+    """Completion ids as shown, drawn once per (comparison, annotator)."""
+    kind = models.CharField(max_length=10, choices=LeaseKind.choices, default=LeaseKind.ACTIVE)
+    state = models.CharField(
+        max_length=8, choices=AssignmentState.choices, default=AssignmentState.LEASED
+    )
+    holds_slot = models.BooleanField(default=True)
+    """True from the claim until it is answered, skipped, released or swept."""
+    leased_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    propensity = models.FloatField(null=True, blank=True)
+    """Probability with which the selector drew this comparison, where it knows it."""
+    skip_reason = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["comparison", "annotator"], name="assignment_once"),
+            # an annotator is one project's, so this is: one active and one prefetched lease each
+            models.UniqueConstraint(
+                fields=["annotator", "kind"],
+                name="assignment_one_lease_of_a_kind",
+                condition=Q(holds_slot=True),
+            ),
+            models.CheckConstraint(
+                name="assignment_slot_while_leased",
+                condition=Q(holds_slot=False) | Q(state="leased"),
+            ),
+        ]
+        indexes = [
+            # sweep_expired_leases
+            models.Index(
+                fields=["project", "expires_at"],
+                name="assignment_expiring",
+                condition=Q(holds_slot=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"assignment {self.pk}"
+
+
+class PreferenceQuerySet(models.QuerySet["Preference"]):
+    """Reads on preferences, chainable."""
+
+    def valid(self) -> "PreferenceQuerySet":
+        """Current and not voided."""
+        return self.filter(current=True, voided_at__isnull=True)
+
+    def human(self) -> "PreferenceQuerySet":
+        """Answers of people, here or in an imported dataset."""
+        return self.filter(annotator__kind__in=("person", "outside"))
+
+
+class Preference(models.Model):
+    """One annotator's answer to a comparison; holds one Ranking per axis.
+
+    A revision is a new row with the next number; the older row stays, current=False.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="preferences")
+    comparison = models.ForeignKey(Comparison, models.PROTECT, related_name="preferences")
+    annotator = models.ForeignKey(Annotator, models.PROTECT, related_name="preferences")
+    assignment = models.ForeignKey(
+        Assignment, models.PROTECT, null=True, blank=True, related_name="preferences"
+    )
+    scheme = models.ForeignKey(Scheme, models.PROTECT)
+    guideline = models.ForeignKey(Guideline, models.PROTECT, null=True, blank=True)
+    presented_order = models.JSONField(default=list, blank=True)
+    revision = models.PositiveIntegerField(default=1)
+    cause = models.CharField(max_length=200, blank=True, default="")
+    """Why this revision was made; empty for a first answer."""
+    current = models.BooleanField(default=True)
+    counted = models.BooleanField(default=False)
+    """Holds one of the comparison's answers_wanted slots; surplus and imported ones never do."""
+    voided_at = models.DateTimeField(null=True, blank=True)
+    voided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    void_reason = models.CharField(max_length=200, blank=True, default="")
+    idempotency_key = models.CharField(max_length=80, null=True, blank=True, unique=True)
+    source = models.ForeignKey(Source, models.PROTECT, null=True, blank=True)
+    """Set for imported answers alone."""
+    external_id = models.CharField(max_length=200, blank=True, default="")
+    note = models.TextField(blank=True, default="")
+    seconds = models.FloatField(null=True, blank=True)
+    """From the claim to the answer."""
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PreferenceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                name="preference_one_current",
+                condition=Q(current=True),
+            ),
+            models.UniqueConstraint(
+                fields=["comparison", "annotator", "revision"], name="preference_revision"
+            ),
+            models.UniqueConstraint(
+                fields=["comparison", "annotator", "external_id"],
+                name="preference_external",
+                condition=~Q(external_id=""),
+            ),
+            models.CheckConstraint(
+                name="preference_counted_is_valid",
+                condition=Q(counted=False)
+                | Q(current=True, voided_at__isnull=True, source__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="preference_void_has_reason",
+                condition=Q(voided_at__isnull=True) | ~Q(void_reason=""),
+            ),
+        ]
+        indexes = [
+            # workers.retraining counts answers since the last reward model
+            models.Index(fields=["project", "id"], name="preference_ledger")
+        ]
+
+    def __str__(self) -> str:
+        return f"preference {self.pk}"
+
+
+class Outcome(models.TextChoices):
+    RANKED = "ranked", _("Ranked")
+    EQUAL = "equal", _("Equal")
+    BOTH_BAD = "both_bad", _("Both bad")
+    CANNOT_TELL = "cannot_tell", _("Cannot tell")
+
+
+class Ranking(models.Model):
+    """One axis of an answer.
+
+    groups: completion ids best first, ids of one group tied, e.g. [[12], [7, 9]]. For `ranked`
+    and `equal` alone; ids that stand in no group were not ranked, which never means last.
+    strengths: one number per gap between neighbouring groups, or empty.
+    acceptable: how many groups from the top are good enough, or null where nobody was asked.
+    """
+
+    preference = models.ForeignKey(Preference, models.CASCADE, related_name="rankings")
+    axis = models.CharField(max_length=40, default="overall")
+    outcome = models.CharField(max_length=11, choices=Outcome.choices)
+    groups = models.JSONField(default=list, blank=True)
+    strengths = models.JSONField(default=list, blank=True)
+    acceptable = models.PositiveSmallIntegerField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["preference", "axis"], name="ranking_axis_once"),
+            models.CheckConstraint(name="ranking_outcome", condition=Q(outcome__in=Outcome.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.axis}: {self.outcome}"

@@ -1,0 +1,217 @@
+"""Who works on what: users, projects, members, annotators, the rules they follow, batches, tokens."""
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+
+class User(AbstractUser):
+    """A person who signs in. `language` is the interface language, empty = the browser's."""
+
+    language = models.CharField(max_length=10, blank=True, default="")
+
+
+class Project(models.Model):
+    """One policy being improved from one team's preferences, with the settings of its loop."""
+
+    slug = models.SlugField(unique=True, max_length=60)
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    auto_promote = models.BooleanField(default=False)
+    """A version that passes its gate is put in force without an admin."""
+    open_target = models.PositiveIntegerField(default=50)
+    """Top-up keeps this many comparisons open, written by the policy in force; 0 = no top-up."""
+    heldout_share = models.FloatField(default=0.1)
+    """Share of topped-up comparisons on dev and test prompts, for evaluation only."""
+    completions_per_comparison = models.PositiveSmallIntegerField(default=2)
+    answers_wanted = models.PositiveSmallIntegerField(default=1)
+    """How many annotators answer a topped-up comparison."""
+    kl_budget_nats = models.FloatField(default=10.0)
+    """A policy further than this from the SFT root, in nats per response, fails its gate."""
+    lease_seconds = models.PositiveIntegerField(default=900)
+    job_defaults = models.JSONField(default=dict, blank=True)
+    """Config per job kind, e.g. {"ppo": {...}}; a job's own config is laid over it."""
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="project_heldout_share", condition=Q(heldout_share__range=(0.0, 1.0))
+            ),
+            models.CheckConstraint(
+                name="project_completions_per_comparison",
+                condition=Q(completions_per_comparison__range=(2, 9)),
+            ),
+            models.CheckConstraint(
+                name="project_answers_wanted", condition=Q(answers_wanted__gte=1)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Role(models.TextChoices):
+    LABELER = "labeler", _("Labeler")
+    REVIEWER = "reviewer", _("Reviewer")
+    ADMIN = "admin", _("Admin")
+    RESEARCHER = "researcher", _("Researcher")
+
+
+class Membership(models.Model):
+    """A user's role in a project. Nothing of a project is visible without one."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=12, choices=Role.choices)
+    languages = models.JSONField(default=list, blank=True)
+    """Languages this person reads; empty = any."""
+    skills = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="membership_once"),
+            models.CheckConstraint(name="membership_role", condition=Q(role__in=Role.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role}) in {self.project}"
+
+
+class AnnotatorKind(models.TextChoices):
+    PERSON = "person", _("Person")
+    OUTSIDE = "outside", _("Outside person of an imported dataset")
+    MODEL = "model", _("Model")
+    SIMULATED = "simulated", _("Simulated labeler")
+
+
+class Annotator(models.Model):
+    """Who answers comparisons in one project. Simulated and model votes never count as human."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="annotators")
+    kind = models.CharField(max_length=10, choices=AnnotatorKind.choices)
+    pseudonym = models.CharField(max_length=40)
+    """Shown instead of the name wherever an annotator is seen by others."""
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="annotators"
+    )
+    external_id = models.CharField(max_length=200, blank=True, default="")
+    """The id in the dataset that an outside annotator came from."""
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "pseudonym"], name="annotator_pseudonym"),
+            models.UniqueConstraint(
+                fields=["project", "user"], name="annotator_user", condition=Q(user__isnull=False)
+            ),
+            models.UniqueConstraint(
+                fields=["project", "kind", "external_id"],
+                name="annotator_external",
+                condition=~Q(external_id=""),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.pseudonym
+
+
+def default_axes() -> list[str]:
+    """The axes of a scheme that asks one question."""
+    return ["overall"]
+
+
+class Scheme(models.Model):
+    """What an answer may look like. Immutable: an edit makes the next version."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="schemes")
+    version = models.PositiveIntegerField()
+    axes = models.JSONField(default=default_axes)
+    allow_tie = models.BooleanField(default=True)
+    allow_both_bad = models.BooleanField(default=True)
+    allow_cannot_tell = models.BooleanField(default=True)
+    options = models.JSONField(default=dict, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "version"], name="scheme_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"scheme {self.version}"
+
+
+class Guideline(models.Model):
+    """What annotators are asked to look for, in Markdown. Immutable, like a scheme."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="guidelines")
+    version = models.PositiveIntegerField()
+    text = models.TextField()
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "version"], name="guideline_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"guideline {self.version}"
+
+
+class Purpose(models.TextChoices):
+    PRODUCTION = "production", _("Production")
+    EVALUATION = "evaluation", _("Evaluation")
+    GOLD = "gold", _("Gold")
+    QUALIFICATION = "qualification", _("Qualification")
+    REPEAT = "repeat", _("Repeat")
+    LIVE = "live", _("Live")
+
+
+class Batch(models.Model):
+    """Comparisons that came together: one source, purpose and scheme, one pool of annotators."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="batches")
+    name = models.CharField(max_length=120)
+    source = models.ForeignKey("annotation.Source", models.PROTECT, related_name="batches")
+    purpose = models.CharField(max_length=14, choices=Purpose.choices, default=Purpose.PRODUCTION)
+    scheme = models.ForeignKey(Scheme, models.PROTECT, related_name="batches")
+    skill = models.CharField(max_length=40, blank=True, default="")
+    """Only members with this skill are asked; empty = all."""
+    priority = models.SmallIntegerField(default=0)
+    """Higher goes first."""
+    paused = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="batch_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiToken(models.Model):
+    """A user's key to the REST API; only its SHA-256 is kept, the key itself is shown once."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=12)
+    """The first characters, so that its owner can tell tokens apart."""
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_live(self) -> bool:
+        """True while the token opens the API."""
+        return self.revoked_at is None
