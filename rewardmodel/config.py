@@ -1,0 +1,68 @@
+"""What a reward-model run may vary."""
+
+from dataclasses import dataclass
+
+from policy.config import require, require_all_positive
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardConfig:
+    epochs: int = 1
+    """Passes over the comparisons; more than one soon learns the votes by heart."""
+    comparisons_per_step: int = 32
+    """Optimizer batch, in comparisons (one prompt with its K completions)."""
+    lr_peak: float = 3e-4
+    """Highest learning rate, after the warm-up; from there linear to 0."""
+    warmup_fraction: float = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.0
+    """AdamW's, on matrices alone."""
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    centring: float = 0.0
+    """Coefficient that holds scores near zero; 0.01 is usual, 0 leaves it out."""
+    axis: str | None = None
+    """Only votes on this axis; null keeps all of them."""
+    max_tokens: int | None = None
+    """Longest prompt with completion; null is what the model takes. Kept with the model."""
+    tokens_per_forward: int = 8192
+    """Padded tokens that go through the model at once; bounds memory, changes no result."""
+    eval_every: int = 20
+    """Steps between two looks at the dev split, where there is one."""
+    checkpoint_every: int = 50
+    """Steps between two checkpoints."""
+    keep: str = "best"
+    """Which weights are saved: `best` (lowest dev log loss, the last without dev) or `last`."""
+    seed: int = 0
+    """Orders the comparisons and draws the head, and the whole model with `--init none`."""
+
+    layers: int = 4
+    """Of the GPT that `--init none` makes; this and the next four mean nothing otherwise."""
+    heads: int = 4
+    width: int = 128
+    context: int = 512
+    vocab_size: int = 2048
+    """Of the byte-level tokenizer learned from the data where no `--tokenizer` is given."""
+
+    def __post_init__(self) -> None:
+        require_all_positive(
+            self,
+            *("epochs", "comparisons_per_step", "lr_peak", "max_grad_norm", "tokens_per_forward"),
+            *("eval_every", "checkpoint_every", "layers", "heads", "width", "context"),
+        )
+        for name in ("weight_decay", "centring"):
+            require(getattr(self, name) >= 0, f"{name} must be >= 0: {getattr(self, name)}")
+        require(
+            0 <= self.warmup_fraction < 1,
+            f"warmup_fraction must be in [0, 1): {self.warmup_fraction}",
+        )
+        require(
+            self.max_tokens is None or self.max_tokens >= 8,
+            f"max_tokens must be null or >= 8: {self.max_tokens}",
+        )
+        require(self.keep in ("best", "last"), f"keep must be best or last: {self.keep!r}")
+        require(self.vocab_size >= 300, f"vocab_size must be >= 300: {self.vocab_size}")
+        require(
+            self.width % self.heads == 0,
+            f"width must be a multiple of heads: {self.width} and {self.heads}",
+        )

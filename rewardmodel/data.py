@@ -1,0 +1,307 @@
+"""Comparisons files to pair tables: what annotators answered, as soft targets with weights.
+
+Two kinds of rows are read, one kind at a time or mixed: `comparisons` rows (ARCHITECTURE.md,
+section 6) and TRL preference rows (`chosen`, `rejected`, with or without `prompt`, strings or lists
+of messages), which are comparisons of two with one vote.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policy.config import BadInput, require
+from policy.data import (
+    Message,
+    checked_messages,
+    checked_split,
+    numbered_rows,
+    require_awaits_answer,
+    trained_on,
+)
+
+COMPARISON_KEYS = ("id", "split", "prompt", "completions", "votes")
+VOTE_KEYS = ("axis", "ranking", "strength", "weight", "annotator", "kind")
+COMPLETION_KEYS = ("id", "text", "model")
+
+HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+"""Turn marks of hh-rlhf transcripts, the usual text of TRL rows that have no `prompt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One annotator's ranking on one axis, by completion index, best group first.
+
+    Indices in one group are tied. An index in no group was not ranked, which says nothing of it.
+    """
+
+    ranking: tuple[tuple[int, ...], ...]
+    weight: float = 1.0
+    axis: str | None = None
+    kind: str | None = None
+
+    def strict_pairs(self) -> list[tuple[int, int]]:
+        """(better, worse) for every pair of ranked completions in different groups."""
+        return [
+            (better, worse)
+            for place, group in enumerate(self.ranking)
+            for lower in self.ranking[place + 1 :]
+            for better in group
+            for worse in lower
+        ]
+
+    def num_ties(self) -> int:
+        return sum(len(group) * (len(group) - 1) // 2 for group in self.ranking)
+
+
+@dataclass(frozen=True, slots=True)
+class PairTable:
+    """The pairs of one comparison that at least one vote decides.
+
+    pairs: (i, j) with i < j, completion indices. targets: the weighted share, among the votes that
+    decide the pair, that put i above j. weights: sum to 1 over the table; each vote shares its own
+    weight equally among the pairs that it decides, so neither K nor the number of votes makes a
+    comparison count for more. num_answers: votes that decide a pair; num_strict, num_ties: pairs
+    that the votes decide and leave tied, counted per vote. Ties give no pair.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    targets: tuple[float, ...]
+    weights: tuple[float, ...]
+    num_answers: int
+    num_strict: int
+    num_ties: int
+
+    @classmethod
+    def of(cls, votes: Sequence[Vote]) -> "PairTable":
+        decided = [(vote, pairs) for vote in votes if (pairs := vote.strict_pairs())]
+        total = sum(vote.weight for vote, _ in decided)
+        mass: dict[tuple[int, int], float] = defaultdict(float)
+        for_first: dict[tuple[int, int], float] = defaultdict(float)
+        for vote, strict in decided:
+            share = vote.weight / total / len(strict)
+            for better, worse in strict:
+                pair = (min(better, worse), max(better, worse))
+                mass[pair] += share
+                for_first[pair] += share if better < worse else 0.0
+        pairs = tuple(sorted(mass))
+        return cls(
+            pairs=pairs,
+            targets=tuple(for_first[pair] / mass[pair] for pair in pairs),
+            weights=tuple(mass[pair] for pair in pairs),
+            num_answers=len(decided),
+            num_strict=sum(len(strict) for _, strict in decided),
+            num_ties=sum(vote.num_ties() for vote in votes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One prompt with its K completions and what the votes say about them.
+
+    group: the unit that is drawn in a bootstrap; the row's `group`, else a hash of the prompt.
+    split: as in the row, None where it has none (such rows are trained on).
+    """
+
+    id: str
+    split: str | None
+    group: str
+    prompt: tuple[Message, ...]
+    completion_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    votes: tuple[Vote, ...]
+    table: PairTable
+
+    def in_split(self, split: str) -> bool:
+        """split: train (with the rows that have none), dev, test or all."""
+        return (
+            split == "all" or self.split == split or (split == "train" and trained_on(self.split))
+        )
+
+
+def read_comparisons(path: Path, *, axis: str | None = None) -> Iterator[Comparison]:
+    """Every row of the file, in order, in bounded memory.
+
+    axis: keep only votes on this axis; None keeps all, each as a vote of its own. Votes of weight 0
+    are left out. Raises BadInput with file and line for a row that is not what it should be.
+    """
+    for line, row in numbered_rows(path):
+        try:
+            yield parse_row(row, line=line, axis=axis)
+        except BadInput as problem:
+            raise BadInput(f"{path} line {line}: {problem}") from problem
+
+
+def parse_row(row: Mapping[str, Any], *, line: int, axis: str | None = None) -> Comparison:
+    """One row of either kind. Raises BadInput that names neither file nor line."""
+    if "chosen" in row or "rejected" in row:
+        return _preference(row, line)
+    require_keys(row, COMPARISON_KEYS, "the row")
+    prompt = checked_messages(row["prompt"], "prompt")
+    completions = row["completions"]
+    require(isinstance(completions, list), f"completions must be a list: {clip(completions)}")
+    for completion in completions:
+        require_keys(completion, COMPLETION_KEYS, "a completion")
+    ids = [parse_string(completion["id"], "a completion's id") for completion in completions]
+    require(len(set(ids)) == len(ids), f"completion ids must differ: {clip(ids)}")
+    texts = [parse_string(completion["text"], "a completion's text") for completion in completions]
+    require(isinstance(row["votes"], list), f"votes must be a list: {clip(row['votes'])}")
+    index = {completion_id: place for place, completion_id in enumerate(ids)}
+    votes = [_vote(vote, index) for vote in row["votes"]]
+    kept = [vote for vote in votes if vote.weight > 0 and axis in (None, vote.axis)]
+    row_id = parse_string(row["id"], "id")
+    return _comparison(row, row_id, prompt, ids, texts, kept)
+
+
+def parse_string(value: object, name: str) -> str:
+    require(
+        isinstance(value, str) and bool(value.strip()),
+        f"{name} must be a string with something in it: {clip(value)}",
+    )
+    return str(value)
+
+
+def require_keys(row: object, keys: Sequence[str], name: str) -> None:
+    require(isinstance(row, Mapping), f"{name} must be an object: {clip(row)}")
+    missing = [key for key in keys if key not in row]  # type: ignore[operator]
+    require(not missing, f"{name} lacks {', '.join(missing)}: {clip(row)}")
+
+
+def clip(value: object, width: int = 80) -> str:
+    """A value as it is shown in a message: JSON, cut to a line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def prompt_group(prompt: Sequence[Message]) -> str:
+    """The group of a row that names none: rows with the same prompt belong together."""
+    text = json.dumps([[m["role"], m["content"]] for m in prompt], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _comparison(
+    row: Mapping[str, Any],
+    row_id: str,
+    prompt: Sequence[Message],
+    ids: Sequence[str],
+    texts: Sequence[str],
+    votes: Sequence[Vote],
+) -> Comparison:
+    require(len(texts) >= 2, f"a comparison needs two completions or more: it has {len(texts)}")
+    require(len(set(texts)) == len(texts), f"two completions have the same text: {clip(texts)}")
+    require_awaits_answer(prompt, "prompt")
+    group = row.get("group")
+    return Comparison(
+        id=row_id,
+        split=checked_split(row, "the row"),
+        group=prompt_group(prompt) if group is None else str(group),
+        prompt=tuple(prompt),
+        completion_ids=tuple(ids),
+        texts=tuple(texts),
+        votes=tuple(votes),
+        table=PairTable.of(votes),
+    )
+
+
+def _vote(row: object, index: Mapping[str, int]) -> Vote:
+    require_keys(row, VOTE_KEYS, "a vote")
+    assert isinstance(row, Mapping)  # require_keys has looked
+    ranking, weight = row["ranking"], row["weight"]
+    require(
+        isinstance(ranking, list) and all(isinstance(group, list) for group in ranking),
+        f"ranking must be a list of lists of completion ids: {clip(ranking)}",
+    )
+    ranked = [completion_id for group in ranking for completion_id in group]
+    for completion_id in ranked:
+        require(
+            isinstance(completion_id, str) and completion_id in index,
+            f"ranking names a completion that the row has not: {clip(completion_id)}",
+        )
+    require(len(set(ranked)) == len(ranked), f"ranking names a completion twice: {clip(ranking)}")
+    weight = 1.0 if weight is None else weight
+    require(
+        isinstance(weight, int | float) and 0 <= weight < float("inf"),
+        f"weight of a vote must be a number >= 0: {clip(weight)}",
+    )
+    return Vote(
+        ranking=tuple(tuple(index[name] for name in group) for group in ranking if group),
+        weight=float(weight),
+        axis=row["axis"],
+        kind=row["kind"],
+    )
+
+
+def _preference(row: Mapping[str, Any], line: int) -> Comparison:
+    """A TRL preference row (huggingface.co/docs/trl/dataset_formats#preference)."""
+    require_keys(row, ("chosen", "rejected"), "a preference row")
+    chosen, rejected = row["chosen"], row["rejected"]
+    strings = isinstance(chosen, str) and isinstance(rejected, str)
+    if "prompt" in row:
+        prompt = checked_messages(row["prompt"], "prompt")
+    elif strings:
+        prompt, chosen, rejected = _split_transcripts(chosen, rejected)
+    else:
+        prompt, chosen, rejected = _split_messages(
+            checked_messages(chosen, "chosen"), checked_messages(rejected, "rejected")
+        )
+    if not strings:
+        chosen, rejected = _only_answer(chosen), _only_answer(rejected)
+    texts = [parse_string(chosen, "chosen"), parse_string(rejected, "rejected")]
+    vote = Vote(ranking=((0,), (1,)))
+    row_id = str(row.get("id", f"line-{line}"))
+    return _comparison(row, row_id, prompt, ("chosen", "rejected"), texts, [vote])
+
+
+def _split_messages(
+    chosen: list[Message], rejected: list[Message]
+) -> tuple[list[Message], list[Message], list[Message]]:
+    """The messages that both begin with are the prompt."""
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    require(shared > 0, f"chosen and rejected share no message: {clip(chosen[:1])}")
+    return chosen[:shared], chosen[shared:], rejected[shared:]
+
+
+def _only_answer(messages: object) -> str:
+    answer = checked_messages(messages, "chosen and rejected") if messages else []
+    require(
+        len(answer) == 1 and answer[0]["role"] == "assistant",
+        f"chosen and rejected must part at one last assistant message: {clip(messages)}",
+    )
+    return answer[0]["content"]
+
+
+def _split_transcripts(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
+    """The text that both begin with, up to the last answer, is the prompt.
+
+    Only transcripts can be split with certainty: a plain shared beginning may be a shared prompt
+    or two answers that open with the same words.
+    """
+    cuts = chosen.rfind(ASSISTANT), rejected.rfind(ASSISTANT)
+    require(
+        cuts[0] == cuts[1] > 0 and chosen[: cuts[0]] == rejected[: cuts[0]],
+        "chosen and rejected without a prompt must be transcripts that are the same up to the last "
+        f"{ASSISTANT.strip()!r}: {clip(chosen)}",
+    )
+    cut = cuts[0] + len(ASSISTANT)
+    return parse_transcript(chosen[: cuts[0]]), chosen[cut:].strip(), rejected[cut:].strip()
+
+
+def parse_transcript(text: str) -> list[Message]:
+    """Turns of an hh-rlhf transcript, in order. Text before the first mark is a system message."""
+    messages: list[Message] = []
+    role, start = "system", 0
+    while True:
+        found = [(text.find(mark, start), mark) for mark in (HUMAN, ASSISTANT)]
+        end, mark = min(((at, mark) for at, mark in found if at >= 0), default=(len(text), ""))
+        content = text[start:end].strip()
+        if content or role != "system":
+            messages.append({"role": role, "content": content})
+        if not mark:
+            require(bool(messages), f"the transcript holds no turn: {clip(text)}")
+            return messages
+        role, start = ("user" if mark == HUMAN else "assistant"), end + len(mark)
