@@ -51,7 +51,7 @@ def origins(name: str) -> list[str]:
 
 
 def secret_key(name: str) -> str:
-    """A secret key of at least 50 characters, in the variable or in the file that NAME_FILE names."""
+    """A secret key of 50 characters or more, in the variable or in the file NAME_FILE names."""
     value = os.environ.get(name, "")
     if path := os.environ.get(f"{name}_FILE"):
         if not Path(path).is_file():

@@ -68,7 +68,8 @@ class NothingToDo(ConcordError):
     ) -> None:
         sentences = {
             "done": "Every comparison of this project has its answers.",
-            "all_leased": f"All open comparisons are with others; try again in {retry_after_seconds} s.",
+            "all_leased": "All open comparisons are with others; "
+            f"try again in {retry_after_seconds} s.",
             "none_for_you": "No open comparison fits your languages, skills and past answers.",
         }
         super().__init__(sentences[reason])

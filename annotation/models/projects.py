@@ -1,4 +1,4 @@
-"""Who works on what: users, projects, members, annotators, the rules they follow, batches, tokens."""
+"""Who works on what: users, projects, members, annotators, rules, batches, tokens."""
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser

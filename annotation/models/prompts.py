@@ -1,4 +1,4 @@
-"""What is asked and what was answered: sources, prompts, completions, who wrote them, their scores."""
+"""What is asked and what was answered: sources, prompts, completions, writers, scores."""
 
 from django.db import models
 from django.db.models import Q

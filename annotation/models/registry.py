@@ -229,7 +229,7 @@ class RetrainRule(models.Model):
     after_preferences = models.PositiveIntegerField(null=True, blank=True)
     """Due once this many new trainable answers came since the last reward job."""
     every_minutes = models.PositiveIntegerField(null=True, blank=True)
-    """Due once this many minutes passed since the last reward job. With both set, both must hold."""
+    """Due once this many minutes passed since the last reward job. Both set: both must hold."""
     ppo_after_reward = models.BooleanField(default=True)
 
     class Meta:
