@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 HOW = (
-    "No Chromium for the browser tests. Install one: `apt-get install chromium` on Debian or Ubuntu, "
+    "No Chromium for the browser tests. Get one: `apt-get install chromium` on Debian or Ubuntu, "
     "or `.venv/bin/python -m playwright install chromium`, then run `make test` again."
 )
 

@@ -1,0 +1,108 @@
+"""`make run`: everything on one machine under one process manager, until Ctrl-C.
+
+Migrates, loads the demo project where it is missing, then starts the Procfile's processes (Redis,
+web, three workers, beat) with honcho and prints the address once the web answers. Run again, it
+goes on where it was.
+"""
+
+import argparse
+import fcntl
+import os
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import django
+from django.conf import settings
+from django.core.management import call_command
+from honcho.environ import parse_procfile
+from honcho.manager import Manager
+
+SIGN_INS = ("labeler", "reviewer", "admin", "researcher")
+
+
+def refuse(sentence: str) -> None:
+    """End with exit code 2 and one sentence."""
+    print(sentence, file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
+
+
+def hold_lock(path: Path) -> int:
+    """Keep var/ to one `make run` at a time; the lock goes with the process."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        refuse(f"Concord already runs from {path.parent}; stop it with Ctrl-C first.")
+    return descriptor
+
+
+def require_free(port: int) -> None:
+    """Refuse a port that somebody listens on."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            refuse(f"Port {port} is taken; choose another with `make run PORT=8001`.")
+
+
+def announce(port: int, stopping: threading.Event) -> None:
+    """Print the address and the sign-ins as soon as the web answers."""
+    address = f"http://127.0.0.1:{port}"
+    while not stopping.wait(0.2):
+        try:
+            urllib.request.urlopen(f"{address}/sign-in/", timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            continue
+        lines = [f"  {name:<11} password {name}-demo" for name in SIGN_INS]
+        banner = [
+            "",
+            f"Concord runs at {address}",
+            "Sign in as one of",
+            *lines,
+            "The demo's first models are trained in the background; labeling can start at once.",
+            "Ctrl-C stops everything; `make run` goes on where it was.",
+            "",
+        ]
+        print("\n".join(banner), flush=True)  # noqa: T201
+        return
+
+
+def main() -> int:
+    """0 after Ctrl-C, else the exit code of the first process that ended."""
+    parser = argparse.ArgumentParser(description="Run Concord on this machine.")
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
+    django.setup()
+    if not settings.LAPTOP:
+        refuse("`make run` is for one machine: CONCORD_MODE must be laptop.")
+    settings.VAR_DIR.mkdir(parents=True, exist_ok=True)
+    hold_lock(settings.VAR_DIR / "laptop.lock")
+    require_free(port)
+    call_command("compile_translations", verbosity=0)
+    call_command("migrate", verbosity=0)
+    call_command("load_demo")
+
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PORT": str(port),
+        "CONCORD_VAR": str(settings.VAR_DIR),
+        "REDIS_SOCKET": settings.REDIS_URL.removeprefix("unix://"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    manager = Manager()
+    procfile = parse_procfile((settings.BASE_DIR / "Procfile").read_text())
+    for name, command in procfile.processes.items():
+        manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
+    stopping = threading.Event()
+    threading.Thread(target=announce, args=(port, stopping), daemon=True).start()
+    manager.loop()
+    stopping.set()
+    return 0 if manager.returncode in (None, 130) else int(manager.returncode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
