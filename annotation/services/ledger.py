@@ -1,0 +1,328 @@
+"""What is asked: prompts with their fixed split, completions and who wrote them, comparisons."""
+
+import hashlib
+import json
+import random
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db import transaction
+
+from annotation.errors import BadInput, Conflict
+from annotation.models import (
+    Annotator,
+    Batch,
+    Comparison,
+    ComparisonCompletion,
+    Completion,
+    Generation,
+    ModelVersion,
+    Origin,
+    Project,
+    Prompt,
+    Purpose,
+    Scheme,
+    Source,
+    Split,
+    TrainingJob,
+    User,
+)
+from annotation.services.audit import record
+from annotation.services.projects import current_scheme
+
+ROLES = ("system", "user", "assistant")
+MAX_GROUP_CHARACTERS = 200
+DEV_FROM, TEST_FROM = 0.8, 0.9
+"""Hashes of split groups lie in [0, 1): train below 0.8, dev below 0.9, test above."""
+
+
+@transaction.atomic
+def add_prompt(
+    *,
+    project: Project,
+    source: Source,
+    messages: list[dict[str, Any]],
+    task: str = "",
+    language: str = "",
+    metadata: dict[str, Any] | None = None,
+    external_id: str = "",
+    split_group: str | None = None,
+    split: str | None = None,
+) -> tuple[Prompt, bool]:
+    """The prompt with this content, and whether it is new; its split is fixed for ever.
+
+    split_group: thread or tree id; None = the normalised first user turn. split: an imported one,
+    honoured unless the group has another in this project already (related prompts stay together).
+    Raises BadInput for messages that are no conversation awaiting an answer.
+    """
+    metadata = metadata or {}
+    _require_conversation(messages)
+    _require_storable(messages, metadata, external_id, split_group or "")
+    _require_length("task", task, 40)
+    _require_length("language", language, 12)
+    _require_length("external id", external_id, 200)
+    if split is not None and split not in Split.values:
+        raise BadInput(f"A split is one of {', '.join(Split.values)}: {split!r}.")
+    group = _short_group(split_group or normalised_first_turn(messages))
+    return Prompt.objects.get_or_create(
+        project=project,
+        content_hash=prompt_hash(messages, metadata),
+        defaults={
+            "source": source,
+            "external_id": external_id,
+            "messages": messages,
+            "task": task,
+            "language": language,
+            "metadata": metadata,
+            "split_group": group,
+            "split": _split_in_project(project, group) or split or split_of_group(group),
+        },
+    )
+
+
+@transaction.atomic
+def add_completion(*, prompt: Prompt, source: Source, text: str) -> tuple[Completion, bool]:
+    """The completion with this text, and whether it is new. Raises BadInput for blank text."""
+    if not isinstance(text, str) or not text.strip():
+        raise BadInput(f"A completion can't be empty: {text!r}.")
+    _require_storable(text)
+    return Completion.objects.get_or_create(
+        prompt=prompt, text_hash=_sha256(text), defaults={"source": source, "text": text}
+    )
+
+
+@transaction.atomic
+def record_generation(
+    *,
+    completion: Completion,
+    origin: str,
+    model_version: ModelVersion | None = None,
+    writer: str = "",
+    annotator: Annotator | None = None,
+    sampling: dict[str, Any] | None = None,
+    seed: int | None = None,
+    finish_reason: str = "",
+    job: TrainingJob | None = None,
+) -> tuple[Generation, bool]:
+    """Who wrote a completion and how, once: per (job, seed), else per (origin, writer)."""
+    if origin not in Origin.values:
+        raise BadInput(f"An origin is one of {', '.join(Origin.values)}: {origin!r}.")
+    if origin == Origin.POLICY and model_version is None:
+        raise BadInput("A completion of a policy names the version that wrote it.")
+    if job is not None and seed is None:
+        raise BadInput(f"A generation of job {job.pk} needs its seed, to be recorded once.")
+    _require_length("writer", writer, 200)
+    details = {
+        "origin": origin,
+        "model_version": model_version,
+        "writer": writer,
+        "annotator": annotator,
+        "sampling": sampling or {},
+        "finish_reason": finish_reason[:10],
+    }
+    if job is not None:
+        return Generation.objects.get_or_create(
+            completion=completion, job=job, seed=seed, defaults=details
+        )
+    # the database tells job-less generations apart by their writer
+    details["writer"] = writer or (f"version {model_version.pk}" if model_version else "")
+    return Generation.objects.get_or_create(
+        completion=completion,
+        origin=details.pop("origin"),
+        writer=details.pop("writer"),
+        job=None,
+        defaults={**details, "seed": seed},
+    )
+
+
+@transaction.atomic
+def batch_for(
+    *,
+    project: Project,
+    name: str,
+    source: Source,
+    purpose: str = Purpose.PRODUCTION,
+    scheme: Scheme | None = None,
+    skill: str = "",
+    priority: int = 0,
+) -> Batch:
+    """The batch of this name, made at the first call; scheme None = the project's newest.
+
+    Raises Conflict where the batch exists with another source or purpose.
+    """
+    _require_purpose(purpose)
+    _require_length("batch name", name, 120)
+    batch, created = Batch.objects.get_or_create(
+        project=project,
+        name=name,
+        defaults={
+            "source": source,
+            "purpose": purpose,
+            "scheme": scheme or current_scheme(project),
+            "skill": skill,
+            "priority": priority,
+        },
+    )
+    if not created and (batch.source_id, batch.purpose) != (source.pk, purpose):
+        raise Conflict(f"Batch {name!r} exists with another source or purpose ({batch.purpose}).")
+    return batch
+
+
+@transaction.atomic
+def pause_batch(*, batch: Batch, paused: bool, by: User | None) -> Batch:
+    """Stop (or go on) handing out a batch's comparisons; leases that are out stay good."""
+    if Batch.objects.filter(pk=batch.pk).exclude(paused=paused).update(paused=paused):
+        action = "batch.pause" if paused else "batch.resume"
+        record(action=action, target=batch, project=batch.project, actor=by)
+    batch.paused = paused
+    return batch
+
+
+@transaction.atomic
+def open_comparison(
+    *,
+    batch: Batch,
+    prompt: Prompt,
+    completions: Sequence[Completion],
+    answers_wanted: int,
+    purpose: str | None = None,
+) -> tuple[Comparison, bool]:
+    """Put a question to annotators, once per batch; answers_wanted 0 for imported ones.
+
+    completions: 2 to 9 different ones of the prompt, in their stored order. Raises BadInput.
+    """
+    ids = [completion.pk for completion in completions]
+    if not 2 <= len(ids) <= 9:
+        raise BadInput(f"A comparison has 2 to 9 completions, not {len(ids)}.")
+    if len(set(ids)) != len(ids):
+        raise BadInput(f"A comparison's completions differ; seen twice among {ids}.")
+    if strangers := [one.pk for one in completions if one.prompt_id != prompt.pk]:
+        raise BadInput(f"Completion {strangers[0]} answers another prompt than {prompt.pk}.")
+    if prompt.project_id != batch.project_id:
+        raise BadInput(f"Prompt {prompt.pk} and batch {batch.name!r} are of two projects.")
+    if not 0 <= answers_wanted <= 1000:
+        raise BadInput(f"A comparison wants 0 to 1000 answers: {answers_wanted}.")
+    _require_purpose(purpose or batch.purpose)
+    comparison, created = Comparison.objects.get_or_create(
+        project_id=batch.project_id,
+        content_hash=_sha256(_canonical([batch.pk, prompt.pk, sorted(ids)])),
+        defaults={
+            "batch": batch,
+            "prompt": prompt,
+            "purpose": purpose or batch.purpose,
+            "answers_wanted": answers_wanted,
+            "open_slots": answers_wanted,
+            "language": prompt.language,
+            "skill": batch.skill,
+            "priority": batch.priority,
+            "sort_key": random.random(),
+        },
+    )
+    if created:
+        ComparisonCompletion.objects.bulk_create(
+            ComparisonCompletion(comparison=comparison, completion=one, position=place)
+            for place, one in enumerate(completions)
+        )
+    return comparison, created
+
+
+def prompt_hash(messages: list[dict[str, Any]], metadata: dict[str, Any]) -> str:
+    """SHA-256 of messages and metadata as canonical JSON; key order and spacing don't matter."""
+    return _sha256(_canonical({"messages": messages, "metadata": metadata}))
+
+
+def normalised_first_turn(messages: list[dict[str, Any]]) -> str:
+    """The first user turn in NFKC, lower case, single spaces: two spellings are one group."""
+    first = next(message for message in messages if message["role"] == "user")
+    content = first["content"]
+    text = content if isinstance(content, str) else _canonical(content)
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def split_of_group(group: str) -> str:
+    """The split of a group by its hash alone, so that it is the same in every project."""
+    place = int(_sha256(f"split {group}")[:13], 16) / 16**13
+    if place < DEV_FROM:
+        return Split.TRAIN
+    return Split.DEV if place < TEST_FROM else Split.TEST
+
+
+def _split_in_project(project: Project, group: str) -> str | None:
+    same = Prompt.objects.filter(project=project, split_group=group).order_by("pk")
+    return same.values_list("split", flat=True).first()
+
+
+def _short_group(group: str) -> str:
+    """The group itself where it fits its column, else its hash."""
+    return group if len(group) <= MAX_GROUP_CHARACTERS else f"sha256:{_sha256(group)}"
+
+
+def _require_conversation(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise BadInput(f"A prompt is a list of messages: {str(messages)[:80]!r}.")
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise BadInput(
+                f"Message {place} needs a role of {', '.join(ROLES)}: {str(message)[:80]!r}."
+            )
+        content = message.get("content")
+        if not isinstance(content, str) and not _typed_parts(content):
+            raise BadInput(
+                f"Message {place} needs a text or typed parts as content: {str(content)[:80]!r}."
+            )
+    last = messages[-1]
+    if last["role"] != "user":
+        raise BadInput(f"A prompt ends with the user's turn, not the {last['role']}'s.")
+    if isinstance(last["content"], str) and not last["content"].strip():
+        raise BadInput("A prompt's last turn is empty.")
+
+
+def _typed_parts(content: Any) -> bool:
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content)
+    )
+
+
+def _require_storable(*values: Any) -> None:
+    """PostgreSQL takes neither NUL nor half a surrogate pair in its text."""
+    for text in _texts(values):
+        if "\x00" in text:
+            raise BadInput(f"A text holds a NUL character at place {text.index(chr(0))}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadInput(f"A text is not valid Unicode at place {error.start}.") from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string inside nested lists and dicts, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _require_length(what: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise BadInput(f"A {what} has at most {most} characters, not {len(text)}.")
+
+
+def _require_purpose(purpose: str) -> None:
+    if purpose not in Purpose.values:
+        raise BadInput(f"A purpose is one of {', '.join(Purpose.values)}: {purpose!r}.")
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,320 @@
+"""Projects, their members and rules, and the keys to the API."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_slug
+from django.db import transaction
+from django.db.models import Max, Q
+from django.utils import timezone
+
+from annotation.errors import BadInput, Conflict
+from annotation.models import (
+    Annotator,
+    AnnotatorKind,
+    ApiToken,
+    Guideline,
+    Membership,
+    Project,
+    RetrainRule,
+    Role,
+    Scheme,
+    Source,
+    User,
+)
+from annotation.services.audit import record
+
+DEFAULT_GUIDELINE = (
+    "Choose the answer that helps the person who asked more. Prefer what is correct and to the "
+    "point over what is long; say *tie* when you would be as happy with either, and *both bad* "
+    "when neither would do."
+)
+DEFAULT_SOURCE = "default"
+RETRAIN_AFTER_PREFERENCES = 100
+TOKEN_MARK = "concord_"
+
+
+@transaction.atomic
+def create_project(
+    *,
+    name: str,
+    slug: str,
+    by: User | None,
+    description: str = "",
+    axes: Sequence[str] = ("overall",),
+    guideline: str = DEFAULT_GUIDELINE,
+) -> Project:
+    """A project ready for work: scheme 1, guideline 1, a source, a retrain rule, its first admin.
+
+    by: becomes admin; None for a command. Raises BadInput for a bad or taken slug.
+    """
+    name = name.strip()
+    if not name or len(name) > 120:
+        raise BadInput(f"A project needs a name of 1 to 120 characters: {name[:130]!r}.")
+    try:
+        validate_slug(slug)
+    except ValidationError:
+        raise BadInput(
+            f"A project's short name has letters, digits, - and _ alone: {slug!r}."
+        ) from None
+    if len(slug) > 60:
+        raise BadInput(f"A project's short name has at most 60 characters, not {len(slug)}.")
+    project, created = Project.objects.get_or_create(
+        slug=slug, defaults={"name": name, "description": description}
+    )
+    if not created:
+        raise BadInput(f"There is a project {slug!r} already.")
+    new_scheme(project=project, axes=axes, by=by)
+    new_guideline(project=project, text=guideline, by=by)
+    Source.objects.create(project=project, name=DEFAULT_SOURCE)
+    RetrainRule.objects.create(project=project, after_preferences=RETRAIN_AFTER_PREFERENCES)
+    record(action="project.create", target=project, project=project, actor=by, slug=slug)
+    if by is not None:
+        add_member(project=project, user=by, role=Role.ADMIN, by=by)
+    return project
+
+
+@transaction.atomic
+def new_scheme(
+    *,
+    project: Project,
+    by: User | None,
+    axes: Sequence[str] = ("overall",),
+    allow_tie: bool = True,
+    allow_both_bad: bool = True,
+    allow_cannot_tell: bool = True,
+) -> Scheme:
+    """The next scheme of a project; batches made from now on use it, older ones keep theirs."""
+    axes = list(axes)
+    if not axes or len(set(axes)) != len(axes):
+        raise BadInput(f"A scheme needs one or more different axes: {axes!r}.")
+    if bad := [axis for axis in axes if not axis.strip() or len(axis) > 40]:
+        raise BadInput(f"An axis has 1 to 40 characters: {bad[0]!r}.")
+    _lock(project)
+    scheme = Scheme.objects.create(
+        project=project,
+        version=(project.schemes.aggregate(last=Max("version"))["last"] or 0) + 1,
+        axes=axes,
+        allow_tie=allow_tie,
+        allow_both_bad=allow_both_bad,
+        allow_cannot_tell=allow_cannot_tell,
+        created_by=by,
+    )
+    record(action="scheme.new", target=scheme, project=project, actor=by, version=scheme.version)
+    return scheme
+
+
+@transaction.atomic
+def new_guideline(*, project: Project, text: str, by: User | None) -> Guideline:
+    """The next guideline of a project; leases drawn from now on show it."""
+    if not text.strip():
+        raise BadInput("A guideline can't be empty.")
+    _lock(project)
+    guideline = Guideline.objects.create(
+        project=project,
+        version=(project.guidelines.aggregate(last=Max("version"))["last"] or 0) + 1,
+        text=text,
+        created_by=by,
+    )
+    record(
+        action="guideline.new",
+        target=guideline,
+        project=project,
+        actor=by,
+        version=guideline.version,
+    )
+    return guideline
+
+
+def current_scheme(project: Project) -> Scheme:
+    """The newest scheme; every project has one from its birth."""
+    return project.schemes.order_by("-version")[0]
+
+
+def current_guideline(project: Project) -> Guideline | None:
+    """The newest guideline, or None where a project was made without."""
+    return project.guidelines.order_by("-version").first()
+
+
+@transaction.atomic
+def add_member(
+    *,
+    project: Project,
+    user: User,
+    role: str,
+    by: User | None,
+    languages: Sequence[str] = (),
+    skills: Sequence[str] = (),
+) -> Membership:
+    """Let a user into a project. Raises Conflict for one who is a member already."""
+    _require_role(role)
+    membership, created = Membership.objects.get_or_create(
+        project=project,
+        user=user,
+        defaults={
+            "role": role,
+            "languages": _names(languages, "language"),
+            "skills": _names(skills, "skill"),
+        },
+    )
+    if not created:
+        raise Conflict(f"{user.get_username()} is a {membership.role} of this project already.")
+    record(
+        action="member.add",
+        target=user,
+        project=project,
+        actor=by,
+        role=role,
+        languages=membership.languages,
+        skills=membership.skills,
+    )
+    return membership
+
+
+@transaction.atomic
+def change_role(*, membership: Membership, role: str, by: User | None) -> Membership:
+    """Give a member another role. Raises Conflict where it would leave no admin."""
+    _require_role(role)
+    if role != Role.ADMIN:
+        _require_other_admin(membership)
+    before, membership.role = membership.role, role
+    membership.save(update_fields=["role"])
+    record(
+        action="member.role",
+        target=membership.user,
+        project=membership.project,
+        actor=by,
+        before=before,
+        role=role,
+    )
+    return membership
+
+
+@transaction.atomic
+def change_pool(
+    *, membership: Membership, languages: Sequence[str], skills: Sequence[str], by: User | None
+) -> Membership:
+    """Set which languages a member reads (none = all) and which skills they have."""
+    membership.languages = _names(languages, "language")
+    membership.skills = _names(skills, "skill")
+    membership.save(update_fields=["languages", "skills"])
+    record(
+        action="member.pool",
+        target=membership.user,
+        project=membership.project,
+        actor=by,
+        languages=membership.languages,
+        skills=membership.skills,
+    )
+    return membership
+
+
+@transaction.atomic
+def remove_member(*, membership: Membership, by: User | None) -> None:
+    """Take the project from a user; answers stay. Raises Conflict for the last admin.
+
+    A lease the user holds runs out like any other.
+    """
+    _require_other_admin(membership)
+    record(
+        action="member.remove",
+        target=membership.user,
+        project=membership.project,
+        actor=by,
+        role=membership.role,
+    )
+    membership.delete()
+
+
+def annotator_for(*, user: User, project: Project, kind: str = AnnotatorKind.PERSON) -> Annotator:
+    """The user's annotator in a project, made at the first call with a random pseudonym."""
+    annotator, _ = Annotator.objects.get_or_create(
+        project=project, user=user, defaults={"kind": kind, "pseudonym": _pseudonym()}
+    )
+    return annotator
+
+
+def outside_annotator(
+    *, project: Project, external_id: str, kind: str = AnnotatorKind.OUTSIDE
+) -> Annotator:
+    """Who judged in an imported dataset, by the id it has there; made at the first call."""
+    if not external_id:
+        raise BadInput("An outside annotator needs an id, and it is empty.")
+    annotator, _ = Annotator.objects.get_or_create(
+        project=project,
+        kind=kind,
+        external_id=external_id,
+        defaults={"pseudonym": _pseudonym()},
+    )
+    return annotator
+
+
+@transaction.atomic
+def issue_token(*, user: User, name: str, by: User | None = None) -> tuple[ApiToken, str]:
+    """A new API token and its plaintext, which is nowhere kept: show it once."""
+    name = name.strip()
+    if not name or len(name) > 80:
+        raise BadInput(f"A token needs a name of 1 to 80 characters: {name[:90]!r}.")
+    plaintext = TOKEN_MARK + secrets.token_urlsafe(32)
+    token = ApiToken.objects.create(
+        user=user, name=name, prefix=plaintext[:12], digest=token_digest(plaintext)
+    )
+    record(action="token.issue", target=token, actor=by or user, name=name, user=user.pk)
+    return token, plaintext
+
+
+@transaction.atomic
+def revoke_token(*, token: ApiToken, by: User | None) -> None:
+    """Close a token for ever; closing it twice is closing it once."""
+    if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        record(action="token.revoke", target=token, actor=by, name=token.name)
+    token.refresh_from_db(fields=["revoked_at"])
+
+
+def touch_token(token: ApiToken) -> None:
+    """Note that a token was used, at most once a minute: a request should not cost a write."""
+    now = timezone.now()
+    minute_ago = now - timedelta(minutes=1)
+    if token.last_used_at is None or token.last_used_at < minute_ago:
+        ApiToken.objects.filter(
+            Q(last_used_at=None) | Q(last_used_at__lt=minute_ago), pk=token.pk
+        ).update(last_used_at=now)
+
+
+def token_digest(plaintext: str) -> str:
+    """What is kept of a token. 256 random bits need no salt and no slow hash."""
+    return hashlib.sha256(plaintext.encode()).hexdigest()
+
+
+def _pseudonym() -> str:
+    return f"annotator-{secrets.token_hex(5)}"
+
+
+def _lock(project: Project) -> None:
+    """Two who add a version at once take turns (SQLite has taken the write lock already)."""
+    Project.objects.select_for_update().get(pk=project.pk)
+
+
+def _require_role(role: str) -> None:
+    if role not in Role.values:
+        raise BadInput(f"A role is one of {', '.join(Role.values)}: {role!r}.")
+
+
+def _require_other_admin(membership: Membership) -> None:
+    if membership.role != Role.ADMIN:
+        return
+    _lock(membership.project)
+    others = Membership.objects.filter(project=membership.project, role=Role.ADMIN)
+    if not others.exclude(pk=membership.pk).exists():
+        raise Conflict("A project keeps at least one admin.")
+
+
+def _names(names: Sequence[str], what: str) -> list[str]:
+    """Cleaned, each once, in the order given."""
+    cleaned = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if long := [name for name in cleaned if len(name) > 40]:
+        raise BadInput(f"A {what} has at most 40 characters: {long[0]!r}.")
+    return cleaned
