@@ -1,4 +1,4 @@
-"""Routes of the REST API."""
+"""Routes of the REST API: each subject brings its own, and they are put together here."""
 
 from django.urls import URLPattern, URLResolver
 

@@ -1,0 +1,74 @@
+"""Who may do what in a project, in one place.
+
+A project is invisible to whoever is not its member: every look at it is 404, never 403.
+"""
+
+from django.contrib.auth.models import AnonymousUser
+from django.http import Http404
+
+from annotation.errors import NotAllowed
+from annotation.models import Membership, Project, Role, User
+
+ANY = tuple(Role.values)
+LABEL = (Role.LABELER, Role.REVIEWER, Role.ADMIN)
+"""Claim, submit, skip, see own answers."""
+REVIEW = (Role.REVIEWER, Role.ADMIN)
+"""See everybody's answers, void."""
+ADMINISTER = (Role.ADMIN,)
+"""Members, jobs, promotions, rules."""
+RESEARCH = (Role.RESEARCHER, Role.ADMIN)
+"""Exports, snapshots."""
+
+
+def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Membership:
+    """The user's membership in a project, which must have one of the roles (none given = any).
+
+    A superuser gets an unsaved admin membership anywhere. Raises Http404 where the project does
+    not exist or the user is no member, NotAllowed where the role does not suffice.
+    """
+    if not isinstance(user, User) or not user.is_active:
+        raise Http404("There is no such project, or you are not a member of it.")
+    membership = (
+        Membership.objects.select_related("project")
+        .filter(project__slug=project_slug, user=user)
+        .first()
+    )
+    if user.is_superuser:
+        return _as_admin(user, project_slug, membership)
+    if membership is None:
+        raise Http404("There is no such project, or you are not a member of it.")
+    if roles and membership.role not in roles:
+        raise NotAllowed(
+            f"Only {_listed(roles)} may do this; you are a {membership.role} of this project."
+        )
+    return membership
+
+
+def projects_of(user: User) -> list[Project]:
+    """The projects a user may see, by name."""
+    projects = Project.objects.order_by("name", "pk")
+    if not user.is_superuser:
+        projects = projects.filter(memberships__user=user)
+    return list(projects)
+
+
+def _as_admin(user: User, project_slug: str, membership: Membership | None) -> Membership:
+    if membership is not None:
+        project = membership.project
+    else:
+        found = Project.objects.filter(slug=project_slug).first()
+        if found is None:
+            raise Http404("There is no such project, or you are not a member of it.")
+        project = found
+    return Membership(
+        project=project,
+        user=user,
+        role=Role.ADMIN,
+        languages=membership.languages if membership else [],
+        skills=membership.skills if membership else [],
+    )
+
+
+def _listed(roles: tuple[str, ...]) -> str:
+    names = [f"{Role(role).value}s" for role in roles]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
