@@ -1,0 +1,236 @@
+"""Settings of the training commands, and the errors that every laboratory shares.
+
+A stage has one frozen dataclass. It is read from a JSON file and `name=value` words, checked at
+birth, and travels as JSON in run.json, in checkpoints and in the ledger's TrainingJob.
+
+    ValueError
+      BadInput        what the caller gave cannot be used     -> exit 2
+    RuntimeError
+      Diverged        a number left the finite ones, or KL its budget  -> exit 4
+    Exception
+      Stopped         asked to stop; a checkpoint was saved   -> exit 3
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+
+class BadInput(ValueError):
+    """What the caller gave cannot be used; the message is one sentence with the value seen."""
+
+
+class Diverged(RuntimeError):
+    """Training left the numbers that make sense (NaN, infinity, KL beyond its budget)."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint lies on disk."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise BadInput(message) unless condition holds."""
+    if not condition:
+        raise BadInput(message)
+
+
+def require_all_positive(config: object, *names: str) -> None:
+    """Raise BadInput naming the first of these fields that is not above zero."""
+    for name in names:
+        value = getattr(config, name)
+        require(value > 0, f"{name} must be above 0: {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """Tokenizer and a GPT-2-shaped model from plain text. About 1.7 million parameters."""
+
+    tokenizer: str | None = None
+    """Directory of a tokenizer to reuse; None trains a byte-level BPE on the data."""
+    vocab_size: int = 2560
+    """Tokens of the trained tokenizer, the six special ones and 256 bytes included."""
+    width: int = 160
+    """Model dimension D."""
+    layers: int = 4
+    heads: int = 5
+    context: int = 256
+    """Longest sequence in tokens; also the length of a packed training window."""
+    steps: int = 450
+    """Optimizer steps. Steps decide, never seconds, so that a run can be repeated."""
+    windows_per_step: int = 8
+    """Packed windows of `context` tokens in one optimizer step."""
+    lr_peak: float = 3e-3
+    """For one to three million parameters; a 100M model wants about a tenth."""
+    lr_final_fraction: float = 0.05
+    """The cosine ends at this fraction of lr_peak."""
+    warmup_steps: int = 30
+    weight_decay: float = 0.1
+    beta2: float = 0.98
+    """AdamW's second-moment decay; short runs want it below 0.999."""
+    max_grad_norm: float = 1.0
+    heldout_fraction: float = 0.02
+    """Share of each file's documents, taken from its end, that bits-per-byte is measured on."""
+    eval_every: int = 150
+    """Steps between two measurements on the held-out tail (also once at the end)."""
+    sample_every: int = 225
+    """Steps between two looks at what the model writes; 0 = never."""
+    checkpoint_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_all_positive(
+            self,
+            *("width", "layers", "heads", "context", "steps", "windows_per_step"),
+            *("lr_peak", "max_grad_norm", "eval_every", "checkpoint_every"),
+        )
+        require(self.vocab_size >= 270, f"vocab_size must be >= 270 (bytes): {self.vocab_size}")
+        require(
+            self.width % self.heads == 0,
+            f"width must be a multiple of heads: width {self.width}, heads {self.heads}",
+        )
+        require(self.warmup_steps >= 0, f"warmup_steps must be >= 0: {self.warmup_steps}")
+        require(self.sample_every >= 0, f"sample_every must be >= 0: {self.sample_every}")
+        require(self.weight_decay >= 0, f"weight_decay must be >= 0: {self.weight_decay}")
+        require(0 <= self.beta2 < 1, f"beta2 must be in [0, 1): {self.beta2}")
+        require(
+            0 <= self.lr_final_fraction <= 1,
+            f"lr_final_fraction must be in [0, 1]: {self.lr_final_fraction}",
+        )
+        require(
+            0 <= self.heldout_fraction < 1,
+            f"heldout_fraction must be in [0, 1): {self.heldout_fraction}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SFTConfig:
+    """Demonstrations; the loss counts response tokens and the end token only."""
+
+    epochs: int = 3
+    rows_per_step: int = 16
+    """Demonstrations in one optimizer step."""
+    max_tokens: int = 256
+    """Longest prompt plus completion; a longer prompt loses its oldest turns, a longer
+    completion drops the row. Never above the model's own context."""
+    lr_peak: float = 1e-3
+    """For one to three million parameters; 1e-5 to 2e-5 is usual from 100M up."""
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.01
+    beta2: float = 0.98
+    max_grad_norm: float = 1.0
+    checkpoint_every: int = 50
+    """Steps between two checkpoints."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_all_positive(
+            self,
+            *("epochs", "rows_per_step", "max_tokens", "lr_peak"),
+            *("max_grad_norm", "checkpoint_every"),
+        )
+        require(
+            0 <= self.warmup_fraction < 1,
+            f"warmup_fraction must be in [0, 1): {self.warmup_fraction}",
+        )
+        require(self.weight_decay >= 0, f"weight_decay must be >= 0: {self.weight_decay}")
+        require(0 <= self.beta2 < 1, f"beta2 must be in [0, 1): {self.beta2}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleConfig:
+    """How completions are drawn: temperature only, never top-k or top-p."""
+
+    n: int = 2
+    """Completions per prompt."""
+    temperature: float = 0.7
+    """0 = greedy."""
+    max_new_tokens: int = 96
+    max_prompt_tokens: int | None = None
+    """None: whatever the model's context leaves beside max_new_tokens."""
+    rows_per_batch: int = 64
+    split: str | None = None
+    """Only prompts of this split; None takes all."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_all_positive(self, "n", "max_new_tokens", "rows_per_batch")
+        require(self.temperature >= 0, f"temperature must be >= 0: {self.temperature}")
+        require(
+            self.max_prompt_tokens is None or self.max_prompt_tokens > 0,
+            f"max_prompt_tokens must be above 0: {self.max_prompt_tokens}",
+        )
+
+
+Config = TypeVar("Config")
+
+
+def load_config(cls: type[Config], path: Path | str | None, overrides: Sequence[str]) -> Config:
+    """An instance of the dataclass `cls` from a JSON file, then from `name=value` words.
+
+    A word's value is read as JSON and, where that fails, as a string. Raises BadInput for a file
+    that is not a JSON object, an unknown key (with the known ones) and a value of a wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values.update(_read_object(Path(path)))
+    for word in overrides:
+        name, equals, text = word.partition("=")
+        require(bool(equals) and bool(name), f"--set wants name=value, got {word!r}")
+        values[name.strip()] = _json_or_string(text)
+    return config_from(cls, values)
+
+
+def config_from(cls: type[Config], values: dict[str, Any]) -> Config:
+    """An instance of `cls` from plain JSON values; BadInput for unknown keys and wrong types."""
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        require(
+            name in hints,
+            f"{cls.__name__} has no setting {name!r}; it has {', '.join(sorted(hints))}",
+        )
+    return cls(**{name: _typed(hints[name], name, value) for name, value in values.items()})
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The dataclass as plain JSON values, fields in order."""
+    return dataclasses.asdict(config)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read the config file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInput(f"the config file {path} is not JSON: {error}") from error
+    require(isinstance(value, dict), f"the config file {path} must hold one JSON object")
+    return dict(value)
+
+
+def _json_or_string(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _typed(hint: Any, name: str, value: Any) -> Any:
+    """`value` as the annotated type; the only conversion is int to float."""
+    wanted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in wanted:
+        return None
+    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = any(type(value) is kind for kind in wanted)
+    names = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in wanted)
+    require(fits, f"{name} must be {names}: {value!r}")
+    require(
+        not isinstance(value, float) or math.isfinite(value), f"{name} must be finite: {value!r}"
+    )
+    return value

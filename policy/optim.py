@@ -1,0 +1,74 @@
+"""The optimizer's small parts: AdamW groups, the learning-rate curve, and the check for finite."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from policy.config import Diverged
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
+    """AdamW over the parameters that want a gradient; matrices decay, biases and norms do not.
+
+    PPO passes eps=1e-5 (arXiv:2403.17031: the PyTorch default makes early updates too large).
+    """
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in wanted if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in wanted if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, beta2), eps=eps, fused=True)
+
+
+def lr_at(
+    step: int,
+    *,
+    total: int,
+    peak: float,
+    warmup: int = 0,
+    shape: Literal["cosine", "linear", "constant"] = "linear",
+    final: float = 0.0,
+) -> float:
+    """Learning rate of optimizer step `step`, counted from 0 to total - 1.
+
+    Rises linearly to `peak` at step `warmup`, then falls to `final`, which step `total` would have.
+    """
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    if shape == "constant":
+        return peak
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    left = 1.0 - done if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    return final + (peak - final) * left
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def clip_grad_norm(model: nn.Module, max_norm: float) -> torch.Tensor:
+    """Scale the gradients to a total norm of at most max_norm; the norm before, a scalar."""
+    return nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+
+
+def require_finite(**numbers: Any) -> None:
+    """Raise Diverged naming the first number that is NaN or infinite. Call before stepping."""
+    for name, value in numbers.items():
+        finite = (
+            bool(torch.isfinite(value).all())
+            if isinstance(value, torch.Tensor)
+            else (math.isfinite(value))
+        )
+        if not finite:
+            raise Diverged(f"{name} is not finite: {value}")
