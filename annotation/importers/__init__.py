@@ -1,0 +1,7 @@
+"""Other people's files into the ledger: one small module per public format.
+
+lines.py    bytes of a file -> one raw row at a time, in bounded memory
+rows.py     raw row -> checked JSON; the shape every format is brought to; Refused
+<format>.py JSON of a row -> that shape, or Refused with the reason
+load.py     shapes -> ledger, in chunks, every row accounted for
+"""

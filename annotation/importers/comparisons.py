@@ -1,0 +1,117 @@
+"""Comparisons as Concord itself writes them (ARCHITECTURE.md section 6), with their votes.
+
+Beyond that row a vote may say its `outcome` (ranked, equal, both_bad, cannot_tell) and `strength`
+may be one number per gap. People of another installation are outside annotators here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from annotation.importers.rows import (
+    ComparisonRow,
+    CompletionRow,
+    RankingRow,
+    Refused,
+    VoteRow,
+    clip,
+    digest,
+    messages_of,
+    name_of,
+    prompt_of,
+    require,
+    require_distinct,
+    text_of,
+)
+
+KINDS = {"person": "outside", "outside": "outside", "model": "model", "simulated": "simulated"}
+WITHOUT_GROUPS = ("both_bad", "cannot_tell")
+
+
+def parse(row: Mapping[str, Any]) -> ComparisonRow:
+    """The comparison of one row with all its votes. Raises Refused with the reason."""
+    require(row, "prompt", "completions", "votes")
+    messages = messages_of(row["prompt"], "prompt")
+    completions, places = _completions(row["completions"])
+    if not isinstance(row["votes"], list) or not row["votes"]:
+        raise Refused(f"votes must be a list with one vote or more: {clip(row['votes'])}")
+    answers: dict[tuple[str, str], list[RankingRow]] = {}
+    for vote in row["votes"]:
+        if not isinstance(vote, dict):
+            raise Refused(f"a vote must be an object: {clip(vote)}")
+        key, ranking = _ranking(vote, places)
+        if any(ranking.axis == other.axis for other in answers.get(key, [])):
+            raise Refused(f"annotator {clip(key[0])} votes twice on axis {clip(ranking.axis)}")
+        answers.setdefault(key, []).append(ranking)
+    prompt = prompt_of(row, messages)
+    external_id = prompt.external_id or digest(messages, [each.text for each in completions])
+    votes = [
+        VoteRow(annotator=annotator, kind=kind, rankings=rankings, external_id=external_id)
+        for (annotator, kind), rankings in answers.items()
+    ]
+    return ComparisonRow(prompt=prompt, completions=completions, votes=votes)
+
+
+def _completions(value: object) -> tuple[list[CompletionRow], dict[str, int]]:
+    """The completions and the place of each id."""
+    if not isinstance(value, list):
+        raise Refused(f"completions must be a list: {clip(value)}")
+    completions, places = [], {}
+    for place, entry in enumerate(value):
+        if not isinstance(entry, dict):
+            raise Refused(f"a completion must be an object: {clip(entry)}")
+        require(entry, "id", "text")
+        completion_id = name_of(entry, "id")
+        if completion_id in places:
+            raise Refused(f"two completions have the id {clip(completion_id)}")
+        places[completion_id] = place
+        text = text_of(entry["text"], f"completion {place + 1}")
+        completions.append(CompletionRow(text=text, writer=name_of(entry, "model")))
+    require_distinct(completions)
+    return completions, places
+
+
+def _ranking(vote: Mapping[str, Any], places: Mapping[str, int]) -> tuple[tuple[str, str], RankingRow]:
+    """Who votes, as (id in the file, kind here), and one axis of their answer."""
+    require(vote, "ranking")
+    kind = KINDS.get(str(vote.get("kind") or "outside"))
+    if kind is None:
+        raise Refused(f"kind must be one of {', '.join(KINDS)}: {clip(vote['kind'])}")
+    if vote.get("weight") not in (None, 1):
+        raise Refused(f"weight must be 1, votes are kept one by one: {clip(vote['weight'])}")
+    groups = _groups(vote["ranking"], places)
+    outcome = name_of(vote, "outcome") or ("equal" if len(groups) == 1 else "ranked")
+    fits = {
+        "ranked": len(groups) >= 2,
+        "equal": len(groups) == 1 and len(groups[0]) >= 2,
+        **dict.fromkeys(WITHOUT_GROUPS, not groups),
+    }
+    if not fits.get(outcome, False):
+        raise Refused(f"outcome {clip(outcome)} doesn't fit ranking {clip(vote['ranking'])}")
+    strengths = _strengths(vote.get("strength"), len(groups) - 1)
+    axis = name_of(vote, "axis", 40) or "overall"
+    ranking = RankingRow(axis=axis, outcome=outcome, groups=groups, strengths=strengths)
+    return (name_of(vote, "annotator"), kind), ranking
+
+
+def _groups(value: object, places: Mapping[str, int]) -> list[list[int]]:
+    if not isinstance(value, list) or not all(isinstance(group, list) for group in value):
+        raise Refused(f"ranking must be a list of lists of completion ids: {clip(value)}")
+    names = [str(name) for group in value for name in group]
+    for name in names:
+        if name not in places:
+            raise Refused(f"ranking names a completion that the row hasn't: {clip(name)}")
+    if len(set(names)) < len(names):
+        raise Refused(f"ranking names a completion twice: {clip(value)}")
+    return [[places[str(name)] for name in group] for group in value if group]
+
+
+def _strengths(value: object, num_gaps: int) -> list[float]:
+    """One number per gap; a single number stands for a single gap."""
+    if value is None or value == []:
+        return []
+    numbers = value if isinstance(value, list) else [value]
+    if len(numbers) != num_gaps or not all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
+    ):
+        raise Refused(f"strength must be one number per gap ({num_gaps}): {clip(value)}")
+    return [float(number) for number in numbers]

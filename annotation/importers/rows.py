@@ -1,0 +1,248 @@
+"""A row on its way in: checked JSON, the shape every format is brought to, and how it is refused."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from annotation.importers.lines import RawRow
+
+ROLES = ("system", "user", "assistant")
+SPLITS = ("train", "dev", "test")
+MAX_ID_LENGTH = 200
+"""Characters; the column's width."""
+
+
+class Refused(ValueError):
+    """The row can't be taken; the message is the reason, with the value seen."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptRow:
+    """A conversation awaiting an answer, and what its file says of it."""
+
+    messages: list[dict[str, str]]
+    external_id: str = ""
+    split: str | None = None
+    group: str | None = None
+    """Thread or tree id; None = the first user turn decides."""
+    task: str = ""
+    language: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompletionRow:
+    """A text and the name of who or what wrote it, as far as the file says."""
+
+    text: str
+    writer: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankingRow:
+    """One axis of an answer: groups of completion places, best first."""
+
+    axis: str
+    outcome: str
+    groups: list[list[int]]
+    strengths: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoteRow:
+    """One annotator's answer. annotator: their id in the file, "" = not named there."""
+
+    annotator: str
+    kind: str
+    rankings: list[RankingRow]
+    external_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonRow:
+    """What every preference format is brought to."""
+
+    prompt: PromptRow
+    completions: list[CompletionRow]
+    votes: list[VoteRow]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemonstrationRow:
+    """A conversation and an ideal answer to it."""
+
+    prompt: PromptRow
+    completion: CompletionRow
+    external_id: str = ""
+
+
+def parse_json(raw: RawRow) -> dict[str, Any]:
+    """The row's JSON object. Raises Refused for bytes that aren't UTF-8, bad JSON, NaN, a key
+    that stands twice, text a database can't hold (NUL, half a surrogate pair), or no object."""
+    try:
+        text = raw.data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = raw.data[error.start]
+        raise Refused(f"not UTF-8: byte 0x{byte:02x} at {error.start:,} of the row") from error
+    try:
+        row = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except Refused:
+        raise
+    except RecursionError as error:
+        raise Refused("not JSON that can be read: nested too deeply") from error
+    except ValueError as error:
+        raise Refused(f"not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise Refused(f"not a JSON object: {clip(row)}")
+    _require_storable(row)
+    return row
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise Refused(f"the key {clip(twice)} stands twice in one object")
+    return row
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Refused(f"not JSON: {name} is no JSON number")
+
+
+def _require_storable(row: Any) -> None:
+    """Raise Refused for a string that PostgreSQL or UTF-8 can't hold, or an infinite number."""
+    waiting = [row]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if "\x00" in value:
+                raise Refused(f"a text holds a NUL character: {clip(value)}")
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = value[error.start]
+                raise Refused(f"a text holds half a surrogate pair: U+{ord(half):04X}") from error
+        elif isinstance(value, float) and value - value != 0:
+            raise Refused(f"a number is out of range: {value}")
+        elif isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def clip(value: object, width: int = 80) -> str:
+    """A value as a message shows it: ASCII-safe for odd characters, cut to a line."""
+    if isinstance(value, str):
+        value = value[: width + 1]
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def require(row: Mapping[str, Any], *keys: str) -> None:
+    """Raise Refused unless the row has the keys."""
+    if missing := [key for key in keys if key not in row]:
+        has = ", ".join(list(row)[:8]) or "nothing"
+        raise Refused(f"no field {' and no field '.join(missing)}; the row has {clip(has)}")
+
+
+def text_of(value: object, name: str) -> str:
+    """A text with something in it, without space around it. Raises Refused otherwise."""
+    if not isinstance(value, str):
+        raise Refused(f"{name} must be a text: {clip(value)}")
+    if not value.strip():
+        raise Refused(f"{name} is empty")
+    return value.strip()
+
+
+def name_of(row: Mapping[str, Any], key: str, limit: int = MAX_ID_LENGTH) -> str:
+    """An optional short text or number of the row, "" if absent or null."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Refused(f"{key} must be a text or a whole number: {clip(value)}")
+    name = str(value).strip()
+    if len(name) > limit:
+        raise Refused(f"{key} is longer than {limit} characters: {clip(name)}")
+    return name
+
+
+def messages_of(value: object, name: str) -> list[dict[str, str]]:
+    """Messages with role and text; a bare text is one user turn; text parts are joined."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": text_of(value, name)}]
+    if not isinstance(value, list) or not value:
+        raise Refused(f"{name} must be a text or a list of messages: {clip(value)}")
+    messages = []
+    for turn in value:
+        if not isinstance(turn, dict):
+            raise Refused(f"a message of {name} must be an object: {clip(turn)}")
+        require(turn, "role", "content")
+        if turn["role"] not in ROLES:
+            raise Refused(f"role must be one of {', '.join(ROLES)}: {clip(turn['role'])}")
+        content = _joined_parts(turn["content"], name)
+        messages.append({"role": turn["role"], "content": content})
+    return messages
+
+
+def _joined_parts(content: object, name: str) -> str:
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, dict) or part.get("type") != "text":
+                raise Refused(f"a message of {name} may hold text parts only: {clip(part)}")
+        content = "".join(text_of(part.get("text"), "a text part") for part in content)
+    return text_of(content, f"a message of {name}")
+
+
+def prompt_of(row: Mapping[str, Any], messages: list[dict[str, str]]) -> PromptRow:
+    """The prompt with the optional fields that every format may carry: id, split, group, task,
+    language, metadata. Raises Refused unless the last turn is the user's."""
+    if messages[-1]["role"] != "user":
+        raise Refused(f"the prompt's last turn must be the user's, not {messages[-1]['role']}'s")
+    split = row.get("split")
+    if split not in (None, *SPLITS):
+        raise Refused(f"split must be one of {', '.join(SPLITS)}: {clip(split)}")
+    metadata = row.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise Refused(f"metadata must be an object: {clip(metadata)}")
+    return PromptRow(
+        messages=messages,
+        external_id=name_of(row, "id"),
+        split=split,
+        group=name_of(row, "group") or None,
+        task=name_of(row, "task", 40),
+        language=name_of(row, "language", 12),
+        metadata=metadata,
+    )
+
+
+def require_distinct(completions: list[CompletionRow]) -> None:
+    """Raise Refused for fewer than two completions or two with one text."""
+    if len(completions) < 2:
+        raise Refused(f"a comparison needs two completions or more: it has {len(completions)}")
+    first: dict[str, int] = {}
+    for place, completion in enumerate(completions, start=1):
+        if earlier := first.get(completion.text):
+            raise Refused(
+                f"completions {earlier} and {place} are identical: {clip(completion.text)}"
+            )
+        first[completion.text] = place
+
+
+def best_to_worst(num_completions: int) -> RankingRow:
+    """The ranking of completions that stand in the order of their rank, each above the next."""
+    return RankingRow(
+        axis="overall", outcome="ranked", groups=[[place] for place in range(num_completions)]
+    )
+
+
+def digest(*parts: object) -> str:
+    """A short name for content that came without one: SHA-256 over canonical JSON, 32 digits."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
