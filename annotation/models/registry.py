@@ -87,6 +87,8 @@ class TrainingJob(models.Model):
     )
     requested_at = models.DateTimeField(auto_now_add=True)
     attempt = models.PositiveIntegerField(default=0)
+    lost_attempts = models.PositiveSmallIntegerField(default=0)
+    """How often its worker fell silent; attempts that ended in good order do not count."""
     worker = models.CharField(max_length=200, blank=True, default="")
     started_at = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)

@@ -1,0 +1,271 @@
+"""Model versions: published directories, and which of them is in force in a project.
+
+A directory is published by a rename under ARTIFACTS_DIR/models and only then gets a row. What is in
+force in a slot is the newest Promotion; a promotion is never changed, so a roll-back is a new one.
+"""
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from annotation.errors import BadInput, Conflict
+from annotation.models import (
+    DatasetSnapshot,
+    JobKind,
+    JobStatus,
+    Lane,
+    ModelVersion,
+    Project,
+    Promotion,
+    RetrainRule,
+    Slot,
+    TrainingJob,
+    User,
+    VersionKind,
+)
+from annotation.services import audit
+from annotation.services.jobs import request_training
+
+KIND_OF_SLOT = {
+    Slot.POLICY: VersionKind.POLICY,
+    Slot.REWARD: VersionKind.REWARD,
+    Slot.JUDGE: VersionKind.REWARD,
+}
+
+
+# --- directories --------------------------------------------------------------------------------
+
+
+def directory_of(version: ModelVersion) -> Path:
+    """Where a version's files lie, absolute."""
+    return Path(settings.ARTIFACTS_DIR) / version.path
+
+
+def sha256_of_directory(directory: Path) -> str:
+    """SHA-256 over the sorted relative names and the contents of a directory's files."""
+    whole = hashlib.sha256()
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{path.relative_to(directory).as_posix()}\0{content}\n".encode())
+    return whole.hexdigest()
+
+
+def require_model_directory(directory: Path) -> None:
+    """Raise BadInput unless this is a Hugging Face model directory with safetensors weights."""
+    if not directory.is_dir():
+        raise BadInput(f"No directory {str(directory)!r}.")
+    if not (directory / "config.json").is_file():
+        raise BadInput(f"{str(directory)!r} holds no config.json: not a Hugging Face model.")
+    if not any(directory.glob("*.safetensors")):
+        raise BadInput(f"{str(directory)!r} holds no .safetensors weights; others are not read.")
+
+
+def _adopt(directory: Path) -> Path:
+    """A directory under ARTIFACTS_DIR with these files: itself, or a copy published by rename."""
+    artifacts = Path(settings.ARTIFACTS_DIR).resolve()
+    if directory.resolve().is_relative_to(artifacts):
+        return directory.resolve()
+    models = artifacts / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    staging = models / f".staging-{uuid.uuid4().hex}"
+    shutil.copytree(directory, staging)
+    target = models / f"registered-{uuid.uuid4().hex[:12]}"
+    staging.rename(target)
+    return target
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def register_version(
+    *,
+    kind: str,
+    stage: str,
+    directory: Path,
+    name: str = "",
+    job: TrainingJob | None = None,
+    init: ModelVersion | None = None,
+    reference: ModelVersion | None = None,
+    reward: ModelVersion | None = None,
+    value_init: ModelVersion | None = None,
+    snapshot: DatasetSnapshot | None = None,
+    licence: str = "",
+    metrics: Mapping[str, Any] | None = None,
+) -> ModelVersion:
+    """Give a published model directory its row; one from elsewhere is copied in first.
+
+    Raises BadInput if it is no Hugging Face model directory with safetensors weights.
+    """
+    if kind not in VersionKind.values:
+        raise BadInput(f"kind must be one of {', '.join(VersionKind.values)}: {kind!r}.")
+    require_model_directory(directory)
+    place = _adopt(directory)
+    return ModelVersion.objects.create(
+        kind=kind,
+        stage=stage,
+        name=name or place.name,
+        path=place.relative_to(Path(settings.ARTIFACTS_DIR).resolve()).as_posix(),
+        sha256=sha256_of_directory(place),
+        job=job,
+        init=init,
+        reference=reference,
+        reward=reward,
+        value_init=value_init,
+        snapshot=snapshot,
+        licence=licence,
+        metrics=dict(metrics or {}),
+    )
+
+
+def versions_of(project: Project) -> QuerySet[ModelVersion]:
+    """Versions a project made or put in force, newest first."""
+    mine = Q(job__project=project) | Q(
+        pk__in=Promotion.objects.filter(project=project).values("version")
+    )
+    return ModelVersion.objects.filter(mine).order_by("-pk")
+
+
+def in_force(project: Project, slot: str) -> ModelVersion | None:
+    """The version in force in a slot of a project."""
+    newest = Promotion.objects.select_related("version").in_force(project, slot)
+    return newest.version if newest else None
+
+
+def sft_root(project: Project) -> ModelVersion | None:
+    """The policy that KL is measured from in every round.
+
+    The newest SFT version of the project's loop, else the first policy ever put in force (a
+    registered one).
+    """
+    tuned = ModelVersion.objects.filter(
+        job__project=project, job__lane=Lane.LOOP, stage=JobKind.SFT
+    ).order_by("-pk")
+    if newest := tuned.first():
+        return newest
+    first = (
+        Promotion.objects.filter(project=project, slot=Slot.POLICY)
+        .select_related("version")
+        .order_by("pk")
+        .first()
+    )
+    return first.version if first else None
+
+
+# --- promotions ---------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def promote(
+    *,
+    project: Project,
+    slot: str,
+    version: ModelVersion,
+    verdict: str,
+    numbers: Mapping[str, Any] | None = None,
+    by: User | None = None,
+) -> Promotion:
+    """Put a version in force, and queue what follows from it in the same transaction.
+
+    A policy gets a job that samples new comparisons from it; a reward model makes a PPO job due
+    where the project's rule says so. Raises BadInput for a version that does not fit the slot,
+    Conflict if it is in force already.
+    """
+    promotion = _append(project, slot, version, verdict, numbers or {}, by)
+    audit.record(
+        action="version.promote",
+        target=version,
+        project=project,
+        actor=by,
+        slot=slot,
+        verdict=verdict,
+    )
+    if slot == Slot.POLICY:
+        _request_top_up(project, f"{version.name} was promoted", by)
+    elif slot == Slot.REWARD:
+        _request_ppo(project, f"{version.name} was promoted", by)
+    return promotion
+
+
+@transaction.atomic
+def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promotion:
+    """Put the version before the one in force back. Raises Conflict if there is none.
+
+    Rolling back twice goes back two versions, not there and back again.
+    """
+    Project.objects.select_for_update().get(pk=project.pk)
+    standing: list[ModelVersion] = []
+    for row in (
+        Promotion.objects.filter(project=project, slot=slot)
+        .select_related("version")
+        .order_by("pk")
+    ):
+        if row.verdict == "rollback":
+            standing.pop()
+        else:
+            standing.append(row.version)
+    if len(standing) < 2:
+        raise Conflict(f"There is no {slot} version before the one in force.")
+    left, back = standing[-1], standing[-2]
+    promotion = _append(project, slot, back, "rollback", {"instead_of": left.pk}, by)
+    audit.record(
+        action="version.roll_back",
+        target=back,
+        project=project,
+        actor=by,
+        slot=slot,
+        instead_of=left.pk,
+    )
+    if slot == Slot.POLICY:
+        _request_top_up(project, f"rolled back to {back.name}", by)
+    return promotion
+
+
+def _append(
+    project: Project,
+    slot: str,
+    version: ModelVersion,
+    verdict: str,
+    numbers: Mapping[str, Any],
+    by: User | None,
+) -> Promotion:
+    if slot not in Slot.values:
+        raise BadInput(f"slot must be one of {', '.join(Slot.values)}: {slot!r}.")
+    if version.kind != KIND_OF_SLOT[Slot(slot)]:
+        raise BadInput(f"A {version.kind} version cannot be put in the slot {slot}: {version}.")
+    # Promotions of one project are made one after the other (a row lock; SQLite has one writer).
+    Project.objects.select_for_update().get(pk=project.pk)
+    if in_force(project, slot) == version:
+        raise Conflict(f"{version} is in force already.")
+    return Promotion.objects.create(
+        project=project, slot=slot, version=version, verdict=verdict, numbers=dict(numbers), by=by
+    )
+
+
+def _waits_in_loop(project: Project, kind: str) -> bool:
+    """A job that waits takes what is in force when it starts, so a second would do the same."""
+    return TrainingJob.objects.filter(
+        project=project, kind=kind, lane=Lane.LOOP, status=JobStatus.QUEUED
+    ).exists()
+
+
+def _request_top_up(project: Project, reason: str, by: User | None) -> None:
+    if project.open_target and not _waits_in_loop(project, JobKind.SAMPLE):
+        request_training(project=project, kind=JobKind.SAMPLE, reason=reason, by=by)
+
+
+def _request_ppo(project: Project, reason: str, by: User | None) -> None:
+    rule = RetrainRule.objects.filter(project=project, enabled=True, ppo_after_reward=True)
+    if (
+        rule.exists()
+        and in_force(project, Slot.POLICY)
+        and not _waits_in_loop(project, JobKind.PPO)
+    ):
+        request_training(project=project, kind=JobKind.PPO, reason=reason, by=by)

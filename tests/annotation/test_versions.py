@@ -1,0 +1,218 @@
+"""services.versions: registering directories, promoting, rolling back."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from annotation.errors import BadInput, Conflict
+from annotation.models import AuditEntry, JobKind, Promotion, TrainingJob
+from annotation.services import jobs, versions
+from annotation.services.projects import create_project
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def artifacts(settings, tmp_path) -> Path:
+    settings.ARTIFACTS_DIR = tmp_path / "artifacts"
+    return settings.ARTIFACTS_DIR
+
+
+@pytest.fixture
+def project():
+    return create_project(name="Shop", slug="shop", by=None)
+
+
+def model_directory(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights of " + folder.name.encode())
+    return folder
+
+
+@pytest.fixture
+def make_version(artifacts):
+    def make(name, kind="policy", **edges):
+        return versions.register_version(
+            kind=kind,
+            stage="registered",
+            directory=model_directory(artifacts / "models" / name),
+            **edges,
+        )
+
+    return make
+
+
+def test_the_hash_of_a_directory_is_over_names_and_contents(tmp_path):
+    folder = model_directory(tmp_path / "m")
+    inner = [("config.json", b"{}"), ("model.safetensors", b"weights of m")]
+    lines = "".join(f"{n}\0{hashlib.sha256(c).hexdigest()}\n" for n, c in inner)
+    assert versions.sha256_of_directory(folder) == hashlib.sha256(lines.encode()).hexdigest()
+    before = versions.sha256_of_directory(folder)
+    (folder / "config.json").rename(folder / "config2.json")
+    assert versions.sha256_of_directory(folder) != before
+
+
+def test_a_published_directory_gets_its_row_where_it_lies(make_version, artifacts):
+    version = make_version("ppo-7")
+    assert (version.path, version.name) == ("models/ppo-7", "ppo-7")
+    assert versions.directory_of(version) == artifacts / "models" / "ppo-7"
+
+
+def test_a_directory_from_elsewhere_is_copied_in(tmp_path, artifacts):
+    outside = model_directory(tmp_path / "outside")
+    version = versions.register_version(
+        kind="policy", stage="registered", directory=outside, name="tiny"
+    )
+    copy = versions.directory_of(version)
+    assert copy.parent == artifacts / "models"
+    assert version.sha256 == versions.sha256_of_directory(outside)
+    assert [p.name for p in (artifacts / "models").iterdir()] == [copy.name]
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [("config.json", "holds no config.json"), ("model.safetensors", "no .safetensors weights")],
+)
+def test_what_is_no_model_directory_is_refused(tmp_path, missing, sentence):
+    folder = model_directory(tmp_path / "m")
+    (folder / missing).unlink()
+    with pytest.raises(BadInput, match=sentence):
+        versions.register_version(kind="policy", stage="registered", directory=folder)
+
+
+def test_a_job_has_one_version(project, make_version):
+    job = jobs.request_training(project=project, kind="sft")
+    make_version("a", job=job)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make_version("b", job=job)
+
+
+def test_a_project_sees_what_it_made_or_put_in_force(project, make_version):
+    other = create_project(name="Bank", slug="bank", by=None)
+    mine = make_version("mine", job=jobs.request_training(project=project, kind="sft"))
+    registered = make_version("registered")
+    make_version("theirs", job=jobs.request_training(project=other, kind="sft"))
+    versions.promote(project=project, slot="policy", version=registered, verdict="registered")
+    assert list(versions.versions_of(project)) == [registered, mine]
+
+
+# --- promoting ----------------------------------------------------------------------------------
+
+
+def test_promoting_a_policy_puts_it_in_force_and_queues_a_sample_job(project, make_version):
+    version = make_version("sft-1")
+    versions.promote(project=project, slot="policy", version=version, verdict="first")
+    assert versions.in_force(project, "policy") == version
+    assert TrainingJob.objects.get().kind == JobKind.SAMPLE
+    assert AuditEntry.objects.filter(action="version.promote").count() == 1
+
+
+def test_no_sample_job_without_its_promotion(project, make_version, monkeypatch):
+    def broken(**_):
+        raise RuntimeError("the last act of the transaction fails")
+
+    monkeypatch.setattr(versions, "request_training", broken)
+    with pytest.raises(RuntimeError):
+        versions.promote(
+            project=project, slot="policy", version=make_version("sft-1"), verdict="first"
+        )
+    assert not Promotion.objects.exists()
+    assert not TrainingJob.objects.exists()
+
+
+def test_a_sample_job_that_still_waits_serves_the_next_promotion_too(project, make_version):
+    for name in ("a", "b"):
+        versions.promote(
+            project=project, slot="policy", version=make_version(name), verdict="by_admin"
+        )
+    assert TrainingJob.objects.count() == 1
+
+
+def test_no_sample_job_where_no_comparison_should_be_open(project, make_version):
+    project.open_target = 0
+    versions.promote(project=project, slot="policy", version=make_version("a"), verdict="first")
+    assert not TrainingJob.objects.exists()
+
+
+def test_promoting_a_reward_model_makes_a_ppo_job_where_a_policy_is_in_force(project, make_version):
+    reward = make_version("r1", kind="reward")
+    versions.promote(project=project, slot="reward", version=reward, verdict="passed")
+    assert not TrainingJob.objects.exists()  # nothing to improve yet
+    versions.promote(project=project, slot="policy", version=make_version("p"), verdict="first")
+    again = make_version("r2", kind="reward")
+    versions.promote(project=project, slot="reward", version=again, verdict="passed")
+    assert TrainingJob.objects.filter(kind=JobKind.PPO).count() == 1
+
+
+def test_no_ppo_job_where_the_rule_says_no(project, make_version):
+    project.retrain_rule.ppo_after_reward = False
+    project.retrain_rule.save()
+    versions.promote(project=project, slot="policy", version=make_version("p"), verdict="first")
+    reward = make_version("r", kind="reward")
+    versions.promote(project=project, slot="reward", version=reward, verdict="passed")
+    assert not TrainingJob.objects.filter(kind=JobKind.PPO).exists()
+
+
+def test_a_version_must_fit_its_slot(project, make_version):
+    with pytest.raises(BadInput, match="A policy version cannot be put in the slot reward"):
+        versions.promote(project=project, slot="reward", version=make_version("p"), verdict="x")
+    with pytest.raises(BadInput, match="slot must be one of policy, reward, judge: 'best'"):
+        versions.promote(project=project, slot="best", version=make_version("q"), verdict="x")
+
+
+def test_what_is_in_force_is_not_promoted_again(project, make_version):
+    version = make_version("p")
+    versions.promote(project=project, slot="policy", version=version, verdict="first")
+    with pytest.raises(Conflict, match="in force already"):
+        versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+
+
+# --- rolling back -------------------------------------------------------------------------------
+
+
+def test_rolling_back_twice_goes_back_two_versions(project, make_version):
+    a, b, c = (make_version(name) for name in "abc")
+    for version in (a, b, c):
+        versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+    assert versions.roll_back(project=project, slot="policy").version == b
+    assert versions.roll_back(project=project, slot="policy").version == a
+    with pytest.raises(Conflict, match="no policy version before the one in force"):
+        versions.roll_back(project=project, slot="policy")
+    assert [p.version for p in Promotion.objects.order_by("pk")] == [a, b, c, b, a]
+
+
+def test_a_promotion_after_a_roll_back_stands_on_what_was_rolled_back_to(project, make_version):
+    a, b, c = (make_version(name) for name in "abc")
+    for version in (a, b):
+        versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+    versions.roll_back(project=project, slot="policy")
+    versions.promote(project=project, slot="policy", version=c, verdict="by_admin")
+    assert versions.roll_back(project=project, slot="policy").version == a
+
+
+def test_a_policy_put_back_writes_the_next_comparisons(project, make_version):
+    for name in "ab":
+        versions.promote(
+            project=project, slot="policy", version=make_version(name), verdict="by_admin"
+        )
+    TrainingJob.objects.update(status="done")
+    versions.roll_back(project=project, slot="policy")
+    assert TrainingJob.objects.filter(kind=JobKind.SAMPLE, status="queued").count() == 1
+
+
+# --- the root of KL -----------------------------------------------------------------------------
+
+
+def test_the_root_is_the_projects_newest_sft_version(project, make_version):
+    assert versions.sft_root(project) is None
+    registered = make_version("registered")
+    versions.promote(project=project, slot="policy", version=registered, verdict="registered")
+    assert versions.sft_root(project) == registered
+    job = jobs.request_training(project=project, kind="sft")
+    tuned = make_version("tuned", job=job)
+    tuned.stage = "sft"
+    tuned.save()
+    assert versions.sft_root(project) == tuned
