@@ -1,0 +1,289 @@
+"""Checked rows into the ledger: in chunks, a savepoint per row, every row accounted for.
+
+Who judged is an annotator outside this installation, named "SOURCE:ID", or "SOURCE" where the file
+names nobody. Rows are recognised by content and external id, so a second import adds nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from django.db import DataError, IntegrityError, transaction
+
+from annotation.errors import BadInput, ConcordError
+from annotation.importers import comparisons, demonstrations, hh_rlhf, oasst_zh, prompts, trl
+from annotation.importers.lines import BadRow, RawRow, read_rows
+from annotation.importers.rows import (
+    ComparisonRow,
+    DemonstrationRow,
+    PromptRow,
+    Refused,
+    VoteRow,
+    clip,
+    parse_json,
+)
+from annotation.models import (
+    Batch,
+    Comparison,
+    Completion,
+    Origin,
+    Preference,
+    Project,
+    Prompt,
+    Ranking,
+    Source,
+)
+from annotation.services.audit import record
+from annotation.services.ledger import (
+    add_completion,
+    add_prompt,
+    batch_for,
+    open_comparison,
+    record_generation,
+)
+from annotation.services.projects import current_scheme, outside_annotator
+
+CHUNK_ROWS = 200
+CHUNK_BYTES = 4_000_000
+"""A chunk is one transaction: it ends at whichever of the two comes first."""
+PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] = {
+    "hh-rlhf": hh_rlhf.parse,
+    "trl": trl.parse,
+    "comparisons": comparisons.parse,
+    "oasst-zh": oasst_zh.parse,
+}
+
+
+class Outcome(StrEnum):
+    """What became of a row."""
+
+    IMPORTED = "imported"
+    ALREADY_THERE = "already there"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class RowReport:
+    """One row of a file: its line, what became of it, and why it was refused."""
+
+    line: int
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class FileReport:
+    """The account of one file; rows is the sum of the other three."""
+
+    path: str
+    sha256: str
+    rows: int = 0
+    imported: int = 0
+    already_there: int = 0
+    refused: int = 0
+
+    def count(self, row: RowReport) -> None:
+        self.rows += 1
+        self.imported += row.outcome == Outcome.IMPORTED
+        self.already_there += row.outcome == Outcome.ALREADY_THERE
+        self.refused += row.outcome == Outcome.REFUSED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """One file on its way into a project. `store` says whether the row held anything new."""
+
+    project: Project
+    source: Source
+    path: Path
+    store: Callable[[Mapping[str, Any]], bool]
+    on_row: Callable[[RowReport], object] = field(default=lambda row: None)
+    on_bytes: Callable[[int], object] = field(default=lambda read: None)
+
+    def run(self) -> FileReport:
+        """Import every row that can be; the account. Raises BadInput for an unreadable file."""
+        report = FileReport(self.path.name, file_sha256(self.path))
+        try:
+            for chunk in _chunks(read_rows(self.path, self.on_bytes)):
+                with transaction.atomic():
+                    outcomes = [self._take(row) for row in chunk]
+                for outcome in outcomes:  # told once they are committed
+                    report.count(outcome)
+                    self.on_row(outcome)
+        finally:
+            if report.imported:
+                record(
+                    action="file.import",
+                    target=self.source,
+                    project=self.project,
+                    **asdict(report),
+                )
+        return report
+
+    def _take(self, row: RawRow | BadRow) -> RowReport:
+        if isinstance(row, BadRow):
+            return RowReport(row.line, Outcome.REFUSED, row.reason)
+        try:
+            with transaction.atomic():
+                new = self.store(parse_json(row))
+        except (Refused, ConcordError) as problem:
+            return RowReport(row.line, Outcome.REFUSED, str(problem))
+        except (DataError, IntegrityError) as problem:
+            reason = f"the database refused it: {clip(str(problem))}"
+            return RowReport(row.line, Outcome.REFUSED, reason)
+        return RowReport(row.line, Outcome.IMPORTED if new else Outcome.ALREADY_THERE)
+
+
+def _chunks(rows: Iterator[RawRow | BadRow]) -> Iterator[list[RawRow | BadRow]]:
+    chunk: list[RawRow | BadRow] = []
+    num_bytes = 0
+    for row in rows:
+        chunk.append(row)
+        num_bytes += len(row.data) if isinstance(row, RawRow) else 0
+        if len(chunk) >= CHUNK_ROWS or num_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, num_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes on disk. Raises BadInput if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"Cannot read {path}: {error.strerror}.") from error
+
+
+@transaction.atomic
+def source_for(*, project: Project, name: str, licence: str = "", terms: str = "") -> Source:
+    """The project's source of this name, made at the first call.
+
+    Raises BadInput where it exists with another licence: terms are not changed in passing.
+    """
+    if not name.strip() or len(name) > 120:
+        raise BadInput(f"A source needs a name of 1 to 120 characters: {clip(name)}.")
+    if len(licence) > 80:
+        raise BadInput(f"A licence has at most 80 characters: {clip(licence)}.")
+    source, created = Source.objects.get_or_create(
+        project=project, name=name, defaults={"licence": licence, "terms": terms}
+    )
+    if not created and licence and licence != source.licence:
+        if source.licence:
+            raise BadInput(
+                f"Source {name!r} has the licence {source.licence!r} already, not {licence!r}."
+            )
+        source.licence = licence
+        source.save(update_fields=["licence"])
+        record(action="source.licence", target=source, project=project, licence=licence)
+    return source
+
+
+def preference_store(
+    *, project: Project, source: Source, format: str
+) -> Callable[[Mapping[str, Any]], bool]:
+    """What takes a row of a preference format into the project."""
+    parse = PREFERENCE_FORMATS[format]
+    batch = batch_for(project=project, name=f"import {source.name}"[:120], source=source)
+    return lambda row: store_comparison(batch, parse(row))
+
+
+def prompt_store(*, project: Project, source: Source) -> Callable[[Mapping[str, Any]], bool]:
+    """What takes a prompts row into the project."""
+    return lambda row: _prompt(project, source, prompts.parse(row))[1]
+
+
+def demonstration_store(*, project: Project, source: Source) -> Callable[[Mapping[str, Any]], bool]:
+    """What takes a demonstrations row into the project."""
+    return lambda row: store_demonstration(project, source, demonstrations.parse(row))
+
+
+def store_demonstration(project: Project, source: Source, row: DemonstrationRow) -> bool:
+    """Keep an ideal answer; True if it is new."""
+    prompt, _ = _prompt(project, source, row.prompt)
+    completion, _ = add_completion(prompt=prompt, source=source, text=row.completion.text)
+    _, created = record_generation(
+        completion=completion, origin=Origin.DEMONSTRATION, writer=row.completion.writer
+    )
+    return created
+
+
+def store_comparison(batch: Batch, row: ComparisonRow) -> bool:
+    """Keep a comparison and its votes; True if anything of it is new.
+
+    It wants no answer and holds no slot: the queue never hands it out. Raises Refused for a vote
+    that contradicts one of the same annotator.
+    """
+    prompt, _ = _prompt(batch.project, batch.source, row.prompt)
+    completions = []
+    for each in row.completions:
+        completion, _ = add_completion(prompt=prompt, source=batch.source, text=each.text)
+        record_generation(completion=completion, origin=Origin.IMPORTED, writer=each.writer)
+        completions.append(completion)
+    comparison, created = open_comparison(
+        batch=batch, prompt=prompt, completions=completions, answers_wanted=0
+    )
+    new_votes = [_store_vote(batch, comparison, completions, vote) for vote in row.votes]
+    return created or any(new_votes)
+
+
+def _prompt(project: Project, source: Source, row: PromptRow) -> tuple[Prompt, bool]:
+    return add_prompt(
+        project=project,
+        source=source,
+        messages=row.messages,
+        task=row.task,
+        language=row.language,
+        metadata=row.metadata,
+        external_id=row.external_id,
+        split_group=row.group,
+        split=row.split,
+    )
+
+
+def _store_vote(
+    batch: Batch, comparison: Comparison, completions: list[Completion], vote: VoteRow
+) -> bool:
+    """Keep one vote; False if it is there already."""
+    name = f"{batch.source.name}:{vote.annotator}" if vote.annotator else batch.source.name
+    if len(name) > 200:
+        raise Refused(f"annotator {clip(vote.annotator)} is too long a name")
+    annotator = outside_annotator(project=batch.project, external_id=name, kind=vote.kind)
+    rankings = [
+        Ranking(
+            axis=ranking.axis,
+            outcome=ranking.outcome,
+            groups=[[completions[place].pk for place in group] for group in ranking.groups],
+            strengths=ranking.strengths,
+        )
+        for ranking in vote.rankings
+    ]
+    earlier = Preference.objects.filter(comparison=comparison, annotator=annotator)
+    if first := earlier.order_by("revision").prefetch_related("rankings").first():
+        if _told(first.rankings.all()) != _told(rankings):
+            raise Refused(f"annotator {clip(name)} has answered this comparison otherwise")
+        return False
+    preference = Preference.objects.create(
+        project=batch.project,
+        comparison=comparison,
+        annotator=annotator,
+        scheme=current_scheme(batch.project),
+        source=batch.source,
+        external_id=vote.external_id,
+    )
+    for ranking in rankings:
+        ranking.preference = preference
+    Ranking.objects.bulk_create(rankings)
+    return True
+
+
+def _told(rankings: Any) -> list[tuple[Any, ...]]:
+    """What rankings say, comparable: the order within a tied group says nothing."""
+    return sorted(
+        (each.axis, each.outcome, [sorted(group) for group in each.groups], each.strengths)
+        for each in rankings
+    )

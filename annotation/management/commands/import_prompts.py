@@ -1,0 +1,18 @@
+"""python manage.py import_prompts --project NAME FILE..."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from annotation.importers.command import ImportCommand
+from annotation.importers.load import prompt_store
+from annotation.models import Project, Source
+
+
+class Command(ImportCommand):
+    help = "Import prompts; an imported split is honoured, else a hash of the thread decides."
+    default_source = "prompts"
+
+    def store_for(
+        self, project: Project, source: Source, options: Mapping[str, Any]
+    ) -> Callable[[Mapping[str, Any]], bool]:
+        return prompt_store(project=project, source=source)
