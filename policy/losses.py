@@ -43,8 +43,8 @@ def entropy(logits: Tensor, *, temperature: float) -> Tensor:
 
     A token of probability 0 (logit -inf) adds 0.
     """
-    logprobs = torch.log_softmax(logits / temperature, dim=-1)
-    return -torch.xlogy(logprobs.exp(), logprobs.exp()).sum(dim=-1)
+    probs = torch.softmax(logits / temperature, dim=-1)
+    return -torch.xlogy(probs, probs).sum(dim=-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ def test_value_loss_takes_the_worse_of_the_free_and_the_held_value():
 def test_masked_mean_divides_by_the_real_tokens():
     mask = torch.tensor([[True, False, True]])
     assert masked_mean(row(1, 100, 4), mask).item() == 2.5
+    assert masked_mean(row(1, math.nan, 4), mask).item() == 2.5
 
 
 def test_masked_mean_of_nothing_and_of_other_shapes_is_refused():

@@ -1,0 +1,397 @@
+"""PPO of a policy against a reward model (arXiv:1909.08593, 2203.02155, 2403.17031).
+
+A step: draw prompts, sample an answer to each, score it, subtract the mean score of the reference's
+own answers to the prompt, penalise the KL to the reference per token, estimate advantages, update
+policy and value model. See ARCHITECTURE section 8.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policy.backbone import context_of
+from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
+from policy.checkpoint import load_tensors, tensors_of
+from policy.config import load_config, require
+from policy.kl import AdaptiveKL, FixedKL, KLController, k1, k3
+from policy.losses import explained_variance, masked_mean
+from policy.optim import adamw, lr_at, require_finite, set_lr
+from policy.ppo_config import PPOConfig
+from policy.ppo_models import Models, draw, prompt_tokens
+from policy.rollout import PromptTokens, Rollouts, ScoreFn, distinct_n, recompute, write_shard
+from policy.run import Run, add_training_arguments, device_from, seed_for
+from policy.sampling import Sampled, sample
+from policy.text import decode_completion, end_token_id
+from policy.update import Targets, targets_of, update_policy, update_value
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+def train(
+    config: PPOConfig,
+    *,
+    init: Path | str,
+    prompts: Path | str,
+    out: Path | str,
+    reward_model: Path | str | None = None,
+    score_fn: ScoreFn | None = None,
+    reference: Path | str | None = None,
+    value_init: Path | str | None = None,
+    resume_from: Sequence[Path | str] = (),
+    device: str = "cpu",
+    on_step: OnStep | None = None,
+) -> None:
+    """Train and publish OUT, the policy, with OUT/value/ beside it.
+
+    reward_model: a directory that policy.scoring reads; or score_fn in its place. reference: where
+    KL is measured from, `init` unless given. value_init: backbone of the value model; unless given
+    the reward model's where it fits, else the policy's. on_step: called with each step's metrics.
+    Raises BadInput, Stopped and Diverged as every training command does.
+    """
+    require(
+        (reward_model is None) != (score_fn is None),
+        "PPO wants a reward model or a score function, one of the two",
+    )
+    named = {
+        "init": init,
+        "reference": reference or init,
+        "reward_model": reward_model,
+        "value_init": value_init,
+        "prompts": prompts,
+    }
+    inputs = {name: path for name, path in named.items() if path is not None}
+    models = Models.load(config, inputs, score_fn=score_fn, device=device)
+    drawn_from = prompt_tokens(prompts, models.tokenizer, config, context_of(models.policy))
+    with Run(
+        out,
+        command="ppo",
+        config=config,
+        inputs=inputs,
+        resume_from=resume_from,
+        carried=("rollouts", "baselines"),
+    ) as run:
+        trainer = Trainer(run, models, drawn_from, config)
+        trainer.train(on_step)
+        run.finish(models.save)
+
+
+class Trainer:
+    """What changes from step to step, and the step itself."""
+
+    def __init__(
+        self, run: Run, models: Models, prompts: list[PromptTokens], config: PPOConfig
+    ) -> None:
+        self.run = run
+        self.models = models
+        self.prompts = prompts
+        self.config = config
+        self.policy_optimizer = adamw(
+            models.policy,
+            lr=config.lr_peak,
+            weight_decay=config.weight_decay,
+            eps=config.adam_eps,
+        )
+        self.value_optimizer = adamw(
+            models.value,
+            lr=config.value_lr_peak,
+            weight_decay=config.weight_decay,
+            eps=config.adam_eps,
+        )
+        self.controller = kl_controller(config)
+        self.kl_smoothed: float | None = None
+        self.within_budget = copy.deepcopy(models.policy).requires_grad_(False)
+        """The newest policy whose measured KL was within kl_stop_nats."""
+        self.clock = Clock()
+        self.baseline = self._baseline()
+        self._restore()
+
+    def train(self, on_step: OnStep | None) -> None:
+        """All steps that are left, then a look at the last policy; ends early at kl_stop_nats."""
+        total = self.config.steps
+        for step in range(self.run.first_step + 1, total + 1):
+            rollouts = self.collect(step)
+            if self.over_budget(rollouts):
+                self.back_to_within_budget(step, rollouts)
+                return
+            metrics = self.update(rollouts)
+            write_shard(self.run.directory, rollouts, self.decode)
+            self.run.log_step(step, "ppo", **metrics)
+            self.run.progress(step, total, "ppo")
+            if on_step is not None:
+                on_step(step, metrics)
+            if self.run.should_stop or step % self.config.checkpoint_every == 0:
+                self.save(step)
+            if self.run.should_stop:
+                self.run.stop_here(step)
+        final = self.collect(total + 1)
+        if self.over_budget(final):
+            self.back_to_within_budget(total + 1, final)
+            return
+        self.run.log_step(total, "final", **self.rollout_metrics(final))
+
+    def collect(self, step: int) -> Rollouts:
+        """Sample, score, and look at the answers with every model; nothing is changed."""
+        config, models = self.config, self.models
+        self.clock.reset()
+        prompts = draw(self.prompts, config.rollouts_per_step, seed=config.seed, step=step)
+        seeds = [seed_for(config.seed, step, "rollout", row) for row in range(len(prompts))]
+        with self.clock.timed("rollout"):
+            samples = self.sample_from(models.policy, [prompt.ids for prompt in prompts], seeds)
+        with self.clock.timed("score"):
+            scores = torch.tensor(self.score(prompts, samples))
+        require_finite(score=scores)
+        with self.clock.timed("baseline"):
+            answers = self.reference_answers(prompts, step)
+        device = models.policy.device
+        rollouts = Rollouts.of(
+            step=step,
+            prompts=prompts,
+            samples=samples,
+            seeds=seeds,
+            pad_id=models.tokenizer.pad_token_id,
+            scores=scores,
+            baselines=torch.tensor([statistics.fmean(a.scores) if a else 0.0 for a in answers]),
+            missing_end=torch.tensor(
+                [
+                    missing_end(config, sample, score, answer)
+                    for sample, score, answer in zip(samples, scores.tolist(), answers, strict=True)
+                ]
+            ),
+            device=device,
+        )
+        with self.clock.timed("forward"):
+            recompute(
+                rollouts,
+                policy=models.policy,
+                reference=models.reference,
+                value_model=models.value,
+                temperature=config.temperature,
+                max_tokens=config.micro_batch_tokens,
+            )
+        require_finite(logprobs=rollouts.logprobs, ref_logprobs=rollouts.ref_logprobs)
+        return rollouts
+
+    def update(self, rollouts: Rollouts) -> dict[str, float]:
+        """Both models' updates and the KL coefficient's; the step's metrics."""
+        config, step = self.config, rollouts.step
+        for optimizer, peak in (
+            (self.policy_optimizer, config.lr_peak),
+            (self.value_optimizer, config.value_lr_peak),
+        ):
+            warmup = config.warmup_steps
+            set_lr(optimizer, lr_at(step - 1, total=config.steps, peak=peak, warmup=warmup))
+        kl_coef = self.controller.value
+        targets = targets_of(rollouts, config, kl_coef=kl_coef)
+        metrics = self.rollout_metrics(rollouts) | reward_metrics(rollouts, targets)
+        with self.clock.timed("update"):
+            policy = update_policy(
+                self.models.policy, self.policy_optimizer, rollouts, targets, config
+            )
+            value = update_value(self.models.value, self.value_optimizer, rollouts, targets, config)
+        self.controller.update(metrics["kl_nats"], len(rollouts))
+        rate = self.policy_optimizer.param_groups[0]["lr"]
+        return (
+            metrics
+            | {"kl_coef": kl_coef, "lr": rate}
+            | policy.metrics()
+            | value
+            | self.clock.metrics()
+        )
+
+    # KL budget
+
+    def over_budget(self, rollouts: Rollouts) -> bool:
+        """Take in this step's KL; True if the smoothed one is above kl_stop_nats."""
+        kl_nats = rollouts.sequence_kl(k1).mean().item()
+        past = self.config.kl_smoothing
+        before = kl_nats if self.kl_smoothed is None else self.kl_smoothed
+        self.kl_smoothed = past * before + (1.0 - past) * kl_nats
+        limit = self.config.kl_stop_nats
+        if limit is not None and self.kl_smoothed > limit:
+            return True
+        load_tensors(self.within_budget, tensors_of(self.models.policy))
+        return False
+
+    def back_to_within_budget(self, step: int, rollouts: Rollouts) -> None:
+        """End of training: the policy is again what it was when its KL was last within budget."""
+        load_tensors(self.models.policy, tensors_of(self.within_budget))
+        self.run.log_step(
+            step,
+            "kl_stop",
+            kl_nats=rollouts.sequence_kl(k1).mean().item(),
+            kl_smoothed=self.kl_smoothed or 0.0,
+            kl_stop_nats=self.config.kl_stop_nats or 0.0,
+        )
+
+    # Parts of a step
+
+    def sample_from(
+        self, model: Any, prompt_ids: Sequence[list[int]], seeds: Sequence[int]
+    ) -> list[Sampled]:
+        return sample(
+            model,
+            self.models.tokenizer,
+            list(prompt_ids),
+            temperature=self.config.temperature,
+            max_new_tokens=self.config.max_response_tokens,
+            seeds=list(seeds),
+        )
+
+    def score(self, prompts: Sequence[PromptTokens], samples: Sequence[Sampled]) -> Sequence[float]:
+        """Scores of complete answers: a cut one is read with an end token, which is where a reward
+        model was taught to look; what is missing costs it `missing_end` besides."""
+        end = end_token_id(self.models.tokenizer)
+        whole = [list(one.tokens) if one.finish == "end" else [*one.tokens, end] for one in samples]
+        return self.models.score(prompts, whole)
+
+    def reference_answers(
+        self, prompts: Sequence[PromptTokens], step: int
+    ) -> Sequence[ReferenceAnswers | None]:
+        if self.baseline is None:
+            return [None] * len(prompts)
+        return self.baseline.answers(prompts, step=step)
+
+    def decode(self, ids: list[int]) -> str:
+        return decode_completion(self.models.tokenizer, ids)
+
+    def rollout_metrics(self, rollouts: Rollouts) -> dict[str, float]:
+        """What can be said of the policy before it is updated."""
+        mask = rollouts.mask
+        responses = [sample.tokens for sample in rollouts.samples]
+        apart = (rollouts.sampler_logprobs - rollouts.logprobs).abs().exp()
+        return {
+            "score": rollouts.scores.mean().item(),
+            "baseline": rollouts.baselines.mean().item(),
+            "score_difference": (rollouts.scores - rollouts.baselines).mean().item(),
+            "missing_end": rollouts.missing_end.mean().item(),
+            "kl_nats": rollouts.sequence_kl(k1).mean().item(),
+            "kl_nats_k3": rollouts.sequence_kl(k3).mean().item(),
+            "kl_smoothed": self.kl_smoothed or 0.0,
+            "entropy": masked_mean(rollouts.entropy, mask).item(),
+            "exp_abs_dlogp": masked_mean(apart, mask).item(),
+            "response_tokens": rollouts.num_tokens / len(rollouts),
+            "end_rate": statistics.fmean(s.finish == "end" for s in rollouts.samples),
+            "distinct_2": distinct_n(responses, 2),
+        }
+
+    def _baseline(self) -> ReferenceBaseline | None:
+        config = self.config
+        if not config.baseline_samples:
+            return None
+        identity: Any = self.run.identity
+        inputs = identity["inputs"]
+        return ReferenceBaseline(
+            sample=lambda ids, seeds: self.sample_from(self.models.reference, ids, seeds),
+            score=self.score,
+            answers_per_prompt=config.baseline_samples,
+            folder=self.run.directory / "baselines",
+            shared=Path(config.baseline_cache) if config.baseline_cache else None,
+            key={
+                "reference": inputs["reference"],
+                "reward_model": inputs.get("reward_model", "a function"),
+                "temperature": config.temperature,
+                "max_response_tokens": config.max_response_tokens,
+            },
+        )
+
+    # Checkpoints
+
+    def save(self, step: int) -> None:
+        models = self.models
+        self.run.save_checkpoint(
+            step,
+            modules={
+                "policy": models.policy,
+                "value": models.value,
+                "within_budget": self.within_budget,
+            },
+            state={
+                "policy_optimizer": self.policy_optimizer.state_dict(),
+                "value_optimizer": self.value_optimizer.state_dict(),
+                "kl_coef": self.controller.value,
+                "kl_smoothed": self.kl_smoothed,
+            },
+        )
+
+    def _restore(self) -> None:
+        saved = self.run.restored
+        if saved is None:
+            return
+        saved.restore("policy", self.models.policy)
+        saved.restore("value", self.models.value)
+        saved.restore("within_budget", self.within_budget)
+        self.policy_optimizer.load_state_dict(saved.state["policy_optimizer"])
+        self.value_optimizer.load_state_dict(saved.state["value_optimizer"])
+        self.controller.value = saved.state["kl_coef"]
+        self.kl_smoothed = saved.state["kl_smoothed"]
+
+
+class Clock:
+    """Seconds in each phase of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def reset(self) -> None:
+        self.seconds = {}
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[phase] = time.perf_counter() - started
+
+    def metrics(self) -> dict[str, float]:
+        return {f"{phase}_seconds": round(spent, 4) for phase, spent in self.seconds.items()}
+
+
+def kl_controller(config: PPOConfig) -> KLController:
+    """Adaptive where the config names a target."""
+    if config.kl_target_nats is None:
+        return FixedKL(config.kl_coef)
+    return AdaptiveKL(config.kl_coef, target_nats=config.kl_target_nats, horizon=config.kl_horizon)
+
+
+def reward_metrics(rollouts: Rollouts, targets: Targets) -> dict[str, float]:
+    """Of the step's rewards and of the values that met them."""
+    return {
+        "reward": targets.rewards.sum(dim=1).mean().item(),
+        "return": masked_mean(targets.returns, rollouts.mask).item(),
+        "value": masked_mean(rollouts.values, rollouts.mask).item(),
+        "explained_variance": explained_variance(rollouts.values, targets.returns, rollouts.mask),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m policy ppo`."""
+    parser.add_argument("--init", required=True, metavar="DIR", help="policy to start from")
+    parser.add_argument(
+        "--reference", metavar="DIR", help="KL is measured from it; --init if absent"
+    )
+    parser.add_argument("--reward-model", required=True, metavar="DIR")
+    parser.add_argument("--value-init", metavar="DIR", help="backbone of the value model")
+    parser.add_argument("--prompts", required=True, type=Path, metavar="FILE")
+    add_training_arguments(parser)
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """`python -m policy ppo`."""
+    train(
+        load_config(PPOConfig, args.config, args.overrides),
+        init=args.init,
+        reference=args.reference,
+        reward_model=args.reward_model,
+        value_init=args.value_init,
+        prompts=args.prompts,
+        out=args.out,
+        resume_from=args.resume_from,
+        device=device_from(args.device),
+    )
+    return 0

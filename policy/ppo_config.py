@@ -1,0 +1,109 @@
+"""Settings of `python -m policy ppo`."""
+
+from dataclasses import dataclass
+
+from policy.config import require, require_all_positive
+from policy.kl import ESTIMATORS
+
+MISSING_END = ("subtract", "replace", "off")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PPOConfig:
+    """PPO against a reward model, for policies of one to three million parameters.
+
+    The clips, gamma, lam and epsilon are those of arXiv:1909.08593 and arXiv:2403.17031; the
+    learning rates were found for this size (a 100M policy wants about 1e-5).
+    """
+
+    steps: int = 60
+    """Steps of rollouts, scores and updates. Steps decide, never seconds."""
+    rollouts_per_step: int = 64
+    """Prompts drawn in one step, one answer each; without replacement within an epoch."""
+    max_prompt_tokens: int | None = None
+    """None: whatever the context leaves beside the response. Oldest turns go first."""
+    max_response_tokens: int = 64
+    """Longest answer; one that reaches it without its end token is `length`."""
+    temperature: float = 0.7
+    """Of the sampler and of every log-probability: policy and reference are the tempered ones."""
+
+    epochs: int = 2
+    """Passes over a step's rollouts."""
+    minibatches: int = 2
+    """Optimizer steps in one epoch."""
+    micro_batch_tokens: int = 4096
+    """Padded tokens in one forward and backward; bounds memory, changes no gradient."""
+    lr_peak: float = 2e-4
+    """Of the policy; falls linearly to 0 over the steps."""
+    value_lr_peak: float = 5e-4
+    """Of the value model; the same line."""
+    warmup_steps: int = 0
+    """Steps in which both learning rates rise to their peak."""
+    adam_eps: float = 1e-5
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    clip: float = 0.2
+    """The probability ratio counts within 1 - clip and 1 + clip."""
+    value_clip: float = 0.2
+    """How far a value may move from the rollout's within one step, score units; 0 = no limit."""
+    gamma: float = 1.0
+    lam: float = 0.95
+    whiten_advantages: bool = True
+    """Mean 0 and variance 1 over the real tokens of the step."""
+    approx_kl_limit: float = 0.03
+    """A minibatch whose approxkl (nats per token) is above it ends the policy's epochs."""
+
+    kl_coef: float = 0.05
+    """Score units per nat, the first coefficient if it adapts."""
+    kl_estimator: str = "k1"
+    """In the reward: k1, k2 or k3."""
+    kl_target_nats: float | None = None
+    """Nats per response that the coefficient steers towards; None keeps it fixed."""
+    kl_horizon: int = 10_000
+    """Rollouts over which the adaptive coefficient reacts."""
+    kl_stop_nats: float | None = 25.0
+    """Smoothed nats per response at which training ends with the last weights below it."""
+    kl_smoothing: float = 0.5
+    """Weight of the past in that smoothed KL; 0 = the step's own."""
+
+    baseline_samples: int = 4
+    """Answers of the reference whose mean score is subtracted, per prompt; 0 = none."""
+    baseline_cache: str | None = None
+    """Folder in which those scores are kept for later runs; None: only within this run."""
+    missing_end: str = "subtract"
+    """An answer without end token: `subtract` missing_end_score from its score, `replace` its
+    score by minus missing_end_score, or `off`. The reference's answers are treated the same."""
+    missing_end_score: float = 1.0
+
+    checkpoint_every: int = 10
+    """Steps between two checkpoints."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_all_positive(
+            self,
+            *("steps", "rollouts_per_step", "max_response_tokens", "temperature", "epochs"),
+            *("minibatches", "micro_batch_tokens", "lr_peak", "value_lr_peak", "adam_eps"),
+            *("max_grad_norm", "approx_kl_limit", "kl_horizon", "checkpoint_every"),
+        )
+        for name in ("weight_decay", "value_clip", "kl_coef", "missing_end_score", "warmup_steps"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} must be >= 0: {value}")
+        for name in ("max_prompt_tokens", "kl_target_nats", "kl_stop_nats"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} must be above 0 or null: {value}")
+        for name in ("gamma", "lam"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must be in [0, 1]: {value}")
+        require(0 < self.clip < 1, f"clip must be in (0, 1): {self.clip}")
+        require(0 <= self.kl_smoothing < 1, f"kl_smoothing must be in [0, 1): {self.kl_smoothing}")
+        require(
+            self.baseline_samples >= 0, f"baseline_samples must be >= 0: {self.baseline_samples}"
+        )
+        require(
+            self.minibatches <= self.rollouts_per_step,
+            f"{self.minibatches} minibatches cannot be made of {self.rollouts_per_step} rollouts",
+        )
+        for name, known in (("kl_estimator", tuple(ESTIMATORS)), ("missing_end", MISSING_END)):
+            value = getattr(self, name)
+            require(value in known, f"{name} must be one of {', '.join(known)}: {value!r}")

@@ -1,0 +1,121 @@
+"""What a PPO run loads before its first step: four models, a function that scores, the prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policy.backbone import context_of, load_causal_lm, save_model
+from policy.config import require
+from policy.data import read_prompts, trained_on
+from policy.ppo_config import PPOConfig
+from policy.rollout import PromptTokens, ScoreFn
+from policy.run import generator_for
+from policy.scoring import Scorer, load_scorer
+from policy.text import decode_completion, render_prompt
+from policy.value import fits_as_value_model, value_model_from
+
+
+@dataclass(slots=True)
+class Models:
+    """Everything with weights, and the function that scores."""
+
+    tokenizer: Any
+    policy: Any
+    reference: Any
+    value: Any
+    score: ScoreFn
+
+    @classmethod
+    def load(
+        cls,
+        config: PPOConfig,
+        inputs: Mapping[str, Path | str],
+        *,
+        score_fn: ScoreFn | None,
+        device: str,
+    ) -> "Models":
+        policy, tokenizer = load_causal_lm(inputs["init"], device=device)
+        reference, reference_tokenizer = load_causal_lm(inputs["reference"], device=device)
+        require(
+            reference_tokenizer.get_vocab() == tokenizer.get_vocab(),
+            f"the reference {inputs['reference']} has another tokenizer than {inputs['init']}",
+        )
+        max_tokens = context_of(policy)
+        value_init = inputs.get("value_init")
+        if score_fn is None:
+            scorer = load_scorer(inputs["reward_model"], device=device)
+            score_fn = score_fn_of(scorer, tokenizer)
+            if value_init is None and fits_as_value_model(
+                scorer, policy, tokenizer, max_tokens=max_tokens
+            ):
+                value_init = inputs["reward_model"]
+        value = value_model_from(
+            value_init or inputs["init"],
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
+            device=device,
+        )
+        reference.requires_grad_(False)
+        return cls(tokenizer, policy, reference, value, score_fn)
+
+    def save(self, directory: Path) -> None:
+        save_model(self.policy, self.tokenizer, directory)
+        (directory / "value").mkdir()
+        save_model(self.value, self.tokenizer, directory / "value")
+
+
+def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:
+    """The reward model over the policy's ids: as they are where it reads the same tokens, else as
+    text."""
+
+    def by_tokens(
+        prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
+    ) -> Sequence[float]:
+        return scorer.score_tokens([prompt.ids for prompt in prompts], completions)
+
+    def by_text(
+        prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
+    ) -> Sequence[float]:
+        texts = [decode_completion(tokenizer, ids) for ids in completions]
+        return scorer.score([prompt.messages for prompt in prompts], texts)
+
+    return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
+
+
+def prompt_tokens(
+    path: Path | str, tokenizer: Any, config: PPOConfig, context: int
+) -> list[PromptTokens]:
+    """Train-split prompts of the file as ids that leave room for a whole response."""
+    room = context - config.max_response_tokens
+    require(
+        room >= 1,
+        f"max_response_tokens {config.max_response_tokens} leaves no room for a prompt "
+        f"in a context of {context}",
+    )
+    limit = min(room, config.max_prompt_tokens or room)
+    rows = [row for row in read_prompts(path) if trained_on(row.split)]
+    require(bool(rows), f"{path} holds no prompt of the train split")
+    return [
+        PromptTokens(
+            row.id, row.messages, render_prompt(tokenizer, row.messages, max_tokens=limit).ids
+        )
+        for row in rows
+    ]
+
+
+def draw(
+    prompts: Sequence[PromptTokens], count: int, *, seed: int, step: int
+) -> list[PromptTokens]:
+    """The prompts of step 1, 2 ...: epoch after epoch of all of them, each epoch shuffled by
+    counter, so that a step's prompts follow from its number alone."""
+    drawn: list[PromptTokens] = []
+    place = (step - 1) * count
+    while len(drawn) < count:
+        epoch, first = divmod(place + len(drawn), len(prompts))
+        order = torch.randperm(len(prompts), generator=generator_for(seed, epoch, "prompts"))
+        chosen = order[first : first + count - len(drawn)].tolist()
+        drawn += [prompts[i] for i in chosen]
+    return drawn

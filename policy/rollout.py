@@ -1,0 +1,256 @@
+"""What PPO samples in one step, and how it is laid out for the models.
+
+B rollouts of a step, n of them in a micro-batch; P prompt columns, R response columns, T = P + R,
+V tokens of the vocabulary. Prompts are padded on the left and responses on the right, so that the
+response is the same R columns in every row. A mask is bool, True = real token.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policy.backbone import forward_logits
+from policy.data import Message
+from policy.kl import KLEstimator, k1, k3
+from policy.losses import entropy, token_logprobs
+from policy.sampling import Sampled
+from policy.scoring import batches_by_length
+from policy.value import forward_values
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """A prompt as the policy reads it. The ids are kept; nothing is tokenised twice."""
+
+    id: str
+    messages: Sequence[Message]
+    ids: list[int]
+
+
+ScoreFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[float]]
+"""Scores of completions, given as token ids with the end token, in the order given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Some rollouts as one model input."""
+
+    ids: Tensor  # (n, T)
+    mask: Tensor  # (n, T)
+    prompt_columns: int
+
+    @property
+    def response_ids(self) -> Tensor:  # (n, R)
+        return self.ids[:, self.prompt_columns :]
+
+    @property
+    def response_mask(self) -> Tensor:  # (n, R)
+        return self.mask[:, self.prompt_columns :]
+
+    def before_response(self, per_column: Tensor) -> Tensor:
+        """(n, T, ...) -> (n, R, ...): the columns in whose state each response token was chosen."""
+        return per_column[:, self.prompt_columns - 1 : -1]
+
+
+def pad(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int
+) -> Padded:
+    """Rows of ids as one rectangle: prompts end and responses start at the same column."""
+    prompt_columns = max(len(row) for row in prompts)
+    response_columns = max(len(row) for row in responses)
+    shape = (len(prompts), prompt_columns + response_columns)
+    ids = torch.full(shape, pad_id, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.bool)
+    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        first, last = prompt_columns - len(prompt), prompt_columns + len(response)
+        ids[i, first:last] = torch.tensor([*prompt, *response], dtype=torch.long)
+        mask[i, first:last] = True
+    return Padded(ids, mask, prompt_columns)
+
+
+def response_logits(model: Any, padded: Padded) -> Tensor:
+    """(n, R, V): column t predicts response token t."""
+    columns = padded.ids.shape[1] - padded.prompt_columns
+    return forward_logits(model, padded.ids, padded.mask, last=columns + 1)[:, :-1]
+
+
+@dataclass(slots=True, kw_only=True)
+class Rollouts:
+    """The B rollouts of one step. Tensors are (B, R) unless said otherwise, 0 in padding."""
+
+    step: int
+    prompts: list[PromptTokens]
+    samples: list[Sampled]
+    seeds: list[int]
+    pad_id: int
+    mask: Tensor
+    """True = real response token."""
+    sampler_logprobs: Tensor
+    """As the sampler saw them, nats."""
+    logprobs: Tensor
+    """Recomputed by the trainer before any update; the ratio's denominator."""
+    ref_logprobs: Tensor
+    values: Tensor
+    """Score units, also of the old values that the value clip holds to."""
+    entropy: Tensor
+    scores: Tensor
+    """(B,) as the reward model gave them."""
+    baselines: Tensor
+    """(B,) mean score of the reference's answers, 0 where there is no baseline."""
+    missing_end: Tensor
+    """(B,) what a missing end token adds to score - baseline; see `PPOConfig.missing_end`."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        step: int,
+        prompts: list[PromptTokens],
+        samples: list[Sampled],
+        seeds: list[int],
+        pad_id: int,
+        scores: Tensor,
+        baselines: Tensor,
+        missing_end: Tensor,
+        device: str | torch.device,
+    ) -> "Rollouts":
+        """Rollouts as the sampler left them; `recompute` fills in what the models say."""
+        columns = max(len(sample.tokens) for sample in samples)
+        sampler_logprobs = torch.zeros(len(samples), columns)
+        mask = torch.zeros(len(samples), columns, dtype=torch.bool)
+        for i, one in enumerate(samples):
+            sampler_logprobs[i, : len(one.tokens)] = torch.tensor(one.logprobs)
+            mask[i, : len(one.tokens)] = True
+        sampler_logprobs = sampler_logprobs.to(device)
+        return cls(
+            step=step,
+            prompts=prompts,
+            samples=samples,
+            seeds=seeds,
+            pad_id=pad_id,
+            mask=mask.to(device),
+            sampler_logprobs=sampler_logprobs,
+            logprobs=torch.zeros_like(sampler_logprobs),
+            ref_logprobs=torch.zeros_like(sampler_logprobs),
+            values=torch.zeros_like(sampler_logprobs),
+            entropy=torch.zeros_like(sampler_logprobs),
+            scores=scores.to(device),
+            baselines=baselines.to(device),
+            missing_end=missing_end.to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(sample.tokens) for sample in self.samples)
+
+    def padded(self, rows: Sequence[int], device: str | torch.device) -> Padded:
+        """These rollouts as one model input; its R is their own longest response."""
+        batch = pad(
+            [self.prompts[i].ids for i in rows],
+            [self.samples[i].tokens for i in rows],
+            pad_id=self.pad_id,
+        )
+        return Padded(batch.ids.to(device), batch.mask.to(device), batch.prompt_columns)
+
+    def micro_batches(self, rows: Sequence[int], max_tokens: int) -> Iterable[list[int]]:
+        """`rows` in parts of at most max_tokens padded tokens, of similar length."""
+        lengths = [len(self.prompts[i].ids) + len(self.samples[i].tokens) for i in rows]
+        for part in batches_by_length(lengths, max_tokens):
+            yield [rows[place] for place in part]
+
+    def sequence_kl(self, estimator: KLEstimator) -> Tensor:
+        """(B,) KL to the reference summed over each response, nats."""
+        return torch.where(self.mask, estimator(self.logprobs, self.ref_logprobs), 0.0).sum(dim=1)
+
+    @property
+    def rewards_before_kl(self) -> Tensor:
+        """(B,) score - baseline + missing_end."""
+        return self.scores - self.baselines + self.missing_end
+
+
+@torch.no_grad()
+def recompute(
+    rollouts: Rollouts,
+    *,
+    policy: Any,
+    reference: Any,
+    value_model: Any,
+    temperature: float,
+    max_tokens: int,
+) -> None:
+    """Fill log-probs of policy and reference, entropies and values, by the trainer's own forward.
+
+    The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding.
+    """
+    for rows in rollouts.micro_batches(range(len(rollouts)), max_tokens):
+        padded = rollouts.padded(rows, policy.device)
+        tokens, real = padded.response_ids, padded.response_mask
+        columns = tokens.shape[1]
+        logits = response_logits(policy, padded)
+        ref_logits = response_logits(reference, padded)
+        found = {
+            "logprobs": token_logprobs(logits, tokens, temperature=temperature),
+            "entropy": entropy(logits, temperature=temperature),
+            "ref_logprobs": token_logprobs(ref_logits, tokens, temperature=temperature),
+            "values": padded.before_response(forward_values(value_model, padded.ids, padded.mask)),
+        }
+        for name, numbers in found.items():
+            getattr(rollouts, name)[rows, :columns] = torch.where(real, numbers, 0.0)
+
+
+def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[dict[str, Any]]:
+    """Rollouts as the rows of their file (ARCHITECTURE section 6), with the response's text."""
+    kl_nats = rollouts.sequence_kl(k1).tolist()
+    kl_k3_nats = rollouts.sequence_kl(k3).tolist()
+    for i, (prompt, sample) in enumerate(zip(rollouts.prompts, rollouts.samples, strict=True)):
+        length = len(sample.tokens)
+        yield {
+            "step": rollouts.step,
+            "prompt_id": prompt.id,
+            "tokens": [*prompt.ids, *sample.tokens],
+            "response_start": len(prompt.ids),
+            "logprobs": rollouts.logprobs[i, :length].tolist(),
+            "ref_logprobs": rollouts.ref_logprobs[i, :length].tolist(),
+            "values": rollouts.values[i, :length].tolist(),
+            "score": rollouts.scores[i].item(),
+            "baseline": rollouts.baselines[i].item(),
+            "missing_end": rollouts.missing_end[i].item(),
+            "kl": kl_nats[i],
+            "kl_k3": kl_k3_nats[i],
+            "seed": rollouts.seeds[i],
+            "finish": sample.finish,
+            "text": decode(sample.tokens),
+        }
+
+
+def shard_path(directory: Path, step: int) -> Path:
+    return directory / "rollouts" / f"step-{step:05d}.jsonl"
+
+
+def write_shard(directory: Path, rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Path:
+    """Write DIR/rollouts/step-NNNNN.jsonl by rename; a step written again replaces itself."""
+    path = shard_path(directory, rollouts.step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_suffix(".part")
+    with staged.open("w", encoding="utf-8") as file:
+        for row in rows_of(rollouts, decode):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    staged.replace(path)
+    return path
+
+
+def distinct_n(responses: Iterable[Sequence[int]], n: int) -> float:
+    """Different n-grams over all n-grams of these token rows (arXiv:1510.03055); 0 if none."""
+    grams: Counter[tuple[int, ...]] = Counter()
+    for row in responses:
+        grams.update(tuple(row[i : i + n]) for i in range(len(row) - n + 1))
+    return len(grams) / total if (total := grams.total()) else 0.0

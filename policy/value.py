@@ -1,0 +1,57 @@
+"""The value model: a transformer of its own with one number per token, its score still to come.
+
+It has the shape of a reward model (`AutoModelForSequenceClassification`, one label) and is saved as
+one, but its head is read at every token.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from policy.backbone import context_of, forward_hidden, score_model_from
+from policy.config import require
+from policy.scoring import Scorer
+
+
+def value_model_from(
+    init: Path | str, *, tokenizer: Any, max_tokens: int, device: str = "cpu"
+) -> Any:
+    """A value model on the backbone of `init`, for the ids of `tokenizer`, its head at zero.
+
+    Zero is the right first guess: a score minus the reference's mean score is 0 on average while
+    the policy still is the reference. Raises BadInput for a backbone that cannot hold max_tokens,
+    has another vocabulary, or has no head per token (encoders).
+    """
+    model, _ = score_model_from(init, seed=0, tokenizer=tokenizer, device=device)
+    head = getattr(model, "score", None)
+    require(isinstance(head, nn.Linear), f"{init} gives no value per token: {type(model).__name__}")
+    with torch.no_grad():
+        for parameter in model.score.parameters():
+            parameter.zero_()
+    require(
+        context_of(model) >= max_tokens,
+        f"the value model from {init} takes {context_of(model)} tokens, PPO wants {max_tokens}",
+    )
+    rows = model.get_input_embeddings().weight.shape[0]
+    require(
+        rows >= len(tokenizer),
+        f"the value model from {init} knows {rows} tokens, the policy {len(tokenizer)}",
+    )
+    return model
+
+
+def fits_as_value_model(scorer: Scorer, policy: Any, tokenizer: Any, *, max_tokens: int) -> bool:
+    """Whether the reward model's backbone can start the value model: the policy's tokenizer, its
+    architecture (so it looks at no later token), and room for prompt and response."""
+    return (
+        scorer.shares_tokenizer(tokenizer)
+        and scorer.model.config.model_type == policy.config.model_type
+        and context_of(scorer.model) >= max_tokens
+    )
+
+
+def forward_values(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """(n, T) values in score units, one per column; padding holds nothing of use."""
+    return model.score(forward_hidden(model, ids, mask)).squeeze(-1)
