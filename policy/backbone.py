@@ -136,9 +136,18 @@ def forward_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.T
     return inner(**_inputs(inner, ids, mask)).last_hidden_state
 
 
-def forward_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Next-token logits, (B, T, V): [:, t] foretells token t + 1. The pad token's is NEVER."""
-    return without_pad(model, model(**_inputs(model, ids, mask)).logits)
+def forward_logits(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, *, last: int = 0
+) -> torch.Tensor:
+    """Next-token logits, (B, T, V): [:, t] foretells token t + 1. The pad token's is NEVER.
+
+    last: only those of that many last columns, (B, last, V), which spares the head's work on the
+    others; 0 = all.
+    """
+    inputs = _inputs(model, ids, mask)
+    if "logits_to_keep" in forward_arguments(model.__class__):
+        inputs["logits_to_keep"] = last
+    return without_pad(model, model(**inputs).logits[:, -last:])
 
 
 def without_pad(model: Any, logits: torch.Tensor) -> torch.Tensor:
