@@ -58,7 +58,7 @@ def add_prompt(
     """
     metadata = metadata or {}
     _require_conversation(messages)
-    _require_storable(messages, metadata, external_id, split_group or "")
+    require_storable(messages, metadata, external_id, split_group or "")
     _require_length("task", task, 40)
     _require_length("language", language, 12)
     _require_length("external id", external_id, 200)
@@ -86,7 +86,7 @@ def add_completion(*, prompt: Prompt, source: Source, text: str) -> tuple[Comple
     """The completion with this text, and whether it is new. Raises BadInput for blank text."""
     if not isinstance(text, str) or not text.strip():
         raise BadInput(f"A completion can't be empty: {text!r}.")
-    _require_storable(text)
+    require_storable(text)
     return Completion.objects.get_or_create(
         prompt=prompt, text_hash=_sha256(text), defaults={"source": source, "text": text}
     )
@@ -286,7 +286,7 @@ def _typed_parts(content: Any) -> bool:
     )
 
 
-def _require_storable(*values: Any) -> None:
+def require_storable(*values: Any) -> None:
     """PostgreSQL takes neither NUL nor half a surrogate pair in its text."""
     for text in _texts(values):
         if "\x00" in text:

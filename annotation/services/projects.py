@@ -295,7 +295,7 @@ def _pseudonym() -> str:
 
 def _lock(project: Project) -> None:
     """Two who add a version at once take turns (SQLite has taken the write lock already)."""
-    Project.objects.select_for_update().get(pk=project.pk)
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
 def _require_role(role: str) -> None:

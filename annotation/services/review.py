@@ -1,0 +1,110 @@
+"""After the answer: void it, or put a revision in its place."""
+
+from collections.abc import Sequence
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from annotation.errors import BadInput, Conflict
+from annotation.models import Comparison, Preference, User
+from annotation.services import rankings as ranking_rules
+from annotation.services.audit import name_of, record
+from annotation.services.ledger import require_storable
+from annotation.services.rankings import AxisRanking
+
+MAX_REASON = 200
+
+
+@transaction.atomic
+def void_preference(*, preference: Preference, by: User, reason: str) -> Preference:
+    """Take an answer out of everything; its slot opens again, for another annotator.
+
+    Raises Conflict for one that is void already or replaced by a revision.
+    """
+    reason = _said(reason, "A void needs a reason")
+    preference = _locked_current(preference)
+    Preference.objects.filter(pk=preference.pk).update(
+        voided_at=timezone.now(), voided_by=by, void_reason=reason, counted=False
+    )
+    if preference.counted:
+        Comparison.objects.filter(pk=preference.comparison_id).update(
+            open_slots=F("open_slots") + 1
+        )
+    record(
+        action="preference.void",
+        target=preference,
+        project=preference.project,
+        actor=by,
+        reason=reason,
+        counted=preference.counted,
+    )
+    preference.refresh_from_db()
+    return preference
+
+
+@transaction.atomic
+def revise_preference(
+    *,
+    preference: Preference,
+    rankings: Sequence[AxisRanking],
+    cause: str,
+    by: User | None = None,
+    note: str | None = None,
+) -> Preference:
+    """The next revision of an answer; the older row stays, and its count moves to the new one.
+
+    note: None keeps the older note. Raises BadRanking, or Conflict for an answer that is void,
+    replaced or imported.
+    """
+    cause = _said(cause, "A revision needs a cause")
+    old = _locked_current(preference)
+    if old.source_id is not None:
+        raise Conflict(f"Preference {old.pk} was imported; it can be voided, not revised.")
+    checked = ranking_rules.checked(
+        rankings, scheme=old.scheme, presented_order=old.presented_order
+    )
+    Preference.objects.filter(pk=old.pk).update(current=False, counted=False)
+    new = Preference.objects.create(
+        project_id=old.project_id,
+        comparison_id=old.comparison_id,
+        annotator_id=old.annotator_id,
+        assignment_id=old.assignment_id,
+        scheme_id=old.scheme_id,
+        guideline_id=old.guideline_id,
+        presented_order=old.presented_order,
+        revision=old.revision + 1,
+        cause=cause,
+        counted=old.counted,
+        note=old.note if note is None else note,
+        seconds=old.seconds,
+    )
+    ranking_rules.store(new, checked)
+    record(
+        action="preference.revise",
+        target=new,
+        project=new.project,
+        actor=by,
+        replaces=name_of(old),
+        cause=cause,
+    )
+    return new
+
+
+def _locked_current(preference: Preference) -> Preference:
+    """The answer as it stands once its comparison's row is held; void or replaced: Conflict."""
+    Comparison.objects.select_for_update(no_key=True).get(pk=preference.comparison_id)
+    now = Preference.objects.select_related("project", "scheme").get(pk=preference.pk)
+    if now.voided_at is not None:
+        raise Conflict(f"Preference {now.pk} is void already.")
+    if not now.current:
+        raise Conflict(f"Preference {now.pk} was replaced by a revision.")
+    return now
+
+
+def _said(reason: str, what: str) -> str:
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise BadInput(f"{what} of 1 to {MAX_REASON} characters, not {len(reason)}.")
+    require_storable(reason)
+    return reason
