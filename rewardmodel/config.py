@@ -25,8 +25,8 @@ class RewardConfig:
     """Only votes on this axis; null keeps all of them."""
     max_tokens: int | None = None
     """Longest prompt with completion; null is what the model takes. Kept with the model."""
-    tokens_per_forward: int = 8192
-    """Padded tokens that go through the model at once; bounds memory, changes no result."""
+    tokens_per_forward: int = 4096
+    """Padded tokens that go through the model at once. Changes no result; on a CPU less is faster."""
     eval_every: int = 20
     """Steps between two looks at the dev split, where there is one."""
     checkpoint_every: int = 50

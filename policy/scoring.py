@@ -1,0 +1,197 @@
+"""From a reward-model directory to scores: the only code that does it.
+
+N = completions in a batch, T = tokens of the longest. A score is read where the completion ends: at
+its last real token, which is found from the mask. The pad id says nothing about it, for a model may
+well have sampled that id.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policy.backbone import context_of, forward_hidden, score_model_from
+from policy.config import BadInput, require
+from policy.data import Message
+from policy.text import encode_completion, render_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One prompt with one completion, ready to be scored."""
+
+    ids: list[int]
+    dropped_turns: int
+    """Turns that the prompt lost, oldest first, to fit."""
+
+
+EMPTY_TURN: list[Message] = [{"role": "user", "content": ""}]
+
+
+class TooLong(BadInput):
+    """A completion leaves no room for any prompt."""
+
+
+def encode(
+    tokenizer: Any, prompt: Sequence[Message], completion: str, *, max_tokens: int
+) -> Encoded:
+    """Prompt, completion and end token as ids, at most max_tokens of them.
+
+    The completion stays whole; a prompt that does not fit loses its oldest turns. What a completion
+    is read with depends on nothing but itself and its prompt, so that a score seen in training is
+    the score seen later. Raises TooLong where the completion leaves no room for an empty turn.
+    """
+    answer = encode_completion(tokenizer, completion)
+    room = max_tokens - len(answer)
+    try:
+        rendered = render_prompt(tokenizer, prompt, max_tokens=room)
+    except BadInput:
+        if len(render_prompt(tokenizer, EMPTY_TURN).ids) <= room:
+            raise  # the prompt is at fault
+        raise TooLong(
+            f"a completion of {len(answer)} tokens is too long: the model takes {max_tokens}, "
+            f"prompt included"
+        ) from None
+    return Encoded([*rendered.ids, *answer], rendered.dropped_turns)
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """ids (N, T) long, and mask (N, T) bool, True = real token."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = torch.as_tensor(row, dtype=torch.long)
+        mask[place, : len(row)] = True
+    return ids, mask
+
+
+def batches_by_length(lengths: Sequence[int], max_padded_tokens: int) -> Iterator[list[int]]:
+    """Indices of rows in batches, shortest first; rows x longest stays within the limit.
+
+    A row longer than the limit is a batch by itself.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > max_padded_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def scores_at_last_token(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """One score per row, (N,) float32, with gradient where the model has it.
+
+    ids: (N, T) long; mask: (N, T) bool, True = real token, at least one in a row. Equal to the
+    model's own forward on right-padded rows that hold no pad id. A model whose head is not a
+    `score` matrix over the last token (encoders) is asked for its own answer.
+    """
+    head = getattr(model, "score", None)
+    if head is None:
+        logits = model(input_ids=ids, attention_mask=mask.long()).logits  # (N, 1)
+        return logits.squeeze(-1).float()
+    hidden = forward_hidden(model, ids, mask)  # (N, T, D)
+    places = torch.arange(ids.shape[1], device=ids.device)
+    last = torch.where(mask, places, -1).amax(dim=1)  # (N,)
+    rows = torch.arange(ids.shape[0], device=ids.device)
+    return head(hidden[rows, last]).squeeze(-1).float()
+
+
+class Scorer:
+    """A loaded reward model. Scores depend on nothing but prompt and completion: not on the batch,
+    its order or its padding (to 1e-5 x max(1, |score|) in fp32)."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    def encode(self, prompt: Sequence[Message], completion: str) -> Encoded:
+        return encode(self.tokenizer, prompt, completion, max_tokens=self.max_tokens)
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        completions: Sequence[str],
+        batch_tokens: int = 8192,
+    ) -> list[float]:
+        """A score for each prompt with its completion, in order.
+
+        batch_tokens: padded tokens per forward pass. Raises TooLong for a completion that leaves no
+        room for a prompt.
+        """
+        require(
+            len(prompts) == len(completions),
+            f"as many prompts as completions: {len(prompts)} and {len(completions)}",
+        )
+        rows = [self.encode(*pair).ids for pair in zip(prompts, completions, strict=True)]
+        return self.score_ids(rows, batch_tokens)
+
+    def score_tokens(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        completion_ids: Sequence[Sequence[int]],
+        batch_tokens: int = 8192,
+    ) -> list[float]:
+        """Scores of sampled tokens, which are kept as they are: nothing is decoded or added.
+
+        The ids are of this model's own tokenizer (see `shares_tokenizer`). completion_ids hold the
+        end token where it was sampled; a completion without it is scored where it stops. A prompt
+        too long loses its beginning.
+        """
+        rows = []
+        for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
+            room = self.max_tokens - len(completion)
+            if room < 1:
+                raise TooLong(
+                    f"a completion of {len(completion)} tokens is too long: the model takes "
+                    f"{self.max_tokens}, prompt included"
+                )
+            rows.append([*prompt[-room:], *completion])
+        return self.score_ids(rows, batch_tokens)
+
+    def shares_tokenizer(self, tokenizer: Any) -> bool:
+        """Whether ids of that tokenizer mean the same text and turns here."""
+        mine = self.tokenizer
+        return (
+            mine.get_vocab() == tokenizer.get_vocab()
+            and mine.eos_token_id == tokenizer.eos_token_id
+            and mine.chat_template == tokenizer.chat_template
+        )
+
+    @torch.inference_mode()
+    def score_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[float]:
+        """Scores of rows of ids, prompt and completion together, in the order given."""
+        scores = [0.0] * len(rows)
+        for batch in batches_by_length([len(row) for row in rows], batch_tokens):
+            ids, mask = pad_right([rows[index] for index in batch], self.model.config.pad_token_id)
+            device = self.model.device
+            values = scores_at_last_token(self.model, ids.to(device), mask.to(device)).tolist()
+            for index, value in zip(batch, values, strict=True):
+                scores[index] = value
+        return scores
+
+
+def load_scorer(directory: str | Path, device: str = "cpu") -> Scorer:
+    """The reward model in a directory of `AutoModelForSequenceClassification`, in fp32.
+
+    Raises BadInput for a folder that is absent or holds something else.
+    """
+    model, tokenizer = score_model_from(directory, seed=0, device=device)
+    kind = (model.config.architectures or ["?"])[0]
+    require(
+        kind.endswith("ForSequenceClassification"),
+        f"{directory} holds a {kind}, not a reward model",
+    )
+    return Scorer(model, tokenizer, max_tokens=max_tokens_of(model, tokenizer))
+
+
+def max_tokens_of(model: Any, tokenizer: Any) -> int:
+    """Prompt and completion together: the smaller of the model's positions and the tokenizer's
+    limit, which a reward-model run sets to the one that it trained with."""
+    return min(context_of(model), int(tokenizer.model_max_length))

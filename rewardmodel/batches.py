@@ -1,0 +1,134 @@
+"""Comparisons as token ids, and the batches they are trained in.
+
+C = comparisons, N = completions in a batch, T = tokens of the longest, P = pairs.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policy.run import generator_for
+from policy.scoring import TooLong, encode, pad_right
+from rewardmodel.data import Comparison, PairTable
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One comparison: its completions as ids, prompt and end token included, and its pairs."""
+
+    rows: tuple[Sequence[int], ...]
+    table: PairTable
+
+    @property
+    def longest(self) -> int:
+        return max(len(row) for row in self.rows)
+
+
+@dataclass(slots=True)
+class Funnel:
+    """Where the comparisons of a split went; all but the last two add up to those read."""
+
+    num_used: int = 0
+    num_no_strict_pair: int = 0
+    num_too_long: int = 0
+    num_prompts_shortened: int = 0
+    """Used, with a prompt that lost turns to keep a completion whole."""
+    num_ties: int = 0
+    """Pairs that votes left tied; they are in no loss."""
+
+
+@dataclass(slots=True)
+class Examples:
+    items: list[Example] = field(default_factory=list)
+    funnel: Funnel = field(default_factory=Funnel)
+
+    def add(self, comparison: Comparison, tokenizer: Any, max_tokens: int) -> None:
+        """Encode one comparison, or count why it is left out."""
+        self.funnel.num_ties += comparison.table.num_ties
+        if not comparison.table.pairs:
+            self.funnel.num_no_strict_pair += 1
+            return
+        try:
+            encoded = [
+                encode(tokenizer, comparison.prompt, text, max_tokens=max_tokens)
+                for text in comparison.texts
+            ]
+        except TooLong:
+            self.funnel.num_too_long += 1
+            return
+        self.funnel.num_used += 1
+        self.funnel.num_prompts_shortened += any(each.dropped_turns for each in encoded)
+        rows = tuple(array("i", each.ids) for each in encoded)
+        self.items.append(Example(rows, comparison.table))
+
+    def counts(self, split: str) -> dict[str, int]:
+        """The funnel, each name behind the split's: train_num_used ..."""
+        return {f"{split}_{name}": value for name, value in asdict(self.funnel).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """ids (N, T) long; mask (N, T) bool, True = real token; pairs (P, 2) long, indices into N;
+    targets (P,) and weights (P,) float as in PairTable."""
+
+    ids: Tensor
+    mask: Tensor
+    pairs: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], pad_id: int, device: str = "cpu") -> "Batch":
+        ids, mask = pad_right([row for example in examples for row in example.rows], pad_id)
+        pairs, start = [], 0
+        for example in examples:
+            pairs += [(start + i, start + j) for i, j in example.table.pairs]
+            start += len(example.rows)
+        return cls(
+            ids=ids.to(device),
+            mask=mask.to(device),
+            pairs=torch.tensor(pairs, device=device),
+            targets=torch.tensor(
+                [target for example in examples for target in example.table.targets], device=device
+            ),
+            weights=torch.tensor(
+                [weight for example in examples for weight in example.table.weights], device=device
+            ),
+        )
+
+
+def pieces(examples: Sequence[Example], max_padded_tokens: int) -> Iterator[list[Example]]:
+    """Whole comparisons in pieces of at most max_padded_tokens, those of one length together.
+
+    A comparison is never cut, for its pairs need all of its scores; one beyond the limit is a piece
+    by itself. How a step is cut changes memory and time, not its gradient.
+    """
+    piece: list[Example] = []
+    num_rows = 0
+    for example in sorted(examples, key=lambda example: example.longest):
+        num_rows += len(example.rows)
+        if piece and num_rows * example.longest > max_padded_tokens:
+            yield piece
+            piece, num_rows = [], len(example.rows)
+        piece.append(example)
+    if piece:
+        yield piece
+
+
+def num_steps(num_examples: int, *, per_step: int, num_epochs: int) -> int:
+    return num_epochs * -(-num_examples // per_step)
+
+
+def examples_of_step(
+    examples: Sequence[Example], step: int, *, per_step: int, seed: int
+) -> list[Example]:
+    """The examples of a step counted from 1: each once an epoch, in an order that depends on seed
+    and epoch alone, so that a resumed run asks for the step it needs."""
+    steps_per_epoch = num_steps(len(examples), per_step=per_step, num_epochs=1)
+    epoch, place = divmod(step - 1, steps_per_epoch)
+    order = torch.randperm(len(examples), generator=generator_for(seed, epoch, "order")).tolist()
+    return [examples[index] for index in order[place * per_step : (place + 1) * per_step]]

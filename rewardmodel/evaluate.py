@@ -1,0 +1,252 @@
+"""How well scores agree with votes: accuracy and log loss, each with an interval over groups.
+
+What is measured. Take one comparison. Each of its votes that decides a pair has an opinion on one
+or more pairs; the vote's accuracy is the share of those pairs that the scores order the same way,
+a pair with equal scores counting one half; the comparison's accuracy is the mean over its votes,
+by vote weight. So a model is measured against the answers themselves, not against a majority:
+where two of three votes prefer A, putting A first is worth 2/3. Log loss is the mean, in the same
+weights, of `-log sigmoid(r_better - r_worse)`: the training loss without centring. The figures are
+means over comparisons, each counted once. Ties give no pair and are counted. A comparison that no
+vote decides, or with a completion too long for the model, is left out and counted.
+
+The interval is a percentile bootstrap that draws groups (a row's `group`, else its prompt) with
+replacement, for answers to one prompt are not independent.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from policy.config import require
+from policy.data import content_hash
+from policy.run import device_from
+from policy.scoring import Scorer, TooLong, load_scorer
+from rewardmodel.data import Comparison, PairTable, read_comparisons
+from rewardmodel.losses import pair_nats
+
+NUM_RESAMPLES = 2000
+INTERVAL = 0.95
+COMPARISONS_AT_ONCE = 512
+"""Encoded, sorted by length and scored together: bounds memory, saves padding."""
+
+
+class PairRow(NamedTuple):
+    """One comparison's share of the figures: what two models are compared on, group by group."""
+
+    group: str
+    log_loss: float
+    """Nats, the mean over the comparison's votes."""
+    correct: float
+    """In [0, 1], the mean over the comparison's votes."""
+    weight: float
+    """1: each comparison counts once."""
+
+
+class Measured(NamedTuple):
+    """log_loss in nats and correct in [0, 1], both means over a comparison's votes."""
+
+    log_loss: float
+    correct: float
+
+
+def measure(table: PairTable, scores: Sequence[float]) -> Measured:
+    """One comparison's figures from the scores of its completions, which may come from anything."""
+    log_loss = correct = 0.0
+    nats = pair_nats(
+        torch.tensor(scores, dtype=torch.float64),
+        torch.tensor(table.pairs),
+        torch.tensor(table.targets, dtype=torch.float64),
+    ).tolist()
+    for (i, j), target, weight, pair_loss in zip(
+        table.pairs, table.targets, table.weights, nats, strict=True
+    ):
+        log_loss += weight * pair_loss
+        if scores[i] == scores[j]:
+            correct += weight / 2
+        else:
+            correct += weight * (target if scores[i] > scores[j] else 1 - target)
+    return Measured(log_loss, correct)
+
+
+def evaluate_pairs(
+    model: str | Path | Scorer, comparisons: Iterable[Comparison], *, device: str = "cpu"
+) -> list[PairRow]:
+    """One row per comparison that counts, in order: for comparing models on the same comparisons.
+
+    model: a reward-model directory or a loaded scorer.
+    """
+    scorer = model if isinstance(model, Scorer) else load_scorer(model, device)
+    return Evaluation.of(scorer, comparisons).rows
+
+
+@dataclass
+class Evaluation:
+    """What was counted and measured on the way through a file."""
+
+    rows: list[PairRow] = field(default_factory=list)
+    num_answers: int = 0
+    num_pairs: int = 0
+    num_ties: int = 0
+    num_score_ties: int = 0
+    num_no_strict_pair: int = 0
+    num_too_long: int = 0
+    num_prompts_shortened: int = 0
+    votes_by_kind: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, scorer: Scorer, comparisons: Iterable[Comparison]) -> "Evaluation":
+        evaluation = cls()
+        window: list[Comparison] = []
+        for comparison in comparisons:
+            window.append(comparison)
+            if len(window) == COMPARISONS_AT_ONCE:
+                evaluation._add(scorer, window)
+                window = []
+        evaluation._add(scorer, window)
+        return evaluation
+
+    def _add(self, scorer: Scorer, window: Sequence[Comparison]) -> None:
+        kept: list[Comparison] = []
+        ids: list[list[int]] = []
+        for comparison in window:
+            self.num_ties += comparison.table.num_ties
+            if not comparison.table.pairs:
+                self.num_no_strict_pair += 1
+                continue
+            try:
+                encoded = [scorer.encode(comparison.prompt, text) for text in comparison.texts]
+            except TooLong:
+                self.num_too_long += 1
+                continue
+            kept.append(comparison)
+            ids += [each.ids for each in encoded]
+            self.num_prompts_shortened += any(each.dropped_turns for each in encoded)
+        scores = iter(scorer.score_ids(ids))
+        for comparison in kept:
+            self._count(comparison, [next(scores) for _ in comparison.texts])
+
+    def _count(self, comparison: Comparison, scores: Sequence[float]) -> None:
+        table = comparison.table
+        self.rows.append(PairRow(comparison.group, *measure(table, scores), 1.0))
+        self.num_answers += table.num_answers
+        self.num_pairs += table.num_strict
+        self.num_score_ties += sum(scores[i] == scores[j] for i, j in table.pairs)
+        self.votes_by_kind.update(vote.kind or "unknown" for vote in comparison.votes)
+
+    def figures(self, *, seed: int = 0) -> dict[str, Any]:
+        """The JSON of `evaluate`. Intervals are null where there is but one group."""
+        means, intervals = bootstrap(self.rows, seed=seed)
+        return {
+            "n": len(self.rows),
+            "num_groups": len({row.group for row in self.rows}),
+            "num_answers": self.num_answers,
+            "num_pairs": self.num_pairs,
+            "accuracy": means["correct"],
+            "accuracy_interval": intervals["correct"],
+            "log_loss": means["log_loss"],
+            "log_loss_interval": intervals["log_loss"],
+            "interval_share": INTERVAL,
+            "num_ties": self.num_ties,
+            "num_score_ties": self.num_score_ties,
+            "left_out": {
+                "no_strict_pair": self.num_no_strict_pair,
+                "too_long": self.num_too_long,
+            },
+            "num_prompts_shortened": self.num_prompts_shortened,
+            "votes_by_kind": dict(sorted(self.votes_by_kind.items())),
+        }
+
+
+def bootstrap(
+    rows: Sequence[PairRow], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> tuple[dict[str, float], dict[str, list[float] | None]]:
+    """Weighted means of log_loss and correct, and their percentile intervals over groups."""
+    sums = group_sums(rows)  # (G, 3): weighted log loss, weighted correct, weight
+    total = sums.sum(0)
+    names = ("log_loss", "correct")
+    means = {name: (total[at] / total[2]).item() for at, name in enumerate(names)}
+    if len(sums) < 2:
+        return means, dict.fromkeys(names)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for _ in range(num_resamples):
+        picks = torch.randint(len(sums), (len(sums),), generator=generator)
+        resample = sums[picks].sum(0)
+        drawn.append(resample[:2] / resample[2])
+    tails = torch.tensor([(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], dtype=torch.float64)
+    ends = torch.quantile(torch.stack(drawn), tails, dim=0)  # (2, 2)
+    return means, {name: ends[:, at].tolist() for at, name in enumerate(names)}
+
+
+def group_sums(rows: Sequence[PairRow]) -> Tensor:
+    """(G, 3) float64, one line per group in order of appearance."""
+    sums: dict[str, list[float]] = {}
+    for row in rows:
+        entry = sums.setdefault(row.group, [0.0, 0.0, 0.0])
+        entry[0] += row.weight * row.log_loss
+        entry[1] += row.weight * row.correct
+        entry[2] += row.weight
+    return torch.tensor(list(sums.values()), dtype=torch.float64)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="reward-model directory")
+    parser.add_argument("--data", type=Path, required=True, help="comparisons or TRL rows, JSONL")
+    parser.add_argument(
+        "--split",
+        choices=("train", "dev", "test", "all"),
+        default="dev",
+        help="rows of this split (rows without one are train); default dev, for test is sealed",
+    )
+    parser.add_argument("--axis", help="only votes on this axis")
+    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--per-group", type=Path, help="write one JSONL row per comparison here")
+    parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto by default")
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """JSON on stdout. Raises BadInput where the split holds nothing that can be measured."""
+    scorer = load_scorer(args.model, device_from(args.device))
+    splits: Counter[str] = Counter()
+
+    def wanted() -> Iterable[Comparison]:
+        for comparison in read_comparisons(args.data, axis=args.axis):
+            splits[comparison.split or "train"] += 1
+            if comparison.in_split(args.split):
+                yield comparison
+
+    evaluation = Evaluation.of(scorer, wanted())
+    require(
+        bool(evaluation.rows),
+        f"{args.data}: no comparison of split {args.split} has a strict pair that the model can "
+        f"score; rows by split: {dict(splits)}",
+    )
+    figures = {
+        "model": str(args.model),
+        "data_sha256": content_hash(args.data),
+        "split": args.split,
+        **evaluation.figures(),
+    }
+    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+    if args.per_group:
+        rows = (json.dumps(row._asdict()) + "\n" for row in evaluation.rows)
+        write_by_rename(args.per_group, "".join(rows))
+    if args.out:
+        write_by_rename(args.out, text)
+    sys.stdout.write(text)
+    return 0
+
+
+def write_by_rename(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(path.name + ".part")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)

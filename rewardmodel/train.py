@@ -1,0 +1,284 @@
+"""Train a reward model on comparisons: one forward per completion, the loss on all their pairs.
+
+N = completions in a forward pass, P = pairs.
+"""
+
+import argparse
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from policy.backbone import save_model
+from policy.config import load_config, require
+from policy.optim import adamw, clip_grad_norm, lr_at, require_finite, set_lr
+from policy.run import Run, add_training_arguments, device_from
+from policy.scoring import Scorer, max_tokens_of, scores_at_last_token
+from rewardmodel.batches import Batch, Example, Examples, examples_of_step, num_steps, pieces
+from rewardmodel.config import RewardConfig
+from rewardmodel.data import read_comparisons
+from rewardmodel.evaluate import measure
+from rewardmodel.losses import ranking_loss
+from rewardmodel.model import starting_model
+
+ADAM_EPS = 1e-5
+"""lm-human-preferences and its reproduction (arXiv:2403.17031); PyTorch's 1e-8 makes the first
+steps larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStats:
+    """Figures of one optimizer step, on the batch before its update; weighted as the loss is."""
+
+    loss: float
+    """Nats per comparison."""
+    accuracy: float
+    margin: float
+    """Mean of the score difference in the direction that the votes prefer."""
+    score_mean: float
+    grad_norm: float
+    """Before clipping."""
+    num_tokens: int
+
+
+OnStep = Callable[[int, StepStats], None]
+
+
+def train(
+    config: RewardConfig,
+    *,
+    data: Path,
+    out: Path,
+    init: str | None,
+    tokenizer_from: str | None = None,
+    resume_from: Sequence[Path] = (),
+    device: str = "cpu",
+    on_step: OnStep | None = None,
+) -> None:
+    """Write a directory that `AutoModelForSequenceClassification.from_pretrained` loads.
+
+    Rows of split train, and rows without one, are trained on; dev rows are looked at every
+    `eval_every` steps and at the end. Raises BadInput, Stopped or Diverged (policy/config.py).
+    """
+    inputs: dict[str, Path | str] = {"data": data}
+    inputs |= {"init": init} if init else {}
+    inputs |= {"tokenizer": tokenizer_from} if tokenizer_from else {}
+    require(data.is_file(), f"there is no file {data}")
+    model, tokenizer = starting_model(
+        config,
+        init=init,
+        tokenizer_from=tokenizer_from,
+        texts=lambda: _texts(data),
+        device=device,
+    )
+    examples, dev = _read(config, data, model, tokenizer)
+    with Run(
+        out, command="rewardmodel train", config=config, inputs=inputs, resume_from=resume_from
+    ) as run:
+        if run.restored is None:
+            run.log_step(0, "data", **examples.counts("train"), **dev.counts("dev"))
+        training = Training(config, run, model, tokenizer, examples.items, dev.items)
+        training.steps(on_step)
+        run.finish(lambda folder: save_model(training.kept(), tokenizer, folder))
+
+
+class Training:
+    """The loop's state: what a checkpoint holds."""
+
+    def __init__(
+        self,
+        config: RewardConfig,
+        run: Run,
+        model: Any,
+        tokenizer: Any,
+        examples: Sequence[Example],
+        dev: Sequence[Example],
+    ) -> None:
+        self.config, self.run = config, run
+        self.model, self.tokenizer = model, tokenizer
+        self.examples, self.dev = examples, dev
+        self.total = num_steps(
+            len(examples), per_step=config.comparisons_per_step, num_epochs=config.epochs
+        )
+        self.optimizer = adamw(
+            model, lr=config.lr_peak, weight_decay=config.weight_decay, eps=ADAM_EPS
+        )
+        self.best_model: nn.Module | None = None
+        """Weights at the lowest dev log loss; None where the last ones are kept."""
+        self.best_step, self.best_log_loss = 0, float("inf")
+        if dev and config.keep == "best":
+            self.best_model = copy.deepcopy(model)
+        if run.restored:
+            self._restore()
+
+    def steps(self, on_step: OnStep | None) -> None:
+        config, run = self.config, self.run
+        for step in range(run.first_step + 1, self.total + 1):
+            batch = examples_of_step(
+                self.examples, step, per_step=config.comparisons_per_step, seed=config.seed
+            )
+            lr = lr_at(
+                step - 1,
+                total=self.total,
+                peak=config.lr_peak,
+                warmup=int(config.warmup_fraction * self.total),
+            )
+            set_lr(self.optimizer, lr)
+            stats = train_step(self.model, batch, self.optimizer, config)
+            run.log_step(step, "train", **asdict(stats), lr=lr)
+            if self.dev and (step % config.eval_every == 0 or step == self.total):
+                self._look_at_dev(step)
+            run.progress(step, self.total, "reward model")
+            if on_step:
+                on_step(step, stats)
+            if run.should_stop or (step % config.checkpoint_every == 0 and step < self.total):
+                self._save(step)
+            if run.should_stop and step < self.total:
+                run.stop_here(step)
+        kept = self.best_step if self.best_model is not None else self.total
+        run.log_step(self.total, "kept", kept_step=kept)
+
+    def kept(self) -> Any:
+        """The model to publish."""
+        return self.model if self.best_model is None else self.best_model
+
+    def _look_at_dev(self, step: int) -> None:
+        log_loss, accuracy = dev_figures(
+            Scorer(self.model, self.tokenizer, max_tokens=self.tokenizer.model_max_length),
+            self.dev,
+            self.config.tokens_per_forward,
+        )
+        self.run.log_step(step, "dev", log_loss=log_loss, accuracy=accuracy)
+        if self.best_model is not None and log_loss < self.best_log_loss:
+            self.best_step, self.best_log_loss = step, log_loss
+            self.best_model.load_state_dict(self.model.state_dict())
+
+    def _save(self, step: int) -> None:
+        modules = {"model": self.model}
+        if self.best_model is not None:
+            modules["best"] = self.best_model
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "best_step": self.best_step,
+            "best_log_loss": self.best_log_loss,
+        }
+        self.run.save_checkpoint(step, modules=modules, state=state)
+
+    def _restore(self) -> None:
+        restored = self.run.restored
+        assert restored is not None
+        restored.restore("model", self.model)
+        if self.best_model is not None:
+            restored.restore("best", self.best_model)
+        self.optimizer.load_state_dict(restored.state["optimizer"])
+        self.best_step = restored.state["best_step"]
+        self.best_log_loss = restored.state["best_log_loss"]
+
+
+def train_step(
+    model: Any, examples: Sequence[Example], optimizer: torch.optim.Optimizer, config: RewardConfig
+) -> StepStats:
+    """One update. The step goes through the model in pieces of bounded size, whose gradients add
+    up to that of the whole."""
+    optimizer.zero_grad(set_to_none=True)
+    count = len(examples)
+    loss = accuracy = margin = score_sum = 0.0
+    num_rows = num_tokens = 0
+    for piece in pieces(examples, config.tokens_per_forward):
+        batch = Batch.of(piece, model.config.pad_token_id, model.device)
+        scores = scores_at_last_token(model, batch.ids, batch.mask)  # (N,)
+        piece_loss = ranking_loss(
+            scores,
+            batch.pairs,
+            batch.targets,
+            batch.weights,
+            num_comparisons=count,
+            centring=config.centring,
+        )
+        piece_loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            difference = scores[batch.pairs[:, 0]] - scores[batch.pairs[:, 1]]  # (P,)
+            toward = 2 * batch.targets - 1  # (P,) from -1 to 1
+            agreed = 0.5 + 0.5 * toward * difference.sign()
+            loss += piece_loss.item()
+            accuracy += (batch.weights * agreed).sum().item() / count
+            margin += (batch.weights * toward * difference).sum().item() / count
+            score_sum += scores.sum().item()
+            num_rows += len(scores)
+            num_tokens += int(batch.mask.sum())
+    grad_norm = clip_grad_norm(model, config.max_grad_norm)
+    require_finite(loss=loss, grad_norm=grad_norm)  # before the weights move
+    optimizer.step()
+    return StepStats(
+        loss=loss,
+        accuracy=accuracy,
+        margin=margin,
+        score_mean=score_sum / num_rows,
+        grad_norm=grad_norm.item(),
+        num_tokens=num_tokens,
+    )
+
+
+def dev_figures(
+    scorer: Scorer, examples: Sequence[Example], batch_tokens: int
+) -> tuple[float, float]:
+    """(log loss, accuracy), means over comparisons as in rewardmodel.evaluate."""
+    rows = [row for example in examples for row in example.rows]
+    scores = iter(scorer.score_ids(rows, batch_tokens))
+    figures = [measure(each.table, [next(scores) for _ in each.rows]) for each in examples]
+    count = len(figures)
+    return sum(each.log_loss for each in figures) / count, sum(
+        each.correct for each in figures
+    ) / count
+
+
+def _read(
+    config: RewardConfig, data: Path, model: Any, tokenizer: Any
+) -> tuple[Examples, Examples]:
+    """(train, dev), encoded. Raises BadInput if there is nothing to train on."""
+    train_examples, dev_examples = Examples(), Examples()
+    max_tokens = max_tokens_of(model, tokenizer)
+    for comparison in read_comparisons(data, axis=config.axis):
+        if comparison.in_split("train"):
+            train_examples.add(comparison, tokenizer, max_tokens)
+        elif comparison.in_split("dev"):
+            dev_examples.add(comparison, tokenizer, max_tokens)
+    require(
+        bool(train_examples.items),
+        f"{data} holds no comparison to train on: {train_examples.counts('train')}",
+    )
+    return train_examples, dev_examples
+
+
+def _texts(data: Path) -> Iterator[str]:
+    """What a tokenizer is learned from: the train rows alone."""
+    for comparison in read_comparisons(data):
+        if comparison.in_split("train"):
+            yield from (message["content"] for message in comparison.prompt)
+            yield from comparison.texts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="comparisons or TRL rows, JSONL")
+    parser.add_argument(
+        "--init", required=True, help="model directory to start from, or none for random weights"
+    )
+    parser.add_argument("--tokenizer", metavar="DIR", help="with --init none; else it is learned")
+    add_training_arguments(parser)
+
+
+def run_command(args: argparse.Namespace) -> int:
+    train(
+        load_config(RewardConfig, args.config, args.overrides),
+        data=args.data,
+        out=args.out,
+        init=None if args.init == "none" else args.init,
+        tokenizer_from=args.tokenizer,
+        resume_from=args.resume_from,
+        device=device_from(args.device),
+    )
+    return 0
