@@ -114,7 +114,11 @@ class _Account:
 
     def row(self, row: RowReport) -> None:
         if self.told:
-            line: dict[str, Any] = {"file": self.path.name, "line": row.line, "outcome": row.outcome}
+            line: dict[str, Any] = {
+                "file": self.path.name,
+                "line": row.line,
+                "outcome": row.outcome,
+            }
             if row.reason:
                 line["reason"] = row.reason
             self.told.write(json.dumps(line, ensure_ascii=False) + "\n")

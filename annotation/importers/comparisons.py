@@ -70,7 +70,9 @@ def _completions(value: object) -> tuple[list[CompletionRow], dict[str, int]]:
     return completions, places
 
 
-def _ranking(vote: Mapping[str, Any], places: Mapping[str, int]) -> tuple[tuple[str, str], RankingRow]:
+def _ranking(
+    vote: Mapping[str, Any], places: Mapping[str, int]
+) -> tuple[tuple[str, str], RankingRow]:
     """Who votes, as (id in the file, kind here), and one axis of their answer."""
     require(vote, "ranking")
     kind = KINDS.get(str(vote.get("kind") or "outside"))

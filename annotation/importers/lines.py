@@ -74,9 +74,7 @@ def _is_json_name(path: Path) -> bool:
 class _Source:
     """Blocks of a file, with the line reached and the bytes read on disk."""
 
-    def __init__(
-        self, stream: BinaryIO, disk: BinaryIO, on_bytes: Callable[[int], object]
-    ) -> None:
+    def __init__(self, stream: BinaryIO, disk: BinaryIO, on_bytes: Callable[[int], object]) -> None:
         self.stream, self.disk, self.on_bytes = stream, disk, on_bytes
         self.line = 1
         self.seen = 0

@@ -1,0 +1,142 @@
+"""The data funnel: every vote of a project falls in exactly one bucket of a dataset.
+
+Pure: facts about a vote and a query in, a bucket out. What an earlier line of `bucket_of` takes, a
+later one never sees, so the buckets of any set of votes sum to its size.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from annotation.errors import BadInput
+from annotation.models import AnnotatorKind, Outcome, Purpose, Ranking, Split
+
+NEVER_USED = (Purpose.GOLD, Purpose.QUALIFICATION, Purpose.REPEAT)
+USABLE = (Purpose.PRODUCTION, Purpose.LIVE, Purpose.EVALUATION)
+
+
+class Bucket(StrEnum):
+    """Where a vote went. Only the first three give rows to learn from or to measure on."""
+
+    TRAINED = "trained"
+    DEV = "dev"
+    TEST = "test"
+    EVALUATION = "evaluation"
+    """Asked for evaluation, on a train prompt: measured people's choices, never trained on."""
+    GOLD = "gold"
+    QUALIFICATION = "qualification"
+    REPEAT = "repeat"
+    SUPERSEDED = "superseded"
+    VOIDED = "voided"
+    NO_STRICT_PAIR = "no_strict_pair"
+    """Answered with ties alone."""
+    BOTH_BAD = "both_bad"
+    CANNOT_TELL = "cannot_tell"
+    FILTERED_KIND = "filtered_kind"
+    FILTERED_LANGUAGE = "filtered_language"
+    FILTERED_PURPOSE = "filtered_purpose"
+    FILTERED_SPLIT = "filtered_split"
+
+
+BUCKET_OF_SPLIT = {Split.TRAIN: Bucket.TRAINED, Split.DEV: Bucket.DEV, Split.TEST: Bucket.TEST}
+IN_THE_FILE = tuple(BUCKET_OF_SPLIT.values())
+WITHOUT_PAIRS = (Bucket.NO_STRICT_PAIR, Bucket.BOTH_BAD, Bucket.CANNOT_TELL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoteQuery:
+    """Which votes a dataset of comparisons takes; all fields sorted, so that equal queries are
+    equal JSON. languages: empty = any."""
+
+    annotators: tuple[str, ...] = (AnnotatorKind.OUTSIDE, AnnotatorKind.PERSON)
+    languages: tuple[str, ...] = ()
+    purposes: tuple[str, ...] = tuple(sorted(USABLE))
+    splits: tuple[str, ...] = tuple(sorted(Split.values))
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "VoteQuery":
+        """Options as people write them. Raises BadInput for an unknown key or value."""
+        known = {
+            "annotators": AnnotatorKind.values,
+            "languages": None,
+            "purposes": [str(purpose) for purpose in USABLE],
+            "splits": Split.values,
+        }
+        return cls(**checked_options(options, known))
+
+    def as_json(self) -> dict[str, list[str]]:
+        return {key: list(value) for key, value in asdict(self).items()}
+
+
+def checked_options(
+    options: Mapping[str, Any], known: Mapping[str, Sequence[str] | None]
+) -> dict[str, tuple[str, ...]]:
+    """Each option as a sorted tuple of texts, each once; None or a missing one is left out.
+
+    known: option -> what may stand in it, None = any text. Raises BadInput with the value seen.
+    """
+    if unknown := sorted(set(options) - set(known)):
+        raise BadInput(f"A query has {', '.join(known)}: not {unknown[0]!r}.")
+    checked = {}
+    for key, value in options.items():
+        if value is None:
+            continue
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
+            raise BadInput(f"{key} must be a list of texts: {value!r:.80}.")
+        allowed = known[key]
+        if allowed is not None:
+            if bad := sorted(set(values) - set(allowed)):
+                raise BadInput(f"{key} may hold {', '.join(allowed)}: not {bad[0]!r:.80}.")
+            if not values:
+                raise BadInput(f"{key} must name one of {', '.join(allowed)}: it is empty.")
+        checked[key] = tuple(sorted({str(v) for v in values}))
+    return checked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoteFacts:
+    """What decides a vote's bucket, as of the dataset's position in the ledger."""
+
+    superseded: bool
+    voided: bool
+    purpose: str
+    split: str
+    kind: str
+    language: str
+    answered: Bucket | None
+    """What `answered` says of its rankings: None = it orders at least one pair."""
+
+
+def answered(rankings: Iterable[Ranking]) -> Bucket | None:
+    """None if some axis puts one completion above another, else what the answer was instead."""
+    outcomes = set()
+    for ranking in rankings:
+        if ranking.outcome == Outcome.RANKED and sum(bool(group) for group in ranking.groups) > 1:
+            return None
+        outcomes.add(ranking.outcome)
+    if outcomes & {Outcome.EQUAL, Outcome.RANKED}:
+        return Bucket.NO_STRICT_PAIR
+    return Bucket.BOTH_BAD if Outcome.BOTH_BAD in outcomes else Bucket.CANNOT_TELL
+
+
+def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
+    """The one bucket of a vote."""
+    if vote.superseded:
+        return Bucket.SUPERSEDED
+    if vote.voided:
+        return Bucket.VOIDED
+    if vote.purpose in NEVER_USED:
+        return Bucket(vote.purpose)
+    if vote.purpose == Purpose.EVALUATION and vote.split == Split.TRAIN:
+        return Bucket.EVALUATION
+    if vote.kind not in query.annotators:
+        return Bucket.FILTERED_KIND
+    if query.languages and vote.language not in query.languages:
+        return Bucket.FILTERED_LANGUAGE
+    if vote.purpose not in query.purposes:
+        return Bucket.FILTERED_PURPOSE
+    if vote.split not in query.splits:
+        return Bucket.FILTERED_SPLIT
+    return vote.answered or BUCKET_OF_SPLIT[Split(vote.split)]
