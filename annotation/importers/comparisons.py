@@ -111,7 +111,7 @@ def _strengths(value: object, num_gaps: int) -> list[float]:
     """One number per gap; a single number stands for a single gap."""
     if value is None or value == []:
         return []
-    numbers = value if isinstance(value, list) else [value]
+    numbers: list[Any] = value if isinstance(value, list) else [value]
     if len(numbers) != num_gaps or not all(
         isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
     ):

@@ -1,4 +1,4 @@
-"""A row on its way in: checked JSON, the shape every format is brought to, and how it is refused."""
+"""A row on its way in: checked JSON, the shape of every format, and how it is refused."""
 
 import hashlib
 import json

@@ -10,9 +10,7 @@ from annotation.models import Project, Source
 
 
 class Command(ImportCommand):
-    help = (
-        "Import comparisons with the judgments of outside annotators; every row is accounted for."
-    )
+    help = "Import comparisons with judgments of outside annotators; every row is accounted for."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
