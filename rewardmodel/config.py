@@ -26,7 +26,7 @@ class RewardConfig:
     max_tokens: int | None = None
     """Longest prompt with completion; null is what the model takes. Kept with the model."""
     tokens_per_forward: int = 4096
-    """Padded tokens that go through the model at once. Changes no result; on a CPU less is faster."""
+    """Padded tokens that go through the model at once; changes memory and speed, no result."""
     eval_every: int = 20
     """Steps between two looks at the dev split, where there is one."""
     checkpoint_every: int = 50
