@@ -1,0 +1,60 @@
+"""Tiny models that several tests of the laboratory train on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from policy.backbone import GPTShape, new_gpt, save_model
+from policy.text import BOS, CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
+
+LETTERS = "abcdefghij"
+
+
+@pytest.fixture(scope="session")
+def letters() -> Any:
+    """A tokenizer of ten letters, parted by blanks, with Concord's special tokens and template."""
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL_TOKENS, *LETTERS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=END,
+        additional_special_tokens=list(SPECIAL_TOKENS[3:]),
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture
+def tiny_policy(letters: Any, tmp_path: Path) -> Callable[..., Path]:
+    """A function that saves a one-layer GPT-2 or Llama over the letters and returns its folder."""
+
+    def make(kind: str = "gpt2", *, seed: int = 0, name: str = "init") -> Path:
+        directory = tmp_path / name
+        model = new_gpt(letters, GPTShape(width=32, layers=1, heads=2, context=32), seed=seed)
+        if kind == "llama":
+            config = LlamaConfig(
+                vocab_size=len(letters),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=32,
+                pad_token_id=letters.pad_token_id,
+                bos_token_id=letters.bos_token_id,
+                eos_token_id=letters.eos_token_id,
+            )
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model = LlamaForCausalLM(config)
+        save_model(model, letters, directory)
+        return directory
+
+    return make
