@@ -1,0 +1,250 @@
+"""python manage.py load_demo: the demo project, for a laptop; running it again changes nothing.
+
+Everything it loads lies in fixtures/ (see fixtures/README.md) and goes through the same services as
+anybody's data. It is one transaction: either the demo project is whole or it isn't there.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from tqdm import tqdm
+
+from annotation.importers.load import demonstration_store, source_for
+from annotation.models import (
+    Batch,
+    JobKind,
+    Origin,
+    Project,
+    Prompt,
+    Purpose,
+    RetrainRule,
+    Role,
+    Source,
+    Split,
+    User,
+)
+from annotation.services.audit import record
+from annotation.services.jobs import request_training
+from annotation.services.ledger import (
+    add_completion,
+    add_prompt,
+    batch_for,
+    open_comparison,
+    record_generation,
+)
+from annotation.services.projects import add_member, create_project
+
+SLUG = "demo"
+DESCRIPTION = (
+    "A customer-service assistant in English and Chinese, written for Concord: train it by "
+    "choosing the better of two answers."
+)
+GUIDELINE = """\
+**Which answer would help this customer more?** Read the question, then both answers, then choose.
+
+1. **Helpful** comes first: it speaks of the product and the problem the customer named, and says \
+what happens next. A wrong product or a wrong remedy loses against anything right.
+2. **Polite**: a greeting, an apology or a word of willingness, thanks. Once is enough.
+3. **To the point**: nothing repeated, nothing about other products. Longer is not better.
+
+*Tie*: you would be as happy with either. *Both bad*: neither would help. *Cannot tell*: you do \
+not understand the question.
+
+---
+
+**哪个回答对这位顾客更有帮助？** 先读问题，再读两个回答，然后选择。
+
+1. **有帮助**最重要：说到顾客提到的商品和问题，并说明下一步怎么做。商品或办法说错了，就不如说对的。
+2. **有礼貌**：问候、道歉或表示愿意帮忙、感谢，各一次就够。
+3. **切题**：不重复，不提别的商品。长不等于好。
+
+*平局*：两个回答一样好。*都不好*：哪个都帮不上忙。*无法判断*：看不懂问题。
+"""
+MEMBERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("labeler", Role.LABELER, ("en",)),
+    ("labeler-zh", Role.LABELER, ("zh",)),
+    ("reviewer", Role.REVIEWER, ()),
+    ("admin", Role.ADMIN, ()),
+    ("researcher", Role.RESEARCHER, ()),
+)
+"""User name, role, languages read (none = any). The password is the name and "-demo"."""
+LICENCE = "own work, as the repository"
+OPEN_PER_SPLIT = {Split.TRAIN: 300, Split.DEV: 40, Split.TEST: 40}
+"""Comparisons that labeling starts with; those on dev and test prompts are for evaluation only."""
+ONE_IN_FULL = 8
+"""One comparison in so many has all of its prompt's completions, the others have two."""
+RETRAIN_AFTER = 50
+"""New answers until the demo's reward model is due."""
+
+Row = dict[str, Any]
+
+
+class Command(BaseCommand):
+    help = "Load the demo project: prompts, completions, users, open comparisons, first jobs."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.LAPTOP:
+            raise CommandError(
+                "The demo has known passwords and is for a laptop alone: CONCORD_MODE is "
+                f"{settings.MODE!r}.",
+                returncode=2,
+            )
+        if Project.objects.filter(slug=SLUG).exists():
+            self.stdout.write("The demo project is there already.")
+            return
+        with transaction.atomic():
+            project = load(Path(settings.FIXTURES_DIR))
+        self.stdout.write(
+            f"The demo project has {project.prompts.count():,} prompts and "
+            f"{project.comparisons.count():,} open comparisons."
+        )
+
+
+def load(fixtures: Path) -> Project:
+    """Make the project from a folder of fixtures. Raises CommandError for a missing file."""
+    users = {name: _user(name) for name, _, _ in MEMBERS}
+    admin = users["admin"]
+    project = create_project(
+        name="Demo: customer service",
+        slug=SLUG,
+        by=admin,
+        description=DESCRIPTION,
+        guideline=GUIDELINE,
+    )
+    for name, role, languages in MEMBERS:
+        if users[name] != admin:
+            add_member(project=project, user=users[name], role=role, by=admin, languages=languages)
+    project.auto_promote = True
+    project.job_defaults = _configs(fixtures / "configs")
+    project.save(update_fields=["auto_promote", "job_defaults"])
+    RetrainRule.objects.filter(project=project).update(after_preferences=RETRAIN_AFTER)
+
+    source = source_for(project=project, name="fixtures", licence=LICENCE)
+    _load_rows(project, source, fixtures)
+    record(action="demo.load", target=project, project=project, actor=admin)
+    request_training(
+        project=project,
+        kind=JobKind.PRETRAIN,
+        inputs={"data": ["corpus.jsonl"]},
+        reason="first start of the demo",
+        by=admin,
+    )
+    request_training(project=project, kind=JobKind.SFT, reason="first start of the demo", by=admin)
+    return project
+
+
+def _user(name: str) -> User:
+    """The demo user of this name; one who is there already keeps their password."""
+    user, created = User.objects.get_or_create(username=name)
+    if created:
+        user.set_password(f"{name}-demo")
+        user.is_staff = user.is_superuser = name == "admin"
+        user.language = "zh-hans" if name.endswith("-zh") else ""
+        user.save()
+    return user
+
+
+def _configs(folder: Path) -> Row:
+    """Training settings per job kind: sft.json and so on."""
+    paths = {kind: folder / f"{kind}.json" for kind in JobKind.values}
+    return {kind: _json(path) for kind, path in paths.items() if path.is_file()}
+
+
+def _load_rows(project: Project, source: Source, fixtures: Path) -> None:
+    prompts = {row["id"]: row for row in _read(fixtures / "prompts.jsonl")}
+    completions = _read(fixtures / "completions.jsonl")
+    written = {
+        prompt_id: list(rows)
+        for prompt_id, rows in groupby(completions, key=lambda row: row["prompt_id"])
+    }
+    demonstrations = list(_read(fixtures / "demonstrations.jsonl"))
+    opened = list(_chosen(prompts, written))
+    total = len(prompts) + len(demonstrations) + len(opened)
+    with tqdm(total=total, unit="row", disable=None, desc="demo project") as bar:
+        stored = {}
+        for prompt_id, row in prompts.items():
+            stored[prompt_id] = _prompt(project, source, row)
+            bar.update()
+        keep = demonstration_store(project=project, source=source)
+        for row in demonstrations:
+            keep(row)
+            bar.update()
+        batches = {
+            purpose: batch_for(
+                project=project, name=f"fixtures, {purpose}", source=source, purpose=purpose
+            )
+            for purpose in (Purpose.PRODUCTION, Purpose.EVALUATION)
+        }
+        for prompt_id, rows in opened:
+            prompt = stored[prompt_id]
+            train = prompt.split == Split.TRAIN
+            _open(batches[Purpose.PRODUCTION if train else Purpose.EVALUATION], prompt, rows)
+            bar.update()
+
+
+def _prompt(project: Project, source: Source, row: Row) -> Prompt:
+    prompt, _ = add_prompt(
+        project=project,
+        source=source,
+        messages=row["prompt"],
+        task=row["task"],
+        language=row["language"],
+        metadata=row["metadata"],
+        external_id=row["id"],
+        split=row["split"],
+    )
+    return prompt
+
+
+def _chosen(
+    prompts: dict[str, Row], written: dict[str, list[Row]]
+) -> Iterator[tuple[str, list[Row]]]:
+    """Prompts to open a comparison for, spread over all of a split, with the completions in it."""
+    for split, number in OPEN_PER_SPLIT.items():
+        fits = [
+            prompt_id
+            for prompt_id, row in prompts.items()
+            if row["split"] == split and len(written.get(prompt_id, ())) >= 2
+        ]
+        for place, prompt_id in enumerate(_spread(fits, number)):
+            in_full = place % ONE_IN_FULL == 0
+            yield prompt_id, written[prompt_id] if in_full else written[prompt_id][:2]
+
+
+def _open(batch: Batch, prompt: Prompt, rows: list[Row]) -> None:
+    completions = []
+    for row in rows:
+        completion, _ = add_completion(prompt=prompt, source=batch.source, text=row["text"])
+        record_generation(completion=completion, origin=Origin.IMPORTED, writer=row["writer"])
+        completions.append(completion)
+    open_comparison(
+        batch=batch,
+        prompt=prompt,
+        completions=completions,
+        answers_wanted=batch.project.answers_wanted,
+    )
+
+
+def _spread(rows: list[Any], number: int) -> list[Any]:
+    """`number` of the rows at equal distances, or all of them."""
+    if len(rows) <= number:
+        return rows
+    return [rows[place * len(rows) // number] for place in range(number)]
+
+
+def _read(path: Path) -> Iterator[Row]:
+    if not path.is_file():
+        raise CommandError(f"There is no {path}: the fixtures are not whole.", returncode=2)
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
