@@ -1,9 +1,9 @@
 """Completions from a policy: our own decoding loop, temperature only.
 
-transformers' generate() re-reads a checkpoint's sampling settings and copies the whole cache at every
-step; PPO needs exactly the distribution that it scores, and spends most of its time here. The loop
-prefills each distinct prompt once, keeps keys and values in buffers that are written in place, and
-retires the rows that have ended. Axes: N rows, P prompt columns, V vocabulary.
+transformers' generate() re-reads a checkpoint's sampling settings and copies the whole cache at
+every step; PPO needs exactly the distribution that it scores, and spends most of its time here. The
+loop prefills each distinct prompt once, keeps keys and values in buffers that are written in place,
+and retires the rows that have ended. Axes: N rows, P prompt columns, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -141,17 +141,18 @@ def _choose(logits: Tensor, draws: Tensor, temperature: float) -> tuple[Tensor, 
 
     logits: (N, V); draws: (N,) uniform in [0, 1).
     """
+    scaled = logits.float() if temperature == 0 else logits.float() / temperature
+    top = scaled.amax(-1, keepdim=True)
+    cumulative = (scaled - top).exp_().cumsum(-1, dtype=torch.float64)  # (N, V)
+    total = cumulative[:, -1:]
     if temperature == 0:
-        chosen = logits.argmax(-1)
-        logprobs = logits.float().log_softmax(-1)
+        chosen = scaled.argmax(-1, keepdim=True)
     else:
-        logprobs = (logits.float() / temperature).log_softmax(-1)
-        cumulative = logprobs.double().exp().cumsum(-1)
-        wanted = draws[:, None] * cumulative[:, -1:]
         # right=True: the first token whose cumulative share is above, so never one of share 0
-        chosen = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
+        chosen = torch.searchsorted(cumulative, draws[:, None] * total, right=True)
         chosen = chosen.clamp(max=logits.shape[-1] - 1)
-    return chosen, logprobs.gather(-1, chosen[:, None]).squeeze(-1)
+    logprobs = scaled.gather(-1, chosen) - top - total.log()
+    return chosen.squeeze(-1), logprobs.squeeze(-1).float()
 
 
 def _prefill(
@@ -172,10 +173,12 @@ def _prefill(
         mask[row, columns - len(prompt) : columns] = 1
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask[:, :columns].cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache: Any = DynamicCache(config=model.config)
     logits = _next_logits(model, ids, mask[:, :columns], positions, cache)
     if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache = Cache(layers=[InPlaceLayer(layer, rows, room) for layer in cache.layers])
+        cache = Cache(
+            layers=[InPlaceLayer(part.keys, part.values, rows, room) for part in cache.layers]
+        )
     else:
         cache.batch_select_indices(rows)
     return logits[rows], cache, mask[rows]
@@ -202,10 +205,12 @@ class InPlaceLayer(DynamicLayer):
     belongs and hands out views.
     """
 
-    def __init__(self, filled: DynamicLayer, rows: Tensor, room: int) -> None:
-        """Rows `rows` of a layer after the prompt, with `room` free columns."""
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, room: int) -> None:
+        """Rows `rows` of what a layer holds after the prompt, with `room` free columns."""
         super().__init__()
-        keys, values = filled.keys, filled.values
         self.dtype, self.device = keys.dtype, keys.device
         self.length = keys.shape[2]
         shape = (len(rows), keys.shape[1], self.length + room)

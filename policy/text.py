@@ -142,11 +142,13 @@ def _rendered(tokenizer: Any, turns: Sequence[Any]) -> str:
 
 
 def _rendered_ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    return (
+        list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
+    )
 
 
 def _content_ids(tokenizer: Any, text: str) -> list[int]:
-    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
     return list(encoded["input_ids"])
 
 

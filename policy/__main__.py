@@ -1,0 +1,28 @@
+"""`python -m policy pretrain | sft | sample | ppo`: see each module; this only wires them."""
+
+import argparse
+import sys
+
+from policy import ppo, pretrain, sample, sft
+from policy.run import main_guard
+
+COMMANDS = {
+    "pretrain": (pretrain, "a tokenizer and a tiny GPT from text"),
+    "sft": (sft, "learn from demonstrations"),
+    "sample": (sample, "write completions for prompts"),
+    "ppo": (ppo, "improve a policy against a reward model"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run the command; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m policy", description="The policy laboratory.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (module, help_line) in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=help_line, description=module.__doc__))
+    args = parser.parse_args(argv)
+    return main_guard(lambda: COMMANDS[args.command][0].run_command(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
