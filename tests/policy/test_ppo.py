@@ -1,0 +1,378 @@
+"""Whole PPO runs on models of one layer: it learns, resumes bit for bit, keeps its KL budget."""
+
+import argparse
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from policy.backbone import load_causal_lm, save_model, score_model_from
+from policy.config import BadInput, Diverged, Stopped, load_config
+from policy.ppo import add_arguments, run_command, train
+from policy.ppo_config import PPOConfig
+from policy.ppo_models import Models, score_fn_of
+from policy.scoring import load_scorer
+
+WANTED = 8  # the letter c
+SMALL = {
+    "steps": 4,
+    "rollouts_per_step": 8,
+    "max_response_tokens": 8,
+    "temperature": 1.0,
+    "lr_peak": 3e-3,
+    "value_lr_peak": 3e-3,
+    "checkpoint_every": 2,
+    "baseline_samples": 2,
+}
+
+
+def share_of_wanted(prompts, completions):
+    """A score function: four times the share of the letter c."""
+    return [4.0 * ids.count(WANTED) / len(ids) for ids in completions]
+
+
+@pytest.fixture
+def prompts(tmp_path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    rows = [
+        {
+            "id": f"p{i}",
+            "split": "test" if i == 5 else "train",
+            "prompt": [{"role": "user", "content": " ".join("abcdefghij"[i : i + 1 + i % 3])}],
+        }
+        for i in range(6)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def ppo(prompts, tiny_policy, tmp_path):
+    """A function that trains into tmp_path/out with SMALL, changed as told, and returns it."""
+    init = tiny_policy()
+
+    def run(*, out: str = "out", on_step=None, resume_from=(), score_fn=share_of_wanted, **more):
+        paths = {name: more.pop(name) for name in ("reference", "value_init") if name in more}
+        train(
+            PPOConfig(**(SMALL | more)),
+            init=init,
+            prompts=prompts,
+            out=tmp_path / out,
+            score_fn=score_fn,
+            on_step=on_step,
+            resume_from=resume_from,
+            **paths,
+        )
+        return tmp_path / out
+
+    return run
+
+
+def metrics_of(directory: Path, phase: str = "ppo") -> list[dict]:
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["phase"] == phase]
+
+
+def without_times(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in rows]
+
+
+def test_ppo_learns_to_say_what_is_rewarded(ppo):
+    out = ppo(
+        steps=20,
+        rollouts_per_step=32,
+        epochs=4,
+        minibatches=1,
+        kl_coef=0.02,
+        kl_stop_nats=None,
+        missing_end="off",
+    )
+    rows = metrics_of(out)
+    first = sum(row["score"] for row in rows[:3]) / 3
+    (final,) = metrics_of(out, "final")
+    assert first < 0.6
+    assert final["score"] > 2.0
+    assert final["score_difference"] > 1.5
+    assert rows[-1]["explained_variance"] > rows[0]["explained_variance"]
+
+
+def test_the_kl_penalty_keeps_the_policy_near(ppo):
+    free = metrics_of(ppo(out="free", steps=8, epochs=4, kl_coef=0.0), "final")[0]
+    held = metrics_of(ppo(out="held", steps=8, epochs=4, kl_coef=1.0), "final")[0]
+    assert held["kl_nats_k3"] < 0.5 * free["kl_nats_k3"]
+
+
+def test_first_step_says_that_nothing_has_moved_yet(ppo):  # T9
+    (row,) = metrics_of(ppo(steps=1))
+    assert row["ratio_first"] == pytest.approx(1.0, abs=1e-6)
+    assert row["exp_abs_dlogp"] == pytest.approx(1.0, abs=1e-5)
+    assert row["kl_nats"] == pytest.approx(0.0, abs=1e-5)
+    assert row["value"] == 0.0  # the head starts at zero
+    assert row["reward"] == pytest.approx(row["score_difference"] + row["missing_end"], abs=1e-5)
+    assert row["kl_coef"] == SMALL.get("kl_coef", PPOConfig().kl_coef)
+    seconds = {name for name in row if name.endswith("_seconds")}
+    assert {"rollout_seconds", "score_seconds", "update_seconds"} <= seconds
+
+
+def test_output_is_a_policy_and_a_value_model(ppo):
+    out = ppo(steps=2)
+    policy = AutoModelForCausalLM.from_pretrained(out)
+    value = AutoModelForSequenceClassification.from_pretrained(out / "value")
+    assert policy.config.model_type == "gpt2"
+    assert value.score.weight.abs().max() > 0
+    assert json.loads((out / "run.json").read_text())["finished"] is True
+
+
+def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
+    out = ppo(steps=3)
+    shards = sorted((out / "rollouts").iterdir())
+    assert [one.name for one in shards] == [f"step-{step:05d}.jsonl" for step in (1, 2, 3)]
+    rows = [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
+    assert len(rows) == 3 * SMALL["rollouts_per_step"]
+    assert {row["prompt_id"] for row in rows} == {"p0", "p1", "p2", "p3", "p4"}
+    assert len({row["seed"] for row in rows}) == len(rows)
+
+
+# Resume
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for name in ("model.safetensors", "value/model.safetensors"):
+        first, second = load_file(one / name), load_file(other / name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+    for phase in ("ppo", "final"):
+        assert without_times(metrics_of(one, phase)) == without_times(metrics_of(other, phase))
+    for folder in ("rollouts", "baselines"):
+        files = {path.name: path.read_text() for path in (one / folder).iterdir()}
+        assert files == {path.name: path.read_text() for path in (other / folder).iterdir()}
+
+
+class Crash(Exception):
+    """Stands for a kill between two steps."""
+
+
+def crash_at(step: int):
+    def on_step(done, metrics):
+        if done == step:
+            raise Crash
+
+    return on_step
+
+
+ADAPTIVE = {"steps": 6, "kl_target_nats": 0.3, "kl_horizon": 40}
+
+
+def test_a_run_that_crashed_goes_on_elsewhere_and_ends_bit_equal(ppo):
+    whole = ppo(out="whole", **ADAPTIVE)
+    assert len({row["kl_coef"] for row in metrics_of(whole)}) == 6, "the coefficient must move"
+    with pytest.raises(Crash):
+        ppo(out="attempt-1", on_step=crash_at(5), **ADAPTIVE)
+    first = whole.parent / "attempt-1"
+    assert (first / "rollouts" / "step-00005.jsonl").is_file()  # after the checkpoint of step 4
+    resumed = ppo(out="attempt-2", resume_from=[first], **ADAPTIVE)
+    assert [row["step"] for row in metrics_of(resumed)] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((resumed / "run.json").read_text())["resumed_at_step"] == 4
+    assert_same_run(whole, resumed)
+
+
+def test_a_run_asked_to_stop_goes_on_in_place_and_ends_bit_equal(ppo):
+    whole = ppo(out="whole", **ADAPTIVE)
+
+    def terminate(step, metrics):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="step 3"):
+        ppo(on_step=terminate, **ADAPTIVE)
+    assert_same_run(whole, ppo(**ADAPTIVE))
+
+
+# KL
+
+
+def test_training_ends_at_the_kl_budget_with_the_last_policy_within_it(ppo, tmp_path):
+    settings = {"steps": 30, "epochs": 4, "kl_coef": 0.0, "lr_peak": 1e-2, "approx_kl_limit": 9.0}
+    out = ppo(kl_stop_nats=0.5, kl_smoothing=0.0, **settings)
+    (stop,) = metrics_of(out, "kl_stop")
+    rows = metrics_of(out)
+    assert stop["kl_nats"] > 0.5
+    assert stop["step"] == len(rows) + 1 < 30
+    assert all(row["kl_nats"] <= 0.5 for row in rows)
+    assert metrics_of(out, "final") == []
+    # What is published is the policy that the last logged rollouts came from.
+    policy, _ = load_causal_lm(out)
+    shard = out / "rollouts" / f"step-{len(rows):05d}.jsonl"
+    row = json.loads(shard.read_text().splitlines()[0])
+    with torch.no_grad():
+        logits = policy(input_ids=torch.tensor([row["tokens"]])).logits[0]
+    logits[:, policy.config.pad_token_id] = -1e9
+    tokens = row["tokens"][row["response_start"] :]
+    logprobs = logits.log_softmax(-1)[row["response_start"] - 1 : -1]
+    found = logprobs[range(len(tokens)), tokens]
+    torch.testing.assert_close(found, torch.tensor(row["logprobs"]), atol=1e-5, rtol=0)
+
+
+def test_the_budget_holds_across_a_resume(ppo):
+    settings = {"steps": 30, "epochs": 4, "kl_coef": 0.0, "kl_stop_nats": 0.5}
+    whole = ppo(out="whole", **settings)
+    (stop,) = metrics_of(whole, "kl_stop")
+    with pytest.raises(Crash):
+        ppo(on_step=crash_at(stop["step"] - 1), **settings, checkpoint_every=1)
+    checkpoint = whole.parent / "out" / "checkpoints"
+    assert checkpoint.is_dir()
+    resumed = ppo(**settings, checkpoint_every=1)
+    assert metrics_of(resumed, "kl_stop") == [stop]
+    first, second = (load_file(one / "model.safetensors") for one in (whole, resumed))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_kl_is_measured_from_the_reference_that_is_named(ppo, tiny_policy):
+    same = metrics_of(ppo(out="same", steps=1))[0]
+    other = tiny_policy(seed=9, name="root")
+    with torch.no_grad():  # a reference that is clearly another distribution
+        model, tokenizer = load_causal_lm(other)
+        model.transformer.wte.weight.mul_(4.0)
+        save_model(model, tokenizer, other)
+    apart = metrics_of(ppo(out="apart", steps=1, reference=other))[0]
+    assert abs(same["kl_nats"]) < 1e-5
+    assert apart["kl_nats_k3"] > 0.5
+    assert apart["baseline"] != same["baseline"]  # the reference's answers, not the policy's
+
+
+# Bad input and bad numbers
+
+
+def test_a_score_that_is_not_a_number_ends_the_run_and_publishes_nothing(ppo, tmp_path):
+    def broken(prompts, completions):
+        return [float("nan")] * len(completions)
+
+    with pytest.raises(Diverged, match="score is not finite"):
+        ppo(score_fn=broken)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_weights_that_are_not_numbers_end_the_run(ppo, tiny_policy, tmp_path):
+    broken = tiny_policy(name="broken")
+    model, tokenizer = load_causal_lm(broken)
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(float("nan"))
+    save_model(model, tokenizer, broken)
+    with pytest.raises(Diverged, match="ref_logprobs is not finite"):
+        ppo(reference=broken, baseline_samples=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kl_estimator": "k9"}, "kl_estimator must be one of k1, k2, k3: 'k9'"),
+        ({"missing_end": "drop"}, "missing_end must be one of subtract, replace, off: 'drop'"),
+        ({"clip": 1.5}, r"clip must be in \(0, 1\): 1.5"),
+        ({"minibatches": 9, "rollouts_per_step": 8}, "9 minibatches cannot be made of 8"),
+        ({"kl_stop_nats": 0.0}, "kl_stop_nats must be above 0 or null: 0.0"),
+        ({"temperature": 0.0}, "temperature must be above 0: 0.0"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_value(settings, message):
+    with pytest.raises(BadInput, match=message):
+        PPOConfig(**settings)
+
+
+def test_a_response_longer_than_the_context_is_refused_and_nothing_written(ppo, tmp_path):
+    with pytest.raises(BadInput, match="max_response_tokens 32 leaves no room"):
+        ppo(max_response_tokens=32)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_without_train_prompts_is_refused(ppo, prompts, tmp_path):
+    prompts.write_text('{"id": "x", "split": "dev", "prompt": "a"}\n')
+    with pytest.raises(BadInput, match="no prompt of the train split"):
+        ppo()
+    assert not (tmp_path / "out").exists()
+
+
+# With a reward model on disk
+
+
+@pytest.fixture
+def reward_model(tiny_policy, tmp_path) -> Path:
+    directory = tmp_path / "reward"
+    model, tokenizer = score_model_from(tiny_policy(seed=5, name="trunk"), seed=5)
+    with torch.no_grad():
+        model.score.weight.normal_(generator=torch.Generator().manual_seed(5))
+    directory.mkdir()
+    save_model(model, tokenizer, directory)
+    return directory
+
+
+def test_the_command_trains_against_a_reward_model(tiny_policy, reward_model, prompts, tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    out = tmp_path / "out"
+    words = ["--init", tiny_policy(), "--reward-model", reward_model, "--prompts", prompts]
+    sets = [word for k, v in (SMALL | {"steps": 2}).items() for word in ("--set", f"{k}={v}")]
+    arguments = [*map(str, words), "--out", str(out), "--device", "cpu", *sets]
+    assert run_command(parser.parse_args(arguments)) == 0
+    assert [row["step"] for row in metrics_of(out)] == [1, 2]
+    scorer = load_scorer(reward_model)
+    rows = [json.loads(s) for s in (out / "rollouts/step-00001.jsonl").read_text().splitlines()]
+    for row in rows:
+        ids = row["tokens"] + ([] if row["finish"] == "end" else [scorer.tokenizer.eos_token_id])
+        assert row["score"] == pytest.approx(scorer.score_ids([ids])[0], abs=1e-5)
+
+
+def test_the_value_model_starts_from_the_reward_model_where_it_fits(
+    tiny_policy, reward_model, prompts
+):
+    init = tiny_policy()
+
+    def trunk_of(**inputs):
+        named = {"init": init, "reference": init, "reward_model": reward_model, **inputs}
+        models = Models.load(PPOConfig(), named, score_fn=None, device="cpu")
+        assert models.value.score.weight.abs().max() == 0
+        return models.value.transformer.wte.weight
+
+    reward, _ = score_model_from(reward_model, seed=0)
+    policy, _ = load_causal_lm(init)
+    assert torch.equal(trunk_of(), reward.transformer.wte.weight)
+    assert torch.equal(trunk_of(value_init=init), policy.transformer.wte.weight)
+    llama = tiny_policy("llama", seed=7, name="llama")
+    fallback = Models.load(
+        PPOConfig(),
+        {"init": llama, "reference": llama, "reward_model": reward_model},
+        score_fn=None,
+        device="cpu",
+    )
+    assert fallback.value.config.model_type == "llama"
+
+
+def test_llama_policies_train_too(tiny_policy, reward_model, prompts, tmp_path):
+    train(
+        PPOConfig(**(SMALL | {"steps": 2})),
+        init=tiny_policy("llama", name="llama"),
+        reward_model=reward_model,
+        prompts=prompts,
+        out=tmp_path / "out",
+    )
+    row = metrics_of(tmp_path / "out")[0]
+    assert row["ratio_first"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_reward_model_of_another_vocabulary_reads_the_text(reward_model, letters):
+    scorer = load_scorer(reward_model)
+    other = letters.__class__(tokenizer_object=letters.backend_tokenizer, eos_token="<|end|>")
+    messages = [{"role": "user", "content": "a b"}]
+    prompt = argparse.Namespace(id="p", messages=messages, ids=[0])
+    ids = letters.convert_tokens_to_ids(["c", "d", "<|end|>"])
+    found = score_fn_of(scorer, other)([prompt], [ids])
+    assert list(found) == pytest.approx(scorer.score([messages], ["c d"]))
+
+
+def test_settings_come_from_words_too():
+    config = load_config(PPOConfig, None, ["kl_target_nats=6", "missing_end=replace"])
+    assert (config.kl_target_nats, config.missing_end) == (6.0, "replace")
