@@ -1,4 +1,4 @@
-"""python -m rewardmodel train | evaluate | score"""
+"""`python -m rewardmodel train | evaluate | score`: see each module; this only wires them."""
 
 import argparse
 import sys
@@ -13,15 +13,14 @@ COMMANDS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rewardmodel", description=__doc__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run the command; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rewardmodel", description="Scores from votes.")
+    commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, summary) in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=summary, description=module.__doc__)
-        module.add_arguments(subparser)
-        subparser.set_defaults(run_command=module.run_command)
-    args = parser.parse_args(arguments)
-    return main_guard(lambda: args.run_command(args))
+        module.add_arguments(commands.add_parser(name, help=summary, description=module.__doc__))
+    args = parser.parse_args(argv)
+    return main_guard(lambda: COMMANDS[args.command][0].run_command(args))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from policy.backbone import GPTShape, load_tokenizer, score_model_from
 from policy.config import require
 from policy.scoring import max_tokens_of
 from policy.text import PAD
+from policy.tokenizer import train_tokenizer
 from rewardmodel.config import RewardConfig
 
 
@@ -52,7 +53,7 @@ def _tokenizer(
     config: RewardConfig, tokenizer_from: str | None, texts: Callable[[], Iterable[str]]
 ) -> Any:
     if tokenizer_from is None:
-        return train_tokenizer(texts(), vocab_size=config.vocab_size)
+        return train_tokenizer(texts(), vocab_size=config.vocab_size, context=config.context)
     tokenizer = load_tokenizer(tokenizer_from)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})

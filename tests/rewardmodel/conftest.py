@@ -1,0 +1,33 @@
+"""Tiny files and models that the reward-model tests share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy.backbone import GPTShape, new_gpt, save_model
+from policy.tokenizer import train_tokenizer
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes rows as JSONL and returns the file."""
+
+    def write(rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:
+        path = tmp_path / name
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        path.write_text("".join(lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny_lm(tmp_path: Path) -> Path:
+    """A one-layer GPT-2 with a byte-level tokenizer, saved as a causal LM."""
+    tokenizer = train_tokenizer(["Say good things."], vocab_size=300, context=64)
+    model = new_gpt(tokenizer, GPTShape(width=32, layers=1, heads=2, context=64), seed=0)
+    save_model(model, tokenizer, tmp_path / "lm")
+    return tmp_path / "lm"

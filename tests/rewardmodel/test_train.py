@@ -1,0 +1,343 @@
+"""rewardmodel.train: it learns, resumes bit for bit, and leaves a directory that others load."""
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from policy.backbone import score_model_from
+from policy.config import BadInput, Stopped
+from policy.optim import adamw
+from policy.scoring import load_scorer
+from rewardmodel.batches import Examples
+from rewardmodel.config import RewardConfig
+from rewardmodel.data import read_comparisons
+from rewardmodel.evaluate import evaluate_pairs
+from rewardmodel.train import train, train_step
+
+SMALL = RewardConfig(
+    layers=1,
+    heads=2,
+    width=32,
+    context=64,
+    vocab_size=300,
+    comparisons_per_step=8,
+    eval_every=2,
+    checkpoint_every=2,
+    lr_peak=3e-3,
+)
+
+
+def with_changes(**changes) -> RewardConfig:
+    return dataclasses.replace(SMALL, **changes)
+
+
+def metrics(directory: Path, phase: str) -> list[dict]:
+    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for line in lines if (row := json.loads(line))["phase"] == phase]
+
+
+PAIRS = [
+    {"id": f"p{i}", "prompt": f"Say {i}.", "chosen": chosen, "rejected": rejected}
+    for i, (chosen, rejected) in enumerate(
+        [
+            ("red", "blue"),
+            ("two", "ten"),
+            ("up", "down"),
+            ("tea", "milk"),
+            ("cat", "dog"),
+            ("yes", "no"),
+            ("left", "right"),
+            ("sun", "moon"),
+        ]
+    )
+]
+
+WORDS = ["river", "stone", "table", "green", "seven", "candle", "paper", "winter"]
+
+
+def gold_rows(count: int, *, seed: int, split: str) -> list[dict]:
+    """Three answers a prompt; the gold utility is the number of `please`, votes are its order."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        texts = []
+        for politeness in draw.sample(range(4), 3):
+            words = [draw.choice(WORDS) for _ in range(3)] + ["please"] * politeness
+            draw.shuffle(words)
+            texts.append((politeness, " ".join(words)))
+        order = sorted(range(3), key=lambda i: -texts[i][0])
+        rows.append(
+            {
+                "id": f"{split}{number}",
+                "split": split,
+                "prompt": [{"role": "user", "content": draw.choice(WORDS)}],
+                "completions": [
+                    {"id": f"x{i}", "text": text, "model": None}
+                    for i, (_, text) in enumerate(texts)
+                ],
+                "votes": [
+                    {
+                        "axis": "helpful",
+                        "ranking": [[f"x{i}"] for i in order],
+                        "strength": None,
+                        "weight": None,
+                        "annotator": "gold",
+                        "kind": "simulated",
+                    }
+                ],
+            }
+        )
+    return rows
+
+
+def test_it_overfits_eight_pairs(write_rows, tmp_path):
+    data = write_rows(PAIRS)
+    config = with_changes(epochs=60, warmup_fraction=0.0)
+    train(config, data=data, out=tmp_path / "out", init=None)
+    rows = evaluate_pairs(tmp_path / "out", read_comparisons(data))
+    assert [row.correct for row in rows] == [1.0] * 8
+    assert sum(row.log_loss for row in rows) / 8 < 0.05
+    losses = [row["loss"] for row in metrics(tmp_path / "out", "train")]
+    assert losses[0] == pytest.approx(0.693, abs=0.02)  # the head begins without an opinion
+    assert losses[-1] < 0.05
+
+
+@pytest.fixture(scope="module")
+def gold_run(tmp_path_factory) -> tuple[Path, Path]:
+    """(model, data): trained on a gold utility, with dev and test rows that it did not see."""
+    folder = tmp_path_factory.mktemp("gold")
+    rows = [
+        row
+        for seed, (split, count) in enumerate([("train", 240), ("dev", 24), ("test", 100)])
+        for row in gold_rows(count, seed=seed, split=split)
+    ]
+    data = folder / "gold.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    train(with_changes(epochs=3), data=data, out=folder / "out", init=None)
+    return folder / "out", data
+
+
+def test_it_learns_a_gold_utility_that_it_can_tell_on_unseen_prompts(gold_run):
+    model, data = gold_run
+    unseen = (each for each in read_comparisons(data) if each.in_split("test"))
+    rows = evaluate_pairs(model, unseen)
+    assert len(rows) == 100
+    assert sum(row.correct for row in rows) / 100 > 0.9
+
+
+def test_dev_is_watched_and_the_weights_of_its_lowest_log_loss_are_kept(gold_run):
+    model, data = gold_run
+    watched = metrics(model, "dev")
+    assert [row["step"] for row in watched] == list(range(2, 91, 2))
+    best = min(watched, key=lambda row: row["log_loss"])
+    assert metrics(model, "kept") == [{"step": 90, "phase": "kept", "kept_step": best["step"]}]
+    dev = evaluate_pairs(model, (each for each in read_comparisons(data) if each.in_split("dev")))
+    assert sum(row.log_loss for row in dev) / len(dev) == pytest.approx(best["log_loss"], abs=1e-5)
+
+
+def test_without_dev_rows_the_last_weights_are_kept(write_rows, tmp_path):
+    train(SMALL, data=write_rows(PAIRS), out=tmp_path / "out", init=None)
+    assert metrics(tmp_path / "out", "kept") == [{"step": 1, "phase": "kept", "kept_step": 1}]
+    assert metrics(tmp_path / "out", "dev") == []
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(write_rows, tmp_path, keep):
+    rows = gold_rows(40, seed=5, split="train") + gold_rows(8, seed=6, split="dev")
+    data, config = write_rows(rows), with_changes(epochs=2, keep=keep)
+
+    def stop_at(stop_step: int):
+        def on_step(step, stats):
+            if step == stop_step:
+                raise KeyboardInterrupt  # as abrupt as a kill: no checkpoint of this step
+
+        return on_step
+
+    train(config, data=data, out=tmp_path / "whole", init=None)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data=data, out=tmp_path / "first", init=None, on_step=stop_at(5))
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            config,
+            data=data,
+            out=tmp_path / "second",
+            init=None,
+            resume_from=[tmp_path / "first"],
+            on_step=stop_at(7),
+        )
+    train(
+        config,
+        data=data,
+        out=tmp_path / "third",
+        init=None,
+        resume_from=[tmp_path / "first", tmp_path / "second"],
+    )
+
+    assert (tmp_path / "third" / "metrics.jsonl").read_text() == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_text()
+    weights, expected = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("third", "whole")
+    )
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert json.loads((tmp_path / "third" / "run.json").read_text())["resumed_at_step"] == 6
+
+
+def test_asked_to_stop_it_saves_a_checkpoint_and_goes_on_from_there(
+    write_rows, tmp_path, monkeypatch
+):
+    data, config = write_rows(PAIRS), with_changes(epochs=6, checkpoint_every=100)
+
+    def ask(self, step, total, phase):
+        self.should_stop = step == 3
+
+    with monkeypatch.context() as patched:
+        patched.setattr("policy.run.Run.progress", ask)
+        with pytest.raises(Stopped, match="after step 3"):
+            train(config, data=data, out=tmp_path / "out", init=None)
+    steps = []
+    train(
+        config,
+        data=data,
+        out=tmp_path / "out",
+        init=None,
+        on_step=lambda step, stats: steps.append(step),
+    )
+    assert steps == [4, 5, 6]
+    assert [row["step"] for row in metrics(tmp_path / "out", "train")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows):
+    # T14: pieces of ragged lengths add up to the whole, loss and gradient.
+    data = write_rows(gold_rows(6, seed=1, split="train"))
+    figures, gradients = [], []
+    for tokens in (1, 200, 100_000):
+        model, tokenizer = score_model_from(tiny_lm, seed=0)
+        examples = Examples()
+        for comparison in read_comparisons(data):
+            examples.add(comparison, tokenizer, 64)
+        optimizer = adamw(model, lr=0.0, weight_decay=0.0)
+        config = with_changes(tokens_per_forward=tokens, max_grad_norm=1e9, centring=0.01)
+        figures.append(dataclasses.asdict(train_step(model, examples.items, optimizer, config)))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        )
+    for other, gradient in zip(figures[1:], gradients[1:], strict=True):
+        assert other == pytest.approx(figures[0], rel=1e-4, abs=1e-7)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-7)
+
+
+def test_each_completion_goes_through_the_model_once(tiny_lm, write_rows):
+    model, tokenizer = score_model_from(tiny_lm, seed=0)
+    examples = Examples()
+    for comparison in read_comparisons(write_rows(gold_rows(5, seed=1, split="train"))):
+        examples.add(comparison, tokenizer, 64)
+    seen = []
+    model.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    train_step(model, examples.items, adamw(model, lr=0.0, weight_decay=0.0), SMALL)
+    assert sum(seen) == 15  # five comparisons of three; by pairs it would be thirty
+
+
+def test_it_warm_starts_from_a_causal_lm_and_the_result_loads_elsewhere(
+    tiny_lm, write_rows, tmp_path
+):
+    config = with_changes(max_tokens=40, lr_peak=1e-12)
+    train(config, data=write_rows(PAIRS), out=tmp_path / "out", init=str(tiny_lm))
+    trunk = load_file(tiny_lm / "model.safetensors")
+    trained = load_file(tmp_path / "out" / "model.safetensors")
+    same = [name for name in trained if name in trunk]
+    assert len(same) > 10
+    assert all(torch.allclose(trained[name], trunk[name], atol=1e-6) for name in same)
+
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert (model.config.num_labels, model.config.pad_token_id) == (1, tokenizer.pad_token_id)
+    assert load_scorer(tmp_path / "out").max_tokens == tokenizer.model_max_length == 40
+
+
+def test_what_was_left_out_is_counted(write_rows, tiny_lm, tmp_path):
+    long_turns = [{"role": "user", "content": "a b c " * 6}, {"role": "assistant", "content": "x"}]
+    prompt = [*long_turns, {"role": "user", "content": "Hi"}]
+    rows = [
+        *PAIRS,
+        {"prompt": "Hi", "chosen": "ab" * 100, "rejected": "no"},
+        {"prompt": prompt, "chosen": "yes", "rejected": "c" * 50},
+        gold_rows(1, seed=0, split="train")[0] | {"votes": []},
+        gold_rows(1, seed=0, split="dev")[0],
+        gold_rows(1, seed=0, split="test")[0],
+    ]
+    train(SMALL, data=write_rows(rows), out=tmp_path / "out", init=str(tiny_lm))
+    (counted,) = metrics(tmp_path / "out", "data")
+    assert counted == {
+        "step": 0,
+        "phase": "data",
+        "train_num_used": 9,
+        "train_num_no_strict_pair": 1,
+        "train_num_too_long": 1,
+        "train_num_prompts_shortened": 1,
+        "train_num_ties": 0,
+        "dev_num_used": 1,
+        "dev_num_no_strict_pair": 0,
+        "dev_num_too_long": 0,
+        "dev_num_prompts_shortened": 0,
+        "dev_num_ties": 0,
+    }
+
+
+def test_bad_input_leaves_no_folder(write_rows, tiny_lm, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match="there is no file"):
+        train(SMALL, data=tmp_path / "absent.jsonl", out=out, init=None)
+    with pytest.raises(BadInput, match="holds no comparison to train on"):
+        train(SMALL, data=write_rows([PAIRS[0] | {"split": "test"}]), out=out, init=str(tiny_lm))
+    with pytest.raises(BadInput, match="goes with --init none"):
+        train(
+            SMALL,
+            data=write_rows(PAIRS),
+            out=out,
+            init=str(tiny_lm),
+            tokenizer_from=str(tiny_lm),
+        )
+    with pytest.raises(BadInput, match="max_tokens is 65, and the model takes 64"):
+        train(with_changes(max_tokens=65), data=write_rows(PAIRS), out=out, init=str(tiny_lm))
+    assert not out.exists()
+
+
+def test_random_weights_take_a_tokenizer_that_is_given(write_rows, tiny_lm, tmp_path):
+    out = tmp_path / "out"
+    train(SMALL, data=write_rows(PAIRS), out=out, init=None, tokenizer_from=str(tiny_lm))
+    ours, given = (AutoTokenizer.from_pretrained(folder) for folder in (out, tiny_lm))
+    assert ours.get_vocab() == given.get_vocab()
+
+
+@pytest.mark.shared_data
+def test_a_few_steps_on_real_preferences_from_a_real_model(shared_data, tmp_path):
+    data = shared_data / "formats" / "trl" / "preference_implicit_prompt.jsonl"
+    init = str(shared_data / "tiny-lm" / "hf")
+    losses = []
+    config = RewardConfig(comparisons_per_step=4, max_tokens=256, lr_peak=1e-4)
+    train(
+        config,
+        data=data,
+        out=tmp_path / "out",
+        init=init,
+        on_step=lambda step, stats: losses.append(stats.loss),
+    )
+    assert len(losses) >= 4
+    assert losses[0] == pytest.approx(0.693, abs=0.05)
+    scorer = load_scorer(tmp_path / "out")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    comparison = next(read_comparisons(data))
+    rows = [scorer.encode(comparison.prompt, text).ids for text in comparison.texts]
+    with torch.no_grad():
+        expected = [model(torch.tensor([row])).logits[0, 0].item() for row in rows]
+    assert scorer.score_ids(rows) == pytest.approx(expected, abs=1e-5, rel=1e-5)
