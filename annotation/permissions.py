@@ -4,6 +4,7 @@ A project is invisible to whoever is not its member: every look at it is 404, ne
 """
 
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import QuerySet
 from django.http import Http404
 
 from annotation.errors import NotAllowed
@@ -44,12 +45,24 @@ def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Member
     return membership
 
 
-def projects_of(user: User) -> list[Project]:
+def projects_of(user: User) -> QuerySet[Project]:
     """The projects a user may see, by name."""
-    projects = Project.objects.order_by("name", "pk")
-    if not user.is_superuser:
-        projects = projects.filter(memberships__user=user)
-    return list(projects)
+    if user.is_superuser:
+        return Project.objects.order_by("name", "pk")
+    return Project.objects.filter(memberships__user=user).order_by("name", "pk")
+
+
+def may_found(user: User) -> bool:
+    """Whether the user may make a project: superusers, staff, and whoever is an admin somewhere."""
+    if user.is_superuser or user.is_staff:
+        return True
+    return Membership.objects.filter(user=user, role=Role.ADMIN).exists()
+
+
+def require_founder(user: User) -> None:
+    """Raises NotAllowed for a user who may not make projects."""
+    if not may_found(user):
+        raise NotAllowed("Only staff and admins of a project may make projects.")
 
 
 def _as_admin(user: User, project_slug: str, membership: Membership | None) -> Membership:

@@ -2,4 +2,10 @@
 
 from django.urls import URLPattern, URLResolver
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from annotation.api import desk, projects, schema
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *projects.urlpatterns,
+    *desk.urlpatterns,
+    *schema.urlpatterns,
+]

@@ -1,16 +1,75 @@
-"""What the views of one project share: the membership is looked up before anything else."""
+"""What the API's views share: a bound on the body, and the membership before anything else."""
 
-from typing import Any, ClassVar
+import io
+from typing import IO, Any, ClassVar
 
+from django.db.models import Model, QuerySet
+from rest_framework.exceptions import ParseError
+from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from annotation.errors import NotAllowed
-from annotation.models import Membership, Project
+from annotation.models import Membership, Project, User
 from annotation.permissions import member
 
+MAX_BODY_BYTES = 1_000_000
 
-class ProjectView(APIView):
+
+class SmallJSONParser(JSONParser):
+    """JSON of at most a megabyte. DRF reads the stream itself, past Django's own limit."""
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Any = None,
+    ) -> Any:
+        """Raises ParseError for a body that is too large, nested too deeply, or no JSON."""
+        body = stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise ParseError(f"A request has at most {MAX_BODY_BYTES} bytes.")
+        if not body.strip():
+            return {}
+        try:
+            parsed = super().parse(io.BytesIO(body), media_type, parser_context or {})
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+        if not isinstance(parsed, dict):
+            raise ParseError(f"The body must be a JSON object, not {type(parsed).__name__}.")
+        return parsed
+
+
+class NewestFirst(CursorPagination):
+    """Pages by id, newest first: nothing is counted, and a growing table shifts nothing."""
+
+    ordering = "-id"
+    page_size = 50
+
+
+class ApiView(APIView):
+    """A view that takes small JSON objects; `user` is who calls."""
+
+    parser_classes = [SmallJSONParser]
+
+    @property
+    def user(self) -> User:
+        """Whoever signed in; IsAuthenticated has let nobody else through."""
+        user = self.request.user
+        assert isinstance(user, User)
+        return user
+
+    def page(self, rows: QuerySet[Any], serializer: type[BaseSerializer[Any]]) -> Response:
+        """One page of the rows; the view names NewestFirst (or its like) as pagination_class."""
+        paginator = self.pagination_class()  # type: ignore[attr-defined]
+        found: list[Model] = paginator.paginate_queryset(rows, self.request, view=self)
+        return paginator.get_paginated_response(serializer(found, many=True).data)
+
+
+class ProjectView(ApiView):
     """A view under /api/projects/{slug}/. A method that `roles` does not name is refused.
 
     Inside a handler self.membership and self.project are set. Look up rows through the project
@@ -35,4 +94,5 @@ class ProjectView(APIView):
         allowed = self.roles.get(method, ())
         if not allowed:
             raise NotAllowed(f"Nobody may {method} this.")
-        self.membership = member(request.user, kwargs["slug"], *allowed)
+        if self.membership.role not in allowed:
+            member(request.user, kwargs["slug"], *allowed)

@@ -1,0 +1,273 @@
+"""The labeler's desk: claim, submit, skip, renew, release; and the answers given, to look at."""
+
+from typing import Any
+
+from django.shortcuts import get_object_or_404
+from django.urls import path
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotation.api.views import NewestFirst, ProjectView
+from annotation.models import (
+    Assignment,
+    Completion,
+    LeaseKind,
+    Outcome,
+    Preference,
+)
+from annotation.permissions import LABEL, REVIEW
+from annotation.services.projects import annotator_for
+from annotation.services.queue import (
+    MAX_KEY,
+    MAX_NOTE,
+    MAX_REASON,
+    claim_comparison,
+    release_lease,
+    renew_lease,
+    skip_comparison,
+    submit_preference,
+)
+from annotation.services.rankings import AxisRanking
+from annotation.services.review import void_preference
+
+
+class ClaimIn(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=LeaseKind.choices, default=LeaseKind.ACTIVE)
+
+
+class ShownCompletion(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    text = serializers.CharField()
+
+
+class SchemeOut(serializers.Serializer[Any]):
+    version = serializers.IntegerField()
+    axes = serializers.ListField(child=serializers.CharField())
+    allow_tie = serializers.BooleanField()
+    allow_both_bad = serializers.BooleanField()
+    allow_cannot_tell = serializers.BooleanField()
+
+
+class GuidelineOut(serializers.Serializer[Any]):
+    version = serializers.IntegerField()
+    text = serializers.CharField()
+
+
+class AssignmentOut(serializers.ModelSerializer[Assignment]):
+    """A lease as its annotator sees it: blind, so neither writers nor the purpose are in it."""
+
+    comparison = serializers.IntegerField(source="comparison_id")
+    prompt = serializers.ListField(
+        child=serializers.DictField(), source="comparison.prompt.messages"
+    )
+    completions = serializers.SerializerMethodField()
+    scheme = SchemeOut()
+    guideline = GuidelineOut(allow_null=True)
+
+    class Meta:
+        model = Assignment
+        fields = (
+            "id", "comparison", "kind", "state", "expires_at",
+            "prompt", "completions", "scheme", "guideline",
+        )  # fmt: skip
+
+    @extend_schema_field(ShownCompletion(many=True))
+    def get_completions(self, assignment: Assignment) -> Any:
+        """Text by text in the presented order."""
+        texts = Completion.objects.in_bulk(assignment.presented_order)
+        return [{"id": pk, "text": texts[pk].text} for pk in assignment.presented_order]
+
+
+class LeaseOut(serializers.ModelSerializer[Assignment]):
+    """What becomes of a lease."""
+
+    class Meta:
+        model = Assignment
+        fields = ("id", "kind", "state", "expires_at", "skip_reason")
+
+
+class RankingIn(serializers.Serializer[Any]):
+    axis = serializers.CharField(max_length=40, default="overall")
+    outcome = serializers.ChoiceField(choices=Outcome.choices)
+    groups = serializers.ListField(
+        child=serializers.ListField(child=serializers.IntegerField(), max_length=9),
+        max_length=9,
+        default=list,
+        help_text="Completion ids best first; ids of one group are tied.",
+    )
+    strengths = serializers.ListField(
+        child=serializers.FloatField(),
+        max_length=8,
+        default=list,
+        help_text="One number above 0 per gap between groups, or none.",
+    )
+    acceptable = serializers.IntegerField(
+        allow_null=True, default=None, help_text="How many groups from the top are good enough."
+    )
+
+
+class PreferenceIn(serializers.Serializer[Any]):
+    key = serializers.CharField(
+        max_length=MAX_KEY, help_text="Made by the caller, once per answer; a repeat is harmless."
+    )
+    rankings = RankingIn(many=True, allow_empty=False)
+    note = serializers.CharField(max_length=MAX_NOTE, allow_blank=True, default="")
+
+
+class SkipIn(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=MAX_REASON, allow_blank=True, default="")
+
+
+class VoidIn(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=MAX_REASON)
+
+
+class RankingOut(serializers.Serializer[Any]):
+    axis = serializers.CharField()
+    outcome = serializers.ChoiceField(choices=Outcome.choices)
+    groups = serializers.ListField(child=serializers.ListField(child=serializers.IntegerField()))
+    strengths = serializers.ListField(child=serializers.FloatField())
+    acceptable = serializers.IntegerField(allow_null=True)
+
+
+class PreferenceOut(serializers.ModelSerializer[Preference]):
+    """An answer; its annotator by pseudonym."""
+
+    annotator = serializers.CharField(source="annotator.pseudonym")
+    scheme = serializers.IntegerField(source="scheme.version")
+    guideline = serializers.IntegerField(source="guideline.version", default=None)
+    presented_order = serializers.ListField(child=serializers.IntegerField())
+    rankings = RankingOut(many=True)
+
+    class Meta:
+        model = Preference
+        fields = (
+            "id", "comparison", "assignment", "annotator", "scheme", "guideline",
+            "presented_order", "rankings", "note", "seconds", "revision", "cause", "current",
+            "counted", "voided_at", "void_reason", "created_at",
+        )  # fmt: skip
+
+
+class ClaimView(ProjectView):
+    roles = {"POST": LABEL}
+
+    @extend_schema(request=ClaimIn, responses=AssignmentOut)
+    def post(self, request: Request, slug: str) -> Response:
+        """Lease a comparison; asking again gives the same one. 404 nothing_to_do says why."""
+        claim = ClaimIn(data=request.data)
+        claim.is_valid(raise_exception=True)
+        annotator = annotator_for(user=self.user, project=self.project)
+        lease = claim_comparison(annotator=annotator, kind=claim.validated_data["kind"])
+        return Response(AssignmentOut(lease).data)
+
+
+class AssignmentView(ProjectView):
+    """The caller's own assignments; everybody else's are 404."""
+
+    roles = {"POST": LABEL}
+
+    def assignment(self, pk: int) -> Assignment:
+        own = self.project.assignments.filter(annotator__user=self.user)
+        return get_object_or_404(own.select_related("project", "scheme"), pk=pk)
+
+
+class SubmitView(AssignmentView):
+    @extend_schema(request=PreferenceIn, responses={201: PreferenceOut})
+    def post(self, request: Request, slug: str, assignment_id: int) -> Response:
+        """Store an answer. The same key returns the first one; a late answer is kept."""
+        assignment = self.assignment(assignment_id)
+        answer = PreferenceIn(data=request.data)
+        answer.is_valid(raise_exception=True)
+        preference = submit_preference(
+            assignment=assignment,
+            rankings=[AxisRanking(**ranking) for ranking in answer.validated_data["rankings"]],
+            key=answer.validated_data["key"],
+            note=answer.validated_data["note"],
+        )
+        return Response(PreferenceOut(preference).data, status=201)
+
+
+class SkipView(AssignmentView):
+    @extend_schema(request=SkipIn, responses=LeaseOut)
+    def post(self, request: Request, slug: str, assignment_id: int) -> Response:
+        """Give a comparison back and never see it again."""
+        assignment = self.assignment(assignment_id)
+        skip = SkipIn(data=request.data)
+        skip.is_valid(raise_exception=True)
+        skipped = skip_comparison(assignment=assignment, reason=skip.validated_data["reason"])
+        return Response(LeaseOut(skipped).data)
+
+
+class RenewView(AssignmentView):
+    @extend_schema(request=None, responses=LeaseOut)
+    def post(self, request: Request, slug: str, assignment_id: int) -> Response:
+        """Keep a lease; 409 lease_lost once it went to others."""
+        return Response(LeaseOut(renew_lease(assignment=self.assignment(assignment_id))).data)
+
+
+class ReleaseView(AssignmentView):
+    @extend_schema(request=None, responses=LeaseOut)
+    def post(self, request: Request, slug: str, assignment_id: int) -> Response:
+        """Give a lease back unanswered."""
+        return Response(LeaseOut(release_lease(assignment=self.assignment(assignment_id))).data)
+
+
+class PreferencesView(ProjectView):
+    roles = {"GET": LABEL}
+    pagination_class = NewestFirst
+
+    @extend_schema(
+        responses=PreferenceOut(many=True),
+        parameters=[OpenApiParameter("mine", bool, description="The caller's own alone.")],
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """Answers, newest first: a labeler's own; a reviewer's or admin's are everybody's."""
+        return self.page(_answers(self, request.query_params.get("mine", "")), PreferenceOut)
+
+
+class PreferenceView(ProjectView):
+    roles = {"GET": LABEL}
+
+    @extend_schema(responses=PreferenceOut)
+    def get(self, request: Request, slug: str, preference_id: int) -> Response:
+        """One answer that the caller may see."""
+        return Response(PreferenceOut(get_object_or_404(_answers(self), pk=preference_id)).data)
+
+
+class VoidView(ProjectView):
+    roles = {"POST": REVIEW}
+
+    @extend_schema(request=VoidIn, responses=PreferenceOut)
+    def post(self, request: Request, slug: str, preference_id: int) -> Response:
+        """Take an answer out of everything; its slot opens again."""
+        preference = get_object_or_404(self.project.preferences, pk=preference_id)
+        void = VoidIn(data=request.data)
+        void.is_valid(raise_exception=True)
+        voided = void_preference(
+            preference=preference, by=self.user, reason=void.validated_data["reason"]
+        )
+        return Response(PreferenceOut(voided).data)
+
+
+def _answers(view: ProjectView, mine: str = "") -> Any:
+    """What the caller may see, with all that PreferenceOut shows."""
+    rows = view.project.preferences.select_related(
+        "annotator", "scheme", "guideline"
+    ).prefetch_related("rankings")
+    if mine.lower() in ("1", "true", "yes") or view.membership.role not in REVIEW:
+        rows = rows.filter(annotator__user=view.user)
+    return rows
+
+
+urlpatterns = [
+    path("projects/<slug:slug>/claim", ClaimView.as_view()),
+    path("projects/<slug:slug>/assignments/<int:assignment_id>/submit", SubmitView.as_view()),
+    path("projects/<slug:slug>/assignments/<int:assignment_id>/skip", SkipView.as_view()),
+    path("projects/<slug:slug>/assignments/<int:assignment_id>/renew", RenewView.as_view()),
+    path("projects/<slug:slug>/assignments/<int:assignment_id>/release", ReleaseView.as_view()),
+    path("projects/<slug:slug>/preferences/", PreferencesView.as_view()),
+    path("projects/<slug:slug>/preferences/<int:preference_id>/", PreferenceView.as_view()),
+    path("projects/<slug:slug>/preferences/<int:preference_id>/void", VoidView.as_view()),
+]
