@@ -2,10 +2,11 @@
 
 from django.urls import URLPattern, URLResolver
 
-from annotation.api import desk, projects, schema
+from annotation.api import desk, loop, projects, schema
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *projects.urlpatterns,
     *desk.urlpatterns,
+    *loop.urlpatterns,
     *schema.urlpatterns,
 ]

@@ -1,0 +1,79 @@
+"""How a project's loop turns: what is kept open, what is retrained when, who promotes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+
+from annotation.errors import BadInput
+from annotation.models import JobKind, Project, RetrainRule, User
+from annotation.services.audit import record
+
+LOOP_FIELDS = (
+    "auto_promote",
+    "open_target",
+    "heldout_share",
+    "completions_per_comparison",
+    "answers_wanted",
+    "kl_budget_nats",
+    "job_defaults",
+)
+RULE_FIELDS = ("enabled", "after_preferences", "every_minutes", "ppo_after_reward")
+
+
+@transaction.atomic
+def change_loop(*, project: Project, changes: Mapping[str, Any], by: User | None) -> Project:
+    """Change settings of the loop, named as in LOOP_FIELDS. Raises BadInput with what is wrong."""
+    _require_known(changes, LOOP_FIELDS)
+    if "job_defaults" in changes:
+        _require_job_defaults(changes["job_defaults"])
+    locked = Project.objects.select_for_update().get(pk=project.pk)
+    before = _apply(locked, changes)
+    record(
+        action="project.loop", target=locked, project=locked, actor=by, before=before,
+        after=dict(changes),
+    )  # fmt: skip
+    return locked
+
+
+@transaction.atomic
+def change_rule(*, project: Project, changes: Mapping[str, Any], by: User | None) -> RetrainRule:
+    """Change the retrain rule, named as in RULE_FIELDS. Raises BadInput with what is wrong."""
+    _require_known(changes, RULE_FIELDS)
+    rule = RetrainRule.objects.select_for_update().filter(project=project).first()
+    if rule is None:
+        rule = RetrainRule(project=project)
+    before = _apply(rule, changes)
+    record(
+        action="project.retrain_rule", target=project, project=project, actor=by, before=before,
+        after=dict(changes),
+    )  # fmt: skip
+    return rule
+
+
+def _apply(row: models.Model, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Set, check and save; returns what the fields held before."""
+    before = {name: getattr(row, name) for name in changes}
+    for name, value in changes.items():
+        setattr(row, name, value)
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        parts = [f"{name}: {' '.join(told)}" for name, told in error.message_dict.items()]
+        raise BadInput(f"{' '.join(parts)} Seen: {dict(changes)!r}.") from None
+    row.save()
+    return before
+
+
+def _require_known(changes: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := set(changes) - set(known):
+        raise BadInput(f"Unknown setting {min(unknown)!r}; known are {', '.join(known)}.")
+
+
+def _require_job_defaults(value: object) -> None:
+    kinds = {*JobKind.values, "inputs"}
+    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+        raise BadInput(f"job_defaults holds a JSON object per job kind: {value!r:.80}.")
+    if unknown := set(value) - kinds:
+        raise BadInput(f"job_defaults knows {', '.join(sorted(kinds))}, not {min(unknown)!r}.")
