@@ -51,6 +51,10 @@ from annotation.services.audit import record
 KINDS = ("comparisons", "prompts", "demonstrations")
 PAGE_ROWS = 200
 VOID = "preference.void"
+RANKING = (*IN_THE_FILE, Bucket.NO_STRICT_PAIR)
+"""A comparison with one of these has a row."""
+SHOWN = (*IN_THE_FILE, *WITHOUT_PAIRS)
+"""Votes that stand in their comparison's row."""
 
 Row = dict[str, Any]
 Position = dict[str, int]
@@ -220,21 +224,26 @@ class ComparisonsPlan:
 
     def rows(self, position: Position) -> Iterator[Row]:
         """One row per comparison with a vote that ranks something; counts on the way."""
-        voided_later = _voided_later(self.project, position)
-        for comparison in _pages(comparisons_at(self.project, position)):
-            votes: list[tuple[Preference, Bucket]] = []
-            for preference, facts in facts_at(comparison, voided_later):
-                bucket = bucket_of(facts, self.votes)
-                self.counts[bucket] += 1
-                if bucket in (*IN_THE_FILE, *WITHOUT_PAIRS):
-                    votes.append((preference, bucket))
-            if any(bucket in (*IN_THE_FILE, Bucket.NO_STRICT_PAIR) for _, bucket in votes):
-                yield comparison_row(comparison, [preference for preference, _ in votes])
+        for comparison, buckets in buckets_at(self.project, self.votes, position):
+            self.counts.update(buckets.values())
+            if any(bucket in RANKING for bucket in buckets.values()):
+                votes = comparison.preferences.all()
+                yield comparison_row(comparison, [v for v in votes if buckets[v.pk] in SHOWN])
 
     def require_sum(self, position: Position) -> None:
         """The promise of the funnel: every vote up to the position, each in one bucket."""
         votes = votes_at(self.project, position).count()
         assert self.counts.total() == votes, (self.counts, votes)
+
+
+def buckets_at(
+    project: Project, query: VoteQuery, position: Position
+) -> Iterator[tuple[Comparison, dict[int, Bucket]]]:
+    """Every comparison voted on by then, its votes prefetched, and the bucket of each by its id."""
+    voided_later = _voided_later(project, position)
+    for comparison in _pages(comparisons_at(project, position)):
+        facts = facts_at(comparison, voided_later)
+        yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}
 
 
 def votes_at(project: Project, position: Position) -> QuerySet[Preference]:

@@ -1,0 +1,123 @@
+"""Datasets and models to take away: exports made, listed and downloaded; versions as archives."""
+
+from typing import Any
+
+from django.http import Http404, StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import path
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from annotation import model_card
+from annotation.api.views import ProjectView
+from annotation.exporters.folder import (
+    CARD,
+    FORMATS,
+    MANIFEST,
+    export_file,
+    exports_of,
+    make_export,
+)
+from annotation.models import ModelVersion
+from annotation.permissions import RESEARCH
+from annotation.services.versions import directory_of, versions_of
+from annotation.streaming import attachment, file_pieces, tar_pieces
+
+BYTES = OpenApiResponse(OpenApiTypes.BINARY, "The file, as an attachment.")
+
+
+class ExportIn(serializers.Serializer[Any]):
+    format = serializers.ChoiceField(choices=FORMATS)
+    query = serializers.DictField(
+        default=dict,
+        help_text="annotators, languages, purposes, splits (lists) and up_to (a position).",
+    )
+
+
+class ExportFileOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    split = serializers.CharField()
+    rows = serializers.IntegerField()
+    bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+
+
+class ExportOut(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    format = serializers.CharField()
+    made_at = serializers.DateTimeField()
+    snapshot = serializers.CharField(source="snapshot.sha256")
+    query = serializers.DictField()
+    position = serializers.DictField(child=serializers.IntegerField())
+    votes = serializers.IntegerField()
+    funnel = serializers.DictField(child=serializers.IntegerField())
+    left_out = serializers.DictField(child=serializers.IntegerField())
+    files = ExportFileOut(many=True)
+    documents = serializers.ListField(
+        child=serializers.CharField(), default=[MANIFEST, CARD], help_text="Downloadable too."
+    )
+
+
+class ExportsView(ProjectView):
+    roles = {"GET": RESEARCH, "POST": RESEARCH}
+
+    @extend_schema(responses=ExportOut(many=True))
+    def get(self, request: Request, slug: str) -> Response:
+        """The project's exports, newest first."""
+        return Response(ExportOut(exports_of(self.project), many=True).data)
+
+    @extend_schema(request=ExportIn, responses={201: ExportOut})
+    def post(self, request: Request, slug: str) -> Response:
+        """Freeze the project's comparisons and render them."""
+        wish = ExportIn(data=request.data)
+        wish.is_valid(raise_exception=True)
+        folder = make_export(project=self.project, by=self.user, **wish.validated_data)
+        made = next(one for one in exports_of(self.project) if one["id"] == folder.name)
+        return Response(ExportOut(made).data, status=201)
+
+
+class ExportFileView(ProjectView):
+    roles = {"GET": RESEARCH}
+
+    @extend_schema(responses={(200, "application/octet-stream"): BYTES})
+    def get(self, request: Request, slug: str, export_id: str, file: str) -> StreamingHttpResponse:
+        """One file of an export."""
+        found = export_file(self.project, export_id, file)
+        if found is None:
+            raise Http404("This project has no such export, or the export no such file.")
+        return attachment(
+            request._request,
+            file_pieces(found),
+            name=f"{export_id}-{file}",
+            num_bytes=found.stat().st_size,
+        )
+
+
+class VersionArchiveView(ProjectView):
+    roles = {"GET": RESEARCH}
+
+    @extend_schema(responses={(200, "application/octet-stream"): BYTES})
+    def get(self, request: Request, slug: str, version_id: int) -> StreamingHttpResponse:
+        """A version's directory as a .tar, with its model card."""
+        versions = versions_of(self.project).select_related(
+            "init", "reference", "reward", "value_init", "snapshot", "job"
+        )
+        version: ModelVersion = get_object_or_404(versions, pk=version_id)
+        folder = directory_of(version)
+        if not folder.is_dir():
+            raise Http404("The files of this version are not on this machine.")
+        root = f"{version.kind}-version-{version.pk}"
+        card = {} if (folder / CARD).is_file() else {CARD: model_card.render(version).encode()}
+        return attachment(
+            request._request, tar_pieces(folder, root=root, extra=card), name=f"{root}.tar"
+        )
+
+
+urlpatterns = [
+    path("projects/<slug:slug>/exports/", ExportsView.as_view()),
+    path("projects/<slug:slug>/exports/<slug:export_id>/<str:file>", ExportFileView.as_view()),
+    path("projects/<slug:slug>/versions/<int:version_id>/download", VersionArchiveView.as_view()),
+]

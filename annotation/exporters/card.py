@@ -1,0 +1,145 @@
+"""README.md of an exported dataset: what is in it, where it comes from, what it can't tell."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMATS = {
+    "trl": "One row per strict pair of a vote: `prompt`, `chosen`, `rejected` as messages (TRL's "
+    "conversational preference format). Beside them `weight`, which makes the rows of one "
+    "comparison sum to 1, and `comparison`, `group`, `language`, `axis`, `annotator`, `kind`.",
+    "comparisons": "One row per comparison: `id`, `split`, `group`, `prompt`, `completions` "
+    "(`id`, `text`, `model`) and `votes` (`axis`, `outcome`, `ranking` as groups of completion "
+    "ids best first, `strength`, `weight`, `annotator`, `kind`).",
+    "raw": "One row per vote, valid or not, with everything known of it; `bucket` says what "
+    "became of it in the funnel below.",
+}
+LIMITS = (
+    "A vote says which answer an annotator preferred under the guideline it names, not which is "
+    "true or safe.",
+    "Completions that stand in no group of a ranking were not ranked; that does not mean last. "
+    "Both bad and cannot tell order nothing and have an empty ranking.",
+    "Rows of one `group` belong to one conversation or first question; resample and split by it.",
+    "The test split is for a last measurement: who chooses by it has used it up.",
+    "Pseudonyms hold within this export alone. Texts and notes are as people wrote them and were "
+    "not searched for personal data.",
+    "Agreement is raw: chance is not taken off, and ties are no part of it.",
+)
+
+
+def render(manifest: Mapping[str, Any]) -> str:
+    """The card of a folder, from its manifest alone."""
+    files = manifest["files"]
+    return "\n".join(
+        [
+            *_front_matter(files, manifest["sources"]),
+            f"# {_line(manifest['project']['name'])}: preferences ({manifest['format']})",
+            "",
+            _line(manifest["project"]["description"]) or "Preferences collected with Concord.",
+            "",
+            FORMATS[manifest["format"]],
+            "",
+            "## Files",
+            *_table(
+                ("file", "split", "rows", "sha256"),
+                [(f["name"], f["split"], f"{f['rows']:,}", f["sha256"]) for f in files],
+            ),
+            "## How to load",
+            *_how_to_load(files),
+            "## Where every vote went",
+            f"{manifest['votes']:,} votes, each in one bucket:",
+            "",
+            *_table(
+                ("bucket", "votes"),
+                [(name, f"{number:,}") for name, number in manifest["funnel"].items()],
+            ),
+            *_left_out(manifest["left_out"]),
+            "## Agreement",
+            _agreement(manifest["agreement"]),
+            "",
+            "## Sources and licences",
+            *_table(
+                ("source", "licence", "terms"),
+                [
+                    (s["name"], s["licence"] or "not stated", s["terms"])
+                    for s in manifest["sources"]
+                ],
+            ),
+            "The rows are under the licences of their sources; the strictest of them holds for the "
+            "whole.",
+            "",
+            "## Who wrote the completions",
+            *_table(
+                ("writer", "completions"),
+                [(name or "not known", f"{n:,}") for name, n in manifest["writers"].items()],
+            ),
+            "## Known limits",
+            *[f"- {limit}" for limit in LIMITS],
+            "",
+            "## How it was made",
+            f"Snapshot `{manifest['snapshot']['sha256']}` at position "
+            f"`{manifest['position']}` of the ledger, query `{manifest['query']}`, made "
+            f"{manifest['made_at']} by Concord {manifest['versions']['concord']}. Guidelines and "
+            "schemes are in `manifest.json`.",
+            "",
+        ]
+    )
+
+
+def _front_matter(files: list[Any], sources: list[Any]) -> list[str]:
+    """What the Hugging Face hub and `load_dataset` read: the file of each split."""
+    licences = {source["licence"] for source in sources}
+    lines = ["---", f"license: {_spdx(licences)}", "configs:", "- config_name: default"]
+    if files:
+        lines.append("  data_files:")
+    for file in files:
+        lines += [f"  - split: {file['split']}", f"    path: {file['name']}"]
+    return [*lines, "---", ""]
+
+
+def _spdx(licences: set[str]) -> str:
+    """The hub's name of the licence where there is but one that it knows, else `other`."""
+    known = {"MIT": "mit", "Apache-2.0": "apache-2.0", "CC BY 4.0": "cc-by-4.0"}
+    return known.get(licences.pop(), "other") if len(licences) == 1 else "other"
+
+
+def _how_to_load(files: list[Any]) -> list[str]:
+    if not files:
+        return ["There is no row to load.", ""]
+    names = ", ".join(f'"{file["split"]}": "{file["name"]}"' for file in files)
+    return [
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        f'data = load_dataset("json", data_files={{{names}}})',
+        "```",
+        "",
+    ]
+
+
+def _left_out(left_out: Mapping[str, int]) -> list[str]:
+    counted = {name: number for name, number in left_out.items() if number}
+    if not counted:
+        return []
+    told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counted.items())
+    return [f"Left out of the rows, for this format has no place for them: {told}.", ""]
+
+
+def _agreement(agreement: Mapping[str, Any]) -> str:
+    if agreement["share"] is None:
+        return "No two annotators ordered the same pair, so there is no figure."
+    return (
+        f"Two annotators who both order a pair order it alike in {agreement['share']:.1%} of "
+        f"{agreement['cases']:,} cases ({agreement['comparisons']:,} comparisons)."
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return ["None.", ""]
+    lines = [head, tuple("---" for _ in head), *rows]
+    return [*(f"| {' | '.join(_line(cell) for cell in line)} |" for line in lines), ""]
+
+
+def _line(text: str) -> str:
+    """Text as one line of a table."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,51 @@
+"""TRL preference rows: prompt, chosen, rejected, conversational.
+
+One row per strict pair of a vote (huggingface.co/docs/trl/dataset_formats#preference); `weight`
+makes the rows of one comparison sum to 1, however many votes and pairs it has. Ties give no row.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+from annotation.exporters.pseudonyms import Pseudonyms
+
+Row = dict[str, Any]
+Pair = tuple[str, str]
+
+
+def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> Iterator[Row]:
+    """The rows of one comparison; what gives none is counted in left_out."""
+    texts = {completion["id"]: completion["text"] for completion in row["completions"]}
+    decided: list[tuple[Mapping[str, Any], list[Pair]]] = []
+    for vote in row["votes"]:
+        left_out["tied_pairs"] += sum(len(g) * (len(g) - 1) // 2 for g in vote["ranking"])
+        if pairs := strict_pairs(vote["ranking"]):
+            decided.append((vote, pairs))
+        else:
+            left_out[f"votes_{vote['outcome']}"] += 1
+    for vote, pairs in decided:
+        for chosen, rejected in pairs:
+            yield {
+                "prompt": row["prompt"],
+                "chosen": [{"role": "assistant", "content": texts[chosen]}],
+                "rejected": [{"role": "assistant", "content": texts[rejected]}],
+                "comparison": row["id"],
+                "group": row["group"],
+                "language": row["language"],
+                "axis": vote["axis"],
+                "annotator": names.of(vote["annotator"]),
+                "kind": vote["kind"],
+                "weight": vote["weight"] / len(decided) / len(pairs),
+            }
+
+
+def strict_pairs(ranking: list[list[str]]) -> list[Pair]:
+    """(better, worse) for any two completions that stand in different groups."""
+    return [
+        (better, worse)
+        for upper, lower in combinations(ranking, 2)
+        for better in upper
+        for worse in lower
+    ]

@@ -1,0 +1,47 @@
+"""python manage.py export_dataset --project NAME --format trl|comparisons|raw --out DIR"""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from annotation.errors import ConcordError
+from annotation.exporters.folder import FORMATS, write_export
+from annotation.importers.command import project_named
+from annotation.models import AnnotatorKind, Split
+
+
+class Command(BaseCommand):
+    help = "Freeze a project's comparisons and write them with a manifest and a dataset card."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--project", required=True, help="short name of the project")
+        parser.add_argument("--format", required=True, choices=FORMATS)
+        parser.add_argument("--out", required=True, type=Path, help="an empty or absent folder")
+        parser.add_argument("--splits", nargs="+", choices=Split.values)
+        parser.add_argument("--languages", nargs="+", metavar="LANGUAGE")
+        parser.add_argument(
+            "--annotators",
+            nargs="+",
+            choices=AnnotatorKind.values,
+            help="kinds whose votes count; people, here and in imported data, unless told otherwise",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        asked = {key: options[key] for key in ("splits", "languages", "annotators")}
+        try:
+            manifest = write_export(
+                project=project_named(options["project"]),
+                format=options["format"],
+                out=options["out"],
+                query={key: value for key, value in asked.items() if value},
+            )
+        except ConcordError as problem:
+            raise CommandError(problem.detail, returncode=2) from problem
+        for file in manifest["files"]:
+            self.stdout.write(f"{file['name']}: {file['rows']:,} rows")
+        for bucket, number in manifest["funnel"].items():
+            if number:
+                self.stdout.write(f"  {bucket}: {number:,} votes")
+        self.stdout.write(f"{manifest['votes']:,} votes in all; written to {options['out']}")

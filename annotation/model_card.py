@@ -1,0 +1,68 @@
+"""README.md of a model version: what it is, where it came from, what was measured."""
+
+import json
+from typing import Any
+
+from annotation.models import ModelVersion, VersionKind
+
+LOADERS = {
+    VersionKind.POLICY: "AutoModelForCausalLM",
+    VersionKind.REWARD: "AutoModelForSequenceClassification",
+}
+
+
+def render(version: ModelVersion) -> str:
+    """The card; edges are named, and the ids are this installation's."""
+    loader = LOADERS[VersionKind(version.kind)]
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"license: {json.dumps(version.licence or 'other')}",
+        "---",
+        "",
+        f"# {' '.join(version.name.split())}",
+        "",
+        f"A {version.get_kind_display().lower()} made with Concord (stage: {version.stage}), "
+        f"version {version.pk} of its installation.",
+        "",
+        "```python",
+        f"from transformers import AutoTokenizer, {loader}",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained("DIR")',
+        f'model = {loader}.from_pretrained("DIR")',
+        "```",
+        "",
+        "## Lineage",
+        *(f"- {name}: {what}" for name, what in _lineage(version)),
+        "",
+        "## Measured",
+        "```json",
+        json.dumps(version.metrics, ensure_ascii=False, indent=2),
+        "```",
+        "",
+        "## Training settings",
+        "```json",
+        json.dumps(version.job.config if version.job else {}, ensure_ascii=False, indent=2),
+        "```",
+        "",
+        f"SHA-256 over the directory's files when it was published: `{version.sha256}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _lineage(version: ModelVersion) -> list[tuple[str, Any]]:
+    edges = [
+        ("started from", version.init),
+        ("KL measured from", version.reference),
+        ("rewarded by", version.reward),
+        ("value model from", version.value_init),
+    ]
+    found: list[tuple[str, Any]] = [
+        (name, f"{other.name} (version {other.pk})") for name, other in edges if other
+    ]
+    if version.snapshot:
+        found.append(("trained on snapshot", f"`{version.snapshot.sha256}`"))
+    if version.job:
+        found.append(("job", version.job_id))
+    return found or [("registered from outside", version.path)]
