@@ -1,0 +1,128 @@
+"""Datasets to take away: make an export, look at the funnels, download the files."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation.exporters import folder
+from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Split
+from annotation.pages.shell import project_page, project_template, told, user_of
+from annotation.permissions import RESEARCH
+
+SNAPSHOTS_SHOWN = 12
+EXPORTS_SHOWN = 30
+FORMATS = {
+    "trl": gettext_lazy("TRL: prompt, chosen, rejected"),
+    "comparisons": gettext_lazy("Comparisons with all their votes"),
+    "raw": gettext_lazy("Raw: one row per vote"),
+}
+BUCKETS = {
+    "trained": gettext_lazy("for training"),
+    "dev": gettext_lazy("dev"),
+    "test": gettext_lazy("test"),
+    "evaluation": gettext_lazy("evaluation on a train prompt"),
+    "gold": gettext_lazy("gold"),
+    "qualification": gettext_lazy("qualification"),
+    "repeat": gettext_lazy("repeat"),
+    "superseded": gettext_lazy("revised since"),
+    "voided": gettext_lazy("voided"),
+    "no_strict_pair": gettext_lazy("ties alone"),
+    "both_bad": gettext_lazy("both bad"),
+    "cannot_tell": gettext_lazy("cannot tell"),
+    "filtered_kind": gettext_lazy("other kinds of annotators"),
+    "filtered_language": gettext_lazy("other languages"),
+    "filtered_purpose": gettext_lazy("other purposes"),
+    "filtered_split": gettext_lazy("other splits"),
+}
+
+
+class ExportForm(forms.Form):
+    """What to take away."""
+
+    format = forms.ChoiceField(label=gettext_lazy("Format"), choices=list(FORMATS.items()))
+    splits = forms.MultipleChoiceField(
+        label=gettext_lazy("Splits"),
+        choices=Split.choices,
+        initial=Split.values,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    annotators = forms.MultipleChoiceField(
+        label=gettext_lazy("Votes of"),
+        choices=AnnotatorKind.choices,
+        initial=[AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE],
+        widget=forms.CheckboxSelectMultiple,
+    )
+
+
+def funnel(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """Buckets that hold votes, in the order of the funnel, named in the reader's language."""
+    known = [(str(words), counts[name]) for name, words in BUCKETS.items() if counts.get(name)]
+    others = [(name, n) for name, n in counts.items() if n and name not in BUCKETS]
+    return known + others
+
+
+@project_page(*RESEARCH)
+def export(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Exports made so far, and the snapshots that jobs and exports froze."""
+    project = membership.project
+    snapshots = (
+        DatasetSnapshot.objects.filter(project=project)
+        .select_related("created_by")
+        .prefetch_related("versions")
+        .order_by("-pk")[:SNAPSHOTS_SHOWN]
+    )
+    context: dict[str, Any] = {
+        "form": ExportForm(),
+        "exports": [
+            {**manifest, "buckets": funnel(manifest["funnel"]), "files": _files(manifest)}
+            for manifest in folder.exports_of(project)[:EXPORTS_SHOWN]
+        ],
+        "snapshots": [(one, funnel(one.counts), sum(one.counts.values())) for one in snapshots],
+    }
+    return project_template(request, membership, "pages/export.html", context)
+
+
+def _files(manifest: dict[str, Any]) -> list[tuple[str, int | None]]:
+    """Names with their rows; the manifest and the card have none."""
+    data = [(file["name"], file["rows"]) for file in manifest["files"]]
+    return [*data, (folder.MANIFEST, None), (folder.CARD, None)]
+
+
+@project_page(*RESEARCH, methods=("POST",))
+def make(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Freeze what is there now and write it out."""
+    form = ExportForm(request.POST)
+    if not form.is_valid():
+        for name, sentences in form.errors.items():
+            label = form.fields[name].label if name in form.fields else name
+            messages.error(request, f"{label}: {' '.join(str(one) for one in sentences)}")
+        return redirect("export", slug=membership.project.slug)
+    asked = form.cleaned_data
+    with told(request):
+        folder.make_export(
+            project=membership.project,
+            format=asked["format"],
+            query={"splits": asked["splits"], "annotators": asked["annotators"]},
+            by=user_of(request),
+        )
+        messages.success(request, _("The export is ready."))
+    return redirect("export", slug=membership.project.slug)
+
+
+@project_page(*RESEARCH)
+def file(request: HttpRequest, membership: Membership, export_id: str, name: str) -> FileResponse:
+    """One file of an export."""
+    path = folder.export_file(membership.project, export_id, name)
+    if path is None:
+        raise Http404(_("There is no such file."))
+    return FileResponse(
+        path.open("rb"),
+        as_attachment=True,
+        filename=f"{membership.project.slug}-{export_id}-{path.name}",
+        content_type="application/octet-stream",
+    )

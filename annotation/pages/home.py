@@ -1,0 +1,126 @@
+"""Pages of a person rather than a project: signing in, my projects, language, API tokens."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.views import LoginView
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from annotation.models import Membership, Project, Role, User
+from annotation.pages.shell import signed_in, told, user_of
+from annotation.permissions import projects_of
+from annotation.services.projects import issue_token, revoke_token
+
+LANGUAGE_COOKIE_SECONDS = 365 * 24 * 3600
+
+
+class SignIn(LoginView):
+    """The door. A person's own language comes along."""
+
+    template_name = "pages/sign_in.html"
+    redirect_authenticated_user = True
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        if language := form.get_user().language:
+            remember_language(response, language)
+        return response
+
+
+class TokenForm(forms.Form):
+    """What a new API token is called."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=80)
+
+
+def remember_language(response: HttpResponseBase, language: str) -> None:
+    """The cookie that LocaleMiddleware reads."""
+    response.set_cookie(
+        settings.LANGUAGE_COOKIE_NAME,
+        language,
+        max_age=LANGUAGE_COOKIE_SECONDS,
+        samesite="Lax",
+        httponly=True,
+        secure=bool(settings.SESSION_COOKIE_SECURE),
+    )
+
+
+@require_POST
+@never_cache
+def language(request: HttpRequest) -> HttpResponse:
+    """Set the interface language, for this browser and for the person who is signed in."""
+    code = request.POST.get("language", "")
+    back = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(
+        back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    response = redirect(back if is_ours else "home")
+    if code in dict(settings.LANGUAGES):
+        remember_language(response, code)
+        if isinstance(request.user, User):
+            request.user.language = code
+            request.user.save(update_fields=["language"])
+    return response
+
+
+@require_GET
+@signed_in
+def home(request: HttpRequest) -> HttpResponse:
+    """My projects; a labeler with a single one goes straight to work."""
+    user = user_of(request)
+    roles = dict(
+        Membership.objects.filter(user=user).values_list("project_id", "role").order_by("pk")
+    )
+    mine = [project.pk for project in projects_of(user)]
+    projects = list(
+        Project.objects.filter(pk__in=mine)
+        .annotate(
+            waiting=Count(
+                "comparisons",
+                filter=Q(comparisons__open_slots__gt=0, comparisons__retired_at__isnull=True),
+            )
+        )
+        .order_by("name", "pk")
+    )
+    if len(projects) == 1 and roles.get(projects[0].pk) == Role.LABELER:
+        return redirect("label", slug=projects[0].slug)
+    cards = [
+        {"project": project, "role": Role(roles.get(project.pk, Role.ADMIN))}
+        for project in projects
+    ]
+    return render(request, "pages/home.html", {"cards": cards})
+
+
+@signed_in
+def tokens(request: HttpRequest) -> HttpResponse:
+    """My API tokens; a new one's text is on this one answer and nowhere else."""
+    user = user_of(request)
+    context: dict[str, Any] = {"form": TokenForm(), "api_url": reverse("home") + "api/"}
+    if request.method == "POST":
+        context["form"] = form = TokenForm(request.POST)
+        if form.is_valid():
+            with told(request):
+                _token, context["secret"] = issue_token(user=user, **form.cleaned_data)
+                context["form"] = TokenForm()
+    context["tokens"] = user.api_tokens.order_by("-pk")
+    return render(request, "pages/tokens.html", context)
+
+
+@require_POST
+@signed_in
+def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
+    """Close one of my tokens."""
+    token = get_object_or_404(user_of(request).api_tokens, pk=token_id)
+    revoke_token(token=token, by=user_of(request))
+    messages.success(request, _("%(name)s is revoked.") % {"name": token.name})
+    return redirect("tokens")

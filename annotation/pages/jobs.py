@@ -1,0 +1,182 @@
+"""Training jobs: start, watch, read their numbers, cancel."""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
+from annotation.pages.charts import Chart, line_chart
+from annotation.pages.shell import project_page, project_template, told, user_of
+from annotation.permissions import ADMINISTER
+from annotation.services.jobs import cancel_job, request_training
+
+JOBS_PER_PAGE = 50
+MAX_CHARTED_STEPS = 5000
+FIRST = ("loss", "accuracy", "score", "kl", "reward", "gold")
+"""Charts whose name begins like this come first, in this order."""
+
+
+class StartForm(forms.Form):
+    """Which job, with what config and inputs; empty = the project's defaults."""
+
+    kind = forms.ChoiceField(label=gettext_lazy("Job"), choices=JobKind.choices)
+    config = forms.JSONField(
+        label=gettext_lazy("Config (JSON, laid over the project's defaults)"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "code", "spellcheck": "false"}),
+    )
+    inputs = forms.JSONField(
+        label=gettext_lazy("Inputs (JSON)"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "code", "spellcheck": "false"}),
+    )
+    lane = forms.ChoiceField(label=gettext_lazy("Lane"), choices=Lane.choices)
+
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["kind"].initial = JobKind.REWARD
+        self.fields["config"].initial = {}
+        self.fields["inputs"].initial = {}
+        self.defaults = {
+            JobKind(kind).label: json.dumps(config, ensure_ascii=False, indent=2)
+            for kind, config in project.job_defaults.items()
+            if kind in JobKind.values
+        }
+
+
+@dataclass(frozen=True)
+class ChartGroup:
+    """The charts of one phase."""
+
+    phase: str
+    charts: list[Chart]
+
+
+def charts_of(job: TrainingJob) -> list[ChartGroup]:
+    """One chart per number that the job recorded, by phase."""
+    series: dict[str, dict[str, list[tuple[float, float | None]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    rows = job.metrics.order_by("-pk").values_list("phase", "step", "values")[:MAX_CHARTED_STEPS]
+    for phase, step, values in sorted(rows, key=lambda row: row[1]):
+        for name, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                series[phase][name].append((step, value))
+    groups = []
+    for phase, by_name in sorted(series.items()):
+        drawn = [line_chart(name, by_name[name]) for name in sorted(by_name, key=_importance)]
+        groups.append(ChartGroup(phase, [chart for chart in drawn if chart]))
+    return groups
+
+
+def _importance(name: str) -> tuple[int, str]:
+    ranks = (place for place, start in enumerate(FIRST) if name.startswith(start))
+    return next(ranks, len(FIRST)), name
+
+
+def _job(membership: Membership, job_id: int) -> TrainingJob:
+    return get_object_or_404(
+        TrainingJob.objects.select_related(
+            "project", "init", "reference", "reward", "snapshot", "requested_by", "version"
+        ),
+        project=membership.project,
+        pk=job_id,
+    )
+
+
+def _context(job: TrainingJob) -> dict[str, Any]:
+    is_live = job.status in (JobStatus.QUEUED, JobStatus.RUNNING)
+    return {
+        "job": job,
+        "groups": charts_of(job),
+        "is_live": is_live,
+        "config": json.dumps(job.config, ensure_ascii=False, indent=2, sort_keys=True),
+        "inputs": json.dumps(job.inputs, ensure_ascii=False, indent=2, sort_keys=True),
+        "result": json.dumps(job.result, ensure_ascii=False, indent=2, sort_keys=True),
+    }
+
+
+@project_page()
+def jobs(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Every job of the project, newest first."""
+    rows = membership.project.jobs.select_related("requested_by", "version").order_by("-pk")
+    page = Paginator(rows, JOBS_PER_PAGE).get_page(request.GET.get("page"))
+    return project_template(request, membership, "pages/jobs.html", {"page": page})
+
+
+@project_page()
+def job(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
+    """One job: how far, its charts, its log, what it works on."""
+    return project_template(
+        request, membership, "pages/job.html", _context(_job(membership, job_id))
+    )
+
+
+@project_page()
+def live(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
+    """The part of a job's page that htmx asks for again while it runs."""
+    return project_template(
+        request, membership, "pages/job_live.html", _context(_job(membership, job_id))
+    )
+
+
+@project_page()
+def metrics_csv(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
+    """Every number of a job as CSV: phase, step, name, value."""
+    found = _job(membership, job_id)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["phase", "step", "name", "value"])
+    for phase, step, values in found.metrics.order_by("phase", "step").values_list(
+        "phase", "step", "values"
+    ):
+        writer.writerows([phase, step, name, value] for name, value in values.items())
+    return HttpResponse(
+        text.getvalue(),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="job-{found.pk}-metrics.csv"'},
+    )
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def start(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Queue a job."""
+    project = membership.project
+    form = StartForm(request.POST, project=project)
+    if not form.is_valid():
+        for name, sentences in form.errors.items():
+            messages.error(request, f"{name}: {' '.join(str(one) for one in sentences)}")
+        return redirect("overview", slug=project.slug)
+    asked = form.cleaned_data
+    with told(request):
+        job = request_training(
+            project=project,
+            kind=asked["kind"],
+            config=asked["config"] or {},
+            inputs=asked["inputs"] or {},
+            lane=asked["lane"],
+            by=user_of(request),
+        )
+        messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
+    return redirect("overview", slug=project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def cancel(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
+    """Stop a job; a running one ends at its next step, with a checkpoint."""
+    found = _job(membership, job_id)
+    with told(request):
+        cancel_job(job=found, by=user_of(request))
+        messages.success(request, _("Job %(number)s is asked to stop.") % {"number": found.pk})
+    return redirect("job", slug=membership.project.slug, job_id=found.pk)

@@ -1,0 +1,239 @@
+"""Who works in a project and by which rules: members, guideline, scheme; and new projects."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db.models.functions import Lower
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation.errors import NotAllowed
+from annotation.models import Membership, Role, User
+from annotation.pages.shell import project_page, project_template, signed_in, told, user_of
+from annotation.permissions import ADMINISTER
+from annotation.services import projects
+
+
+class Names(forms.CharField):
+    """Words parted by commas, as a list."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value) or ""
+        return [word.strip() for word in text.replace("，", ",").split(",") if word.strip()]
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def validate(self, value: Any) -> None:
+        if self.required and not value:
+            raise forms.ValidationError(self.error_messages["required"], code="required")
+
+    def run_validators(self, value: Any) -> None:
+        """The service checks the words."""
+
+
+class PoolForm(forms.Form):
+    """What a member is given to do."""
+
+    role = forms.ChoiceField(label=gettext_lazy("Role"), choices=Role.choices)
+    languages = Names(
+        label=gettext_lazy("Languages"),
+        required=False,
+        help_text=gettext_lazy("Such as: en, zh. Empty means any."),
+    )
+    skills = Names(label=gettext_lazy("Skills"), required=False)
+
+
+class MemberForm(PoolForm):
+    """A new member, by username."""
+
+    username = forms.CharField(label=gettext_lazy("Username"), max_length=150)
+    field_order = ["username", "role", "languages", "skills"]
+
+
+class GuidelineForm(forms.Form):
+    """What annotators are asked to look for."""
+
+    text = forms.CharField(
+        label=gettext_lazy("Text (Markdown)"), widget=forms.Textarea(attrs={"rows": 8})
+    )
+
+
+class SchemeForm(forms.Form):
+    """What an answer may look like."""
+
+    axes = Names(
+        label=gettext_lazy("Axes"),
+        help_text=gettext_lazy("One question per axis, such as: helpful, safe."),
+    )
+    allow_tie = forms.BooleanField(label=gettext_lazy("Ties"), required=False)
+    allow_both_bad = forms.BooleanField(label=gettext_lazy("Both bad"), required=False)
+    allow_cannot_tell = forms.BooleanField(label=gettext_lazy("Cannot tell"), required=False)
+
+
+class ProjectForm(forms.Form):
+    """A new project."""
+
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=120)
+    slug = forms.SlugField(
+        label=gettext_lazy("Short name"),
+        max_length=60,
+        help_text=gettext_lazy("Letters, digits, - and _; it stands in the address for ever."),
+    )
+    description = forms.CharField(
+        label=gettext_lazy("Description"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
+    axes = Names(
+        label=gettext_lazy("Axes"),
+        initial="overall",
+        help_text=gettext_lazy("One question per axis, such as: helpful, safe."),
+    )
+    guideline = forms.CharField(
+        label=gettext_lazy("Guideline (Markdown)"),
+        initial=projects.DEFAULT_GUIDELINE,
+        widget=forms.Textarea(attrs={"rows": 5}),
+    )
+
+
+def may_create_projects(user: User) -> bool:
+    """Staff, and whoever is admin of a project already."""
+    return user.is_staff or user.is_superuser or user.memberships.filter(role=Role.ADMIN).exists()
+
+
+@signed_in
+def new_project(request: HttpRequest) -> HttpResponse:
+    """Make a project; its maker is its first admin."""
+    user = user_of(request)
+    if not may_create_projects(user):
+        raise NotAllowed(_("Only staff and admins of a project may make projects."))
+    form = ProjectForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        with told(request):
+            made = projects.create_project(by=user, **form.cleaned_data)
+            messages.success(request, _("%(name)s is ready.") % {"name": made.name})
+            return redirect("members", slug=made.slug)
+    return render(request, "pages/project_new.html", {"form": form})
+
+
+@project_page(*ADMINISTER)
+def members(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Members with their roles, the guideline and the scheme in force."""
+    project = membership.project
+    guideline = projects.current_guideline(project)
+    scheme = projects.current_scheme(project)
+    people = project.memberships.select_related("user").order_by(Lower("user__username"))
+    context = {
+        "rows": [(one, _pool_form(one)) for one in people],
+        "member_form": MemberForm(initial={"role": Role.LABELER}),
+        "guideline": guideline,
+        "guideline_form": GuidelineForm(initial={"text": guideline.text if guideline else ""}),
+        "scheme": scheme,
+        "scheme_form": SchemeForm(
+            initial={
+                "axes": scheme.axes,
+                "allow_tie": scheme.allow_tie,
+                "allow_both_bad": scheme.allow_both_bad,
+                "allow_cannot_tell": scheme.allow_cannot_tell,
+            }
+        ),
+    }
+    return project_template(request, membership, "pages/members.html", context)
+
+
+def _pool_form(member: Membership) -> PoolForm:
+    return PoolForm(
+        initial={"role": member.role, "languages": member.languages, "skills": member.skills},
+        auto_id=f"member-{member.pk}-%s",
+    )
+
+
+def _complain(request: HttpRequest, form: forms.Form) -> None:
+    for name, sentences in form.errors.items():
+        label = form.fields[name].label if name in form.fields else name
+        messages.error(request, f"{label}: {' '.join(str(one) for one in sentences)}")
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def add(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Let a user into the project."""
+    form = MemberForm(request.POST)
+    if not form.is_valid():
+        _complain(request, form)
+        return redirect("members", slug=membership.project.slug)
+    asked = form.cleaned_data
+    user = User.objects.filter(username=asked.pop("username"), is_active=True).first()
+    if user is None:
+        name = form.data["username"][:150]
+        messages.error(request, _("There is no user %(name)s.") % {"name": name})
+        return redirect("members", slug=membership.project.slug)
+    with told(request):
+        projects.add_member(project=membership.project, user=user, by=user_of(request), **asked)
+        messages.success(request, _("%(name)s is a member now.") % {"name": user.username})
+    return redirect("members", slug=membership.project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def change(request: HttpRequest, membership: Membership, member_id: int) -> HttpResponse:
+    """Give a member another role, languages or skills."""
+    found = get_object_or_404(membership.project.memberships, pk=member_id)
+    form = PoolForm(request.POST)
+    if not form.is_valid():
+        _complain(request, form)
+        return redirect("members", slug=membership.project.slug)
+    asked, by = form.cleaned_data, user_of(request)
+    with told(request):
+        if asked["role"] != found.role:
+            projects.change_role(membership=found, role=asked["role"], by=by)
+        if (asked["languages"], asked["skills"]) != (found.languages, found.skills):
+            projects.change_pool(
+                membership=found, languages=asked["languages"], skills=asked["skills"], by=by
+            )
+        messages.success(request, _("%(name)s is changed.") % {"name": found.user.username})
+    return redirect("members", slug=membership.project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def remove(request: HttpRequest, membership: Membership, member_id: int) -> HttpResponse:
+    """Take the project from a member; answers stay."""
+    found = get_object_or_404(membership.project.memberships, pk=member_id)
+    with told(request):
+        projects.remove_member(membership=found, by=user_of(request))
+        messages.success(request, _("%(name)s is no member now.") % {"name": found.user.username})
+    return redirect("members", slug=membership.project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def guideline(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The next version of the guideline."""
+    form = GuidelineForm(request.POST)
+    if not form.is_valid():
+        _complain(request, form)
+        return redirect("members", slug=membership.project.slug)
+    with told(request):
+        made = projects.new_guideline(
+            project=membership.project, text=form.cleaned_data["text"], by=user_of(request)
+        )
+        messages.success(
+            request, _("Guideline %(version)s is in force.") % {"version": made.version}
+        )
+    return redirect("members", slug=membership.project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def scheme(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The next version of the scheme; comparisons that are open keep theirs."""
+    form = SchemeForm(request.POST)
+    if not form.is_valid():
+        _complain(request, form)
+        return redirect("members", slug=membership.project.slug)
+    with told(request):
+        made = projects.new_scheme(
+            project=membership.project, by=user_of(request), **form.cleaned_data
+        )
+        messages.success(request, _("Scheme %(version)s is in force.") % {"version": made.version})
+    return redirect("members", slug=membership.project.slug)

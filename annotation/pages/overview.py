@@ -1,0 +1,142 @@
+"""The overview of a project, its control page: the loop live, jobs, versions, rules, audit."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation.models import (
+    JobStatus,
+    Membership,
+    Project,
+    RetrainRule,
+    Slot,
+)
+from annotation.pages.due import what_is_due
+from annotation.pages.jobs import StartForm
+from annotation.pages.loop import counts_of, promotions_in_force, stations
+from annotation.pages.shell import project_page, project_template, user_of
+from annotation.permissions import ADMINISTER
+from annotation.services.audit import record
+
+ACTIVE = (JobStatus.RUNNING, JobStatus.QUEUED)
+RECENT_JOBS = 6
+RECENT_AUDIT = 12
+
+
+class RuleForm(forms.ModelForm[RetrainRule]):
+    """When a reward model is due."""
+
+    class Meta:
+        model = RetrainRule
+        fields = ["enabled", "after_preferences", "every_minutes", "ppo_after_reward"]
+        labels = {
+            "enabled": gettext_lazy("Train by rule"),
+            "after_preferences": gettext_lazy("After so many new answers"),
+            "every_minutes": gettext_lazy("Not more often than every so many minutes"),
+            "ppo_after_reward": gettext_lazy("Run PPO after a new reward model"),
+        }
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("after_preferences") is None and data.get("every_minutes") is None:
+            raise forms.ValidationError(_("Say after how many answers, or how often, or both."))
+        return data
+
+
+def state_of(project: Project) -> dict[str, Any]:
+    """What the live part of the page shows."""
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    rule = RetrainRule.objects.filter(project=project).first()
+    due = what_is_due(project, rule)
+    in_force = promotions_in_force(project)
+    active = list(
+        project.jobs.filter(status__in=ACTIVE).select_related("requested_by").order_by("pk")[:20]
+    )
+    counts = counts_of(project, midnight)
+    return {
+        "due": due,
+        "rule": rule,
+        "counts": counts,
+        "active": sorted(active, key=lambda job: (job.status != JobStatus.RUNNING, job.pk)),
+        "recent": project.jobs.exclude(status__in=ACTIVE).order_by("-pk")[:RECENT_JOBS],
+        "stations": stations(project, counts, in_force, active, due),
+        "slots": [(slot, in_force.get(slot.value)) for slot in Slot],
+        "poll_seconds": 2 if active else 8,
+    }
+
+
+@project_page()
+def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The whole page; everybody in the project may look, admins may act."""
+    project = membership.project
+    context = state_of(project)
+    if membership.role in ADMINISTER:
+        context["rule_form"] = RuleForm(instance=context["rule"])
+        context["start_form"] = StartForm(project=project)
+        context["audit"] = project.audit_entries.select_related("actor").order_by("-pk")[
+            :RECENT_AUDIT
+        ]
+    return project_template(request, membership, "pages/overview.html", context)
+
+
+@project_page()
+def live(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The part that htmx asks for again every few seconds."""
+    return project_template(
+        request, membership, "pages/overview_live.html", state_of(membership.project)
+    )
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def rule(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Change when a reward model is due."""
+    project = membership.project
+    form = RuleForm(request.POST, instance=RetrainRule.objects.filter(project=project).first())
+    form.instance.project = project
+    if form.is_valid():
+        with transaction.atomic():
+            saved = form.save()
+            record(
+                action="rule.change",
+                target=saved,
+                project=project,
+                actor=user_of(request),
+                **form.cleaned_data,
+            )
+        messages.success(request, _("The rule is saved."))
+    else:
+        for sentences in form.errors.values():
+            messages.error(request, " ".join(str(sentence) for sentence in sentences))
+    return redirect("overview", slug=project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def auto_promote(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Whether a version that passes its gate is put in force without an admin."""
+    project = membership.project
+    wanted = request.POST.get("auto_promote") == "on"
+    with transaction.atomic():
+        if (
+            Project.objects.filter(pk=project.pk)
+            .exclude(auto_promote=wanted)
+            .update(auto_promote=wanted)
+        ):
+            record(
+                action="project.auto_promote",
+                target=project,
+                project=project,
+                actor=user_of(request),
+                auto_promote=wanted,
+            )
+    if wanted:
+        messages.success(request, _("A version that passes its gate is promoted by itself."))
+    else:
+        messages.success(request, _("An admin promotes."))
+    return redirect("overview", slug=project.slug)

@@ -1,0 +1,252 @@
+"""Answers: the list with its filters, and one answer with its lineage both ways."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation import markdown
+from annotation.models import (
+    AnnotatorKind,
+    Completion,
+    Generation,
+    Membership,
+    Outcome,
+    Preference,
+    Prompt,
+    Purpose,
+    Ranking,
+    Role,
+    Split,
+)
+from annotation.pages.answers import letters
+from annotation.pages.label import Turn
+from annotation.pages.shell import project_page, project_template, told, user_of
+from annotation.permissions import REVIEW
+from annotation.services.review import void_preference
+
+ROWS_PER_PAGE = 50
+SNIPPET_CHARACTERS = 90
+STATES = {
+    "valid": (gettext_lazy("Valid"), Q(current=True, voided_at__isnull=True)),
+    "voided": (gettext_lazy("Voided"), Q(voided_at__isnull=False)),
+    "surplus": (
+        gettext_lazy("Kept, not counted"),
+        Q(current=True, counted=False, voided_at__isnull=True, source__isnull=True),
+    ),
+    "superseded": (gettext_lazy("Revised since"), Q(current=False)),
+}
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One menu above the list: only these names and values reach the query."""
+
+    name: str
+    label: str
+    chosen: str
+    choices: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list."""
+
+    preference: Preference
+    snippet: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One completion of an answer: where it stood, what it got, who wrote it."""
+
+    letter: str
+    completion: Completion
+    html: SafeString
+    places: list[str]
+    generations: list[Generation]
+
+
+def visible_to(membership: Membership) -> QuerySet[Preference]:
+    """All of the project's answers, or a labeler's own."""
+    answers = Preference.objects.filter(project=membership.project)
+    if membership.role == Role.LABELER:
+        answers = answers.filter(annotator__user_id=membership.user_id)
+    return answers
+
+
+def said(ranking: Ranking, order: list[int]) -> str:
+    """A ranking in the letters of the page it was given on: B > A = C."""
+    if ranking.outcome in (Outcome.BOTH_BAD, Outcome.CANNOT_TELL):
+        return str(Outcome(ranking.outcome).label)
+    named = dict(zip(order, letters(len(order))))
+    return " > ".join(
+        " = ".join(
+            named.get(identity, f"#{identity}")
+            for identity in sorted(group, key=lambda one: order.index(one) if one in named else one)
+        )
+        for group in ranking.groups
+    )
+
+
+def place_of(ranking: Ranking, completion: int) -> str:
+    """1 for the best group, and so on; a dash where the completion was not ranked."""
+    for place, group in enumerate(ranking.groups, start=1):
+        if completion in group:
+            return str(place)
+    return "–"
+
+
+def filters_of(request: HttpRequest, *, everybody: bool) -> tuple[list[Filter], Q]:
+    """The menus and what they ask for; an unknown value counts as no choice."""
+    menus: list[tuple[str, str, str, list[tuple[str, str]]]] = [
+        ("outcome", _("Outcome"), "", list(Outcome.choices)),
+        ("purpose", _("Purpose"), "comparison__purpose", list(Purpose.choices)),
+        ("split", _("Split"), "comparison__prompt__split", list(Split.choices)),
+    ]
+    if everybody:
+        menus.append(("kind", _("Annotator"), "annotator__kind", list(AnnotatorKind.choices)))
+    asked, shown = Q(), []
+    for name, label, column, choices in menus:
+        chosen = request.GET.get(name, "")
+        if chosen in dict(choices) and name == "outcome":
+            asked &= Q(pk__in=Ranking.objects.filter(outcome=chosen).values("preference"))
+        elif chosen in dict(choices):
+            asked &= Q(**{column: chosen})
+        shown.append(Filter(name, label, chosen, choices))
+    state = request.GET.get("state", "")
+    if state in STATES:
+        asked &= STATES[state][1]
+    names = [(key, str(words)) for key, (words, _asked) in STATES.items()]
+    return [*shown, Filter("state", _("State"), state, names)], asked
+
+
+@project_page()
+def preferences(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The newest answers first; `before` is the last id of the page before."""
+    everybody = membership.role != Role.LABELER
+    filters, asked = filters_of(request, everybody=everybody)
+    found = (
+        visible_to(membership)
+        .filter(asked)
+        .select_related("annotator", "comparison__prompt")
+        .prefetch_related("rankings")
+        .order_by("-pk")
+    )
+    before = request.GET.get("before", "")
+    if before.isascii() and before.isdigit() and len(before) < 18:
+        found = found.filter(pk__lt=int(before))
+    page = list(found[: ROWS_PER_PAGE + 1])
+    rows = [_row(preference) for preference in page[:ROWS_PER_PAGE]]
+    query = request.GET.copy()
+    if len(page) > ROWS_PER_PAGE:
+        query["before"] = str(rows[-1].preference.pk)
+    context = {
+        "rows": rows,
+        "filters": filters,
+        "older": query.urlencode() if len(page) > ROWS_PER_PAGE else "",
+        "everybody": everybody,
+    }
+    return project_template(request, membership, "pages/preferences.html", context)
+
+
+def _row(preference: Preference) -> Row:
+    order = _order(preference)
+    return Row(
+        preference=preference,
+        snippet=Truncator(_last_words(preference.comparison.prompt)).chars(SNIPPET_CHARACTERS),
+        said="; ".join(said(ranking, order) for ranking in preference.rankings.all()),
+    )
+
+
+def _order(preference: Preference) -> list[int]:
+    """As shown; an imported answer was shown elsewhere, so the ids in its rankings."""
+    if preference.presented_order:
+        return list(preference.presented_order)
+    seen = (i for ranking in preference.rankings.all() for group in ranking.groups for i in group)
+    return sorted(set(seen))
+
+
+def _last_words(prompt: Prompt) -> str:
+    return " ".join(markdown.plain(prompt.messages[-1]["content"]).split())
+
+
+@project_page()
+def preference(request: HttpRequest, membership: Membership, preference_id: int) -> HttpResponse:
+    """One answer with its lineage both ways."""
+    found = _preference(membership, preference_id)
+    context = _detail(found) | {
+        "is_blind": membership.role == Role.LABELER,
+        "may_void": membership.role in REVIEW and found.current and found.voided_at is None,
+    }
+    return project_template(request, membership, "pages/preference.html", context)
+
+
+def _preference(membership: Membership, preference_id: int) -> Preference:
+    return get_object_or_404(
+        visible_to(membership).select_related(
+            "annotator",
+            "comparison__prompt__source",
+            "comparison__batch",
+            "guideline",
+            "scheme",
+            "voided_by",
+            "source",
+        ),
+        pk=preference_id,
+    )
+
+
+def _detail(found: Preference) -> dict[str, Any]:
+    rankings = list(found.rankings.order_by("pk"))
+    ids = found.comparison.entries.values_list("completion_id", flat=True)
+    order = [*found.presented_order] or list(ids)
+    texts = (
+        Completion.objects.select_related("source")
+        .prefetch_related("generations__model_version", "generations__job")
+        .in_bulk(order)
+    )
+    shown = [
+        Shown(
+            letter=letter,
+            completion=texts[completion],
+            html=markdown.render(texts[completion].text),
+            places=[place_of(ranking, completion) for ranking in rankings],
+            generations=list(texts[completion].generations.all()),
+        )
+        for letter, completion in zip(letters(len(order)), order, strict=True)
+    ]
+    revisions = Preference.objects.filter(
+        comparison=found.comparison_id, annotator=found.annotator_id
+    ).order_by("revision")
+    return {
+        "preference": found,
+        "prompt": found.comparison.prompt,
+        "turns": [
+            Turn(message["role"], markdown.render(markdown.plain(message["content"])))
+            for message in found.comparison.prompt.messages
+        ],
+        "rankings": [(ranking, said(ranking, order)) for ranking in rankings],
+        "shown": shown,
+        "revisions": revisions,
+    }
+
+
+@project_page(*REVIEW, methods=("POST",))
+def void(request: HttpRequest, membership: Membership, preference_id: int) -> HttpResponse:
+    """Take an answer out of everything, with a reason; its place opens again."""
+    found = _preference(membership, preference_id)
+    with told(request):
+        void_preference(
+            preference=found, by=user_of(request), reason=request.POST.get("reason", "")
+        )
+        messages.success(request, _("The answer is void; its place is open again."))
+    return redirect("preference", slug=membership.project.slug, preference_id=found.pk)

@@ -1,0 +1,136 @@
+"""What every page shares: who may see it, the navigation around it, and errors as pages."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from annotation import permissions
+from annotation.errors import BadInput, ConcordError, Conflict
+from annotation.models import Membership, User
+
+P = ParamSpec("P")
+ProjectView = Callable[Concatenate[HttpRequest, Membership, P], HttpResponse]
+RESEARCHERS = permissions.RESEARCH
+VERSIONS = permissions.ANY
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One entry of a project's navigation."""
+
+    label: str
+    url: str
+    current: bool
+
+
+def signed_in(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., Any]:
+    """A page for anyone who has signed in; what goes wrong becomes a page too."""
+
+    @never_cache
+    @login_required
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except ConcordError as error:
+            return error_page(request, error)
+
+    return guarded
+
+
+def project_page(
+    *roles: str, methods: tuple[str, ...] = ("GET", "HEAD")
+) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
+    """A page of one project. The view gets the membership instead of the slug.
+
+    404 where the user is no member, 403 where the role is none of `roles` (none given = any).
+    """
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @require_http_methods(list(methods))
+        @signed_in
+        @wraps(view)
+        def guarded(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponse:
+            membership = permissions.member(request.user, slug, *roles)
+            return view(request, membership, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def user_of(request: HttpRequest) -> User:
+    """The signed-in user; the decorators above have seen to it that there is one."""
+    if not isinstance(request.user, User):
+        raise TypeError("This view lacks signed_in or project_page.")
+    return request.user
+
+
+@contextmanager
+def told(request: HttpRequest) -> Iterator[None]:
+    """What a person can put right becomes a message on the page they are sent back to."""
+    try:
+        yield
+    except (BadInput, Conflict) as error:
+        messages.error(request, error.detail)
+
+
+def project_template(
+    request: HttpRequest,
+    membership: Membership,
+    template: str,
+    context: dict[str, Any] | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """Render a page of a project with its navigation."""
+    shared = {
+        "project": membership.project,
+        "membership": membership,
+        "tabs": tabs(request, membership),
+        "is_admin": membership.role in permissions.ADMINISTER,
+        "is_reviewer": membership.role in permissions.REVIEW,
+        "is_researcher": membership.role in permissions.RESEARCH,
+    }
+    return render(request, template, shared | (context or {}), status=status)
+
+
+def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
+    """The pages of a project that a role has a use for."""
+    everything = [
+        ("label", _("Label"), permissions.LABEL),
+        ("overview", _("Overview"), permissions.ANY),
+        ("preferences", _("Preferences"), permissions.ANY),
+        ("versions", _("Versions"), permissions.ANY),
+        ("export", _("Export"), permissions.RESEARCH),
+        ("members", _("Members"), permissions.ADMINISTER),
+    ]
+    found = []
+    for name, label, roles in everything:
+        if membership.role in roles:
+            url = reverse(name, args=[membership.project.slug])
+            here = request.path == url or (name != "overview" and request.path.startswith(url))
+            found.append(Tab(label, url, here))
+    return found
+
+
+def error_page(request: HttpRequest, error: ConcordError) -> HttpResponse:
+    """One sentence and a way back."""
+    headings = {
+        400: _("That did not make sense"),
+        403: _("Not for your role"),
+        409: _("Someone was faster"),
+    }
+    heading = headings.get(error.status, _("That did not work"))
+    context = {"heading": heading, "detail": error.detail}
+    return render(request, "pages/error.html", context, status=error.status)

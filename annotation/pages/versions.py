@@ -1,0 +1,136 @@
+"""Model versions: the list, one with its lineage both ways, promotion, roll-back, download."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
+
+from annotation.models import Membership, ModelVersion, Project, Promotion, Slot
+from annotation.pages.charts import number
+from annotation.pages.loop import promotions_in_force
+from annotation.pages.shell import project_page, project_template, told, user_of
+from annotation.permissions import ADMINISTER
+from annotation.services import versions as services
+
+MAX_FIGURES = 60
+
+
+def version_of(project: Project, version_id: int) -> ModelVersion:
+    """A version the project made or uses; another project's is 404."""
+    return get_object_or_404(
+        services.versions_of(project).select_related(
+            "job", "init", "reference", "reward", "value_init", "snapshot"
+        ),
+        pk=version_id,
+    )
+
+
+def figures(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Nested metrics as flat lines: accuracy.dev 0.71."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from figures(value, f"{before}{name}.")
+        elif isinstance(value, bool) or value is None:
+            yield f"{before}{name}", {True: _("yes"), False: _("no"), None: "–"}[value]
+        elif isinstance(value, int | float):
+            yield f"{before}{name}", number(value)
+        else:
+            yield f"{before}{name}", str(value)[:200]
+
+
+@project_page()
+def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Every version of the project, newest first, and what is in force."""
+    project = membership.project
+    in_force = promotions_in_force(project)
+    holders: dict[int, list[str]] = {}
+    for slot, promotion in in_force.items():
+        holders.setdefault(promotion.version_id, []).append(str(Slot(slot).label))
+    rows = [
+        (version, holders.get(version.pk, []), version.metrics.get("gate"))
+        for version in services.versions_of(project).select_related("job", "snapshot")[:200]
+    ]
+    context = {"rows": rows, "slots": [(slot, in_force.get(slot.value)) for slot in Slot]}
+    return project_template(request, membership, "pages/versions.html", context)
+
+
+@project_page()
+def version(request: HttpRequest, membership: Membership, version_id: int) -> HttpResponse:
+    """One version: its numbers, its gate, where it came from and what came of it."""
+    project = membership.project
+    found = version_of(project, version_id)
+    gate = found.metrics.get("gate")
+    numbers = {name: value for name, value in found.metrics.items() if name != "gate"}
+    in_force = promotions_in_force(project)
+    context = {
+        "version": found,
+        "gate": gate,
+        "gate_figures": list(figures(gate.get("numbers", {})))[:MAX_FIGURES] if gate else [],
+        "figures": list(figures(numbers))[:MAX_FIGURES],
+        "parents": [
+            (label, parent)
+            for label, parent in (
+                (_("Starts from"), found.init),
+                (_("KL is measured from"), found.reference),
+                (_("Rewarded by"), found.reward),
+                (_("Value model from"), found.value_init),
+            )
+            if parent
+        ],
+        "children": _children(project, found),
+        "mine": set(services.versions_of(project).values_list("pk", flat=True)),
+        "generations": found.generations.filter(completion__prompt__project=project).count(),
+        "promotions": Promotion.objects.filter(project=project, version=found)
+        .select_related("by")
+        .order_by("-pk"),
+        "slots": [
+            (slot, slot.value in in_force and in_force[slot.value].version_id == found.pk)
+            for slot in Slot
+            if services.KIND_OF_SLOT[slot] == found.kind
+        ],
+    }
+    return project_template(request, membership, "pages/version.html", context)
+
+
+def _children(project: Project, found: ModelVersion) -> list[tuple[str, list[ModelVersion]]]:
+    """Versions of this project that were made from this one, by how."""
+    edges = (
+        (_("Started from it"), "init"),
+        (_("Measured KL from it"), "reference"),
+        (_("Were rewarded by it"), "reward"),
+        (_("Took their value model from it"), "value_init"),
+    )
+    mine = services.versions_of(project)
+    named = [(label, list(mine.filter(**{edge: found})[:20])) for label, edge in edges]
+    return [(label, rows) for label, rows in named if rows]
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def promote(request: HttpRequest, membership: Membership, version_id: int) -> HttpResponse:
+    """Put a version in force by an admin's decision; the gate's numbers go along."""
+    found = version_of(membership.project, version_id)
+    with told(request):
+        services.promote(
+            project=membership.project,
+            slot=request.POST.get("slot", ""),
+            version=found,
+            verdict="by_admin",
+            numbers=found.metrics.get("gate", {}),
+            by=user_of(request),
+        )
+        messages.success(request, _("%(name)s is in force.") % {"name": found.name})
+    return redirect("version", slug=membership.project.slug, version_id=found.pk)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def roll_back(request: HttpRequest, membership: Membership, slot: str) -> HttpResponse:
+    """Put the version before the one in force back."""
+    with told(request):
+        promotion = services.roll_back(project=membership.project, slot=slot, by=user_of(request))
+        messages.success(
+            request, _("%(name)s is in force again.") % {"name": promotion.version.name}
+        )
+    return redirect("versions", slug=membership.project.slug)
