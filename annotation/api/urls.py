@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, URLResolver
 
-from annotation.api import desk, loop, projects, schema
+from annotation.api import datasets, desk, loop, projects, schema
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *projects.urlpatterns,
     *desk.urlpatterns,
     *loop.urlpatterns,
+    *datasets.urlpatterns,
     *schema.urlpatterns,
 ]

@@ -247,7 +247,7 @@ class _Files:
         ]
 
 
-def _sources(project: Project, snapshot: DatasetSnapshot) -> list[dict[str, str]]:
+def _sources(project: Project, snapshot: DatasetSnapshot) -> list[Any]:
     """Where the prompts and completions of voted comparisons come from, with their licences."""
     voted = snapshots.votes_at(project, snapshot.ledger_position)
     prompts = Prompt.objects.filter(

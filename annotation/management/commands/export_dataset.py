@@ -25,7 +25,7 @@ class Command(BaseCommand):
             "--annotators",
             nargs="+",
             choices=AnnotatorKind.values,
-            help="kinds whose votes count; people, here and in imported data, unless told otherwise",
+            help="kinds whose votes count; else people, here and in imported data",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
