@@ -1,10 +1,10 @@
-"""Datasets to take away: make an export, look at the funnels, download the files."""
+"""Datasets to take away: make an export, look at the funnels. The API serves the files."""
 
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -113,16 +113,3 @@ def make(request: HttpRequest, membership: Membership) -> HttpResponse:
         messages.success(request, _("The export is ready."))
     return redirect("export", slug=membership.project.slug)
 
-
-@project_page(*RESEARCH)
-def file(request: HttpRequest, membership: Membership, export_id: str, name: str) -> FileResponse:
-    """One file of an export."""
-    path = folder.export_file(membership.project, export_id, name)
-    if path is None:
-        raise Http404(_("There is no such file."))
-    return FileResponse(
-        path.open("rb"),
-        as_attachment=True,
-        filename=f"{membership.project.slug}-{export_id}-{path.name}",
-        content_type="application/octet-stream",
-    )

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.db import transaction
+from django.forms.models import model_to_dict
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -21,27 +21,34 @@ from annotation.models import (
 from annotation.pages.due import what_is_due
 from annotation.pages.jobs import StartForm
 from annotation.pages.loop import counts_of, promotions_in_force, stations
-from annotation.pages.shell import project_page, project_template, user_of
+from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
-from annotation.services.audit import record
+from annotation.services.loop import RULE_FIELDS, change_loop, change_rule
 
 ACTIVE = (JobStatus.RUNNING, JobStatus.QUEUED)
 RECENT_JOBS = 6
 RECENT_AUDIT = 12
 
 
-class RuleForm(forms.ModelForm[RetrainRule]):
+class RuleForm(forms.Form):
     """When a reward model is due."""
 
-    class Meta:
-        model = RetrainRule
-        fields = ["enabled", "after_preferences", "every_minutes", "ppo_after_reward"]
-        labels = {
-            "enabled": gettext_lazy("Train by rule"),
-            "after_preferences": gettext_lazy("After so many new answers"),
-            "every_minutes": gettext_lazy("Not more often than every so many minutes"),
-            "ppo_after_reward": gettext_lazy("Run PPO after a new reward model"),
-        }
+    enabled = forms.BooleanField(label=gettext_lazy("Train by rule"), required=False)
+    after_preferences = forms.IntegerField(
+        label=gettext_lazy("After so many new answers"),
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+    )
+    every_minutes = forms.IntegerField(
+        label=gettext_lazy("At most once in so many minutes"),
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+    )
+    ppo_after_reward = forms.BooleanField(
+        label=gettext_lazy("Run PPO after a new reward model"), required=False
+    )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -78,7 +85,9 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
     project = membership.project
     context = state_of(project)
     if membership.role in ADMINISTER:
-        context["rule_form"] = RuleForm(instance=context["rule"])
+        context["rule_form"] = RuleForm(
+            initial=model_to_dict(context["rule"], RULE_FIELDS) if context["rule"] else None
+        )
         context["start_form"] = StartForm(project=project)
         context["audit"] = project.audit_entries.select_related("actor").order_by("-pk")[
             :RECENT_AUDIT
@@ -97,46 +106,29 @@ def live(request: HttpRequest, membership: Membership) -> HttpResponse:
 @project_page(*ADMINISTER, methods=("POST",))
 def rule(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Change when a reward model is due."""
-    project = membership.project
-    form = RuleForm(request.POST, instance=RetrainRule.objects.filter(project=project).first())
-    form.instance.project = project
+    form = RuleForm(request.POST)
     if form.is_valid():
-        with transaction.atomic():
-            saved = form.save()
-            record(
-                action="rule.change",
-                target=saved,
-                project=project,
-                actor=user_of(request),
-                **form.cleaned_data,
+        with told(request):
+            change_rule(
+                project=membership.project, changes=form.cleaned_data, by=user_of(request)
             )
-        messages.success(request, _("The rule is saved."))
+            messages.success(request, _("The rule is saved."))
     else:
         for sentences in form.errors.values():
             messages.error(request, " ".join(str(sentence) for sentence in sentences))
-    return redirect("overview", slug=project.slug)
+    return redirect("overview", slug=membership.project.slug)
 
 
 @project_page(*ADMINISTER, methods=("POST",))
 def auto_promote(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Whether a version that passes its gate is put in force without an admin."""
-    project = membership.project
     wanted = request.POST.get("auto_promote") == "on"
-    with transaction.atomic():
-        if (
-            Project.objects.filter(pk=project.pk)
-            .exclude(auto_promote=wanted)
-            .update(auto_promote=wanted)
-        ):
-            record(
-                action="project.auto_promote",
-                target=project,
-                project=project,
-                actor=user_of(request),
-                auto_promote=wanted,
-            )
-    if wanted:
-        messages.success(request, _("A version that passes its gate is promoted by itself."))
-    else:
-        messages.success(request, _("An admin promotes."))
-    return redirect("overview", slug=project.slug)
+    with told(request):
+        change_loop(
+            project=membership.project, changes={"auto_promote": wanted}, by=user_of(request)
+        )
+        if wanted:
+            messages.success(request, _("A version that passes its gate is promoted by itself."))
+        else:
+            messages.success(request, _("An admin promotes."))
+    return redirect("overview", slug=membership.project.slug)

@@ -4,7 +4,6 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from annotation.pages import (
-    download,
     exports,
     home,
     jobs,
@@ -34,14 +33,12 @@ in_project = [
     path("versions/", versions.versions, name="versions"),
     path("versions/<int:version_id>/", versions.version, name="version"),
     path("versions/<int:version_id>/promote/", versions.promote, name="version-promote"),
-    path("versions/<int:version_id>/model.zip", download.download, name="version-download"),
     path("slots/<slug:slot>/roll-back/", versions.roll_back, name="roll-back"),
     path("preferences/", preferences.preferences, name="preferences"),
     path("preferences/<int:preference_id>/", preferences.preference, name="preference"),
     path("preferences/<int:preference_id>/void/", preferences.void, name="preference-void"),
     path("export/", exports.export, name="export"),
     path("export/make/", exports.make, name="export-make"),
-    path("export/<str:export_id>/<str:name>", exports.file, name="export-file"),
     path("members/", members.members, name="members"),
     path("members/add/", members.add, name="member-add"),
     path("members/<int:member_id>/change/", members.change, name="member-change"),

@@ -1,7 +1,6 @@
-"""Finds a Chromium for the browser tests, or gets one: python tests/browser/chromium.py
+"""Which Chromium the browser tests drive: one on PATH, else Playwright's own.
 
-On Debian as root that is the package `chromium`; elsewhere what Playwright installs. Where neither
-works it says how to get one, and exits with 1.
+As a script (`make browser`) it gets one where there is none, or says how to.
 """
 
 import os
@@ -12,49 +11,53 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 HOW = (
-    "No Chromium for the browser tests. Get one: `apt-get install chromium` on Debian or Ubuntu, "
-    "or `.venv/bin/python -m playwright install chromium`, then run `make test` again."
+    "No Chromium was found. `make browser` gets one: with apt on Debian and Ubuntu as root, else "
+    "through Playwright. By hand: apt-get install chromium, or "
+    "python -m playwright install chromium."
 )
 
 
-def find() -> str | None:
-    """Path of a Chromium: CONCORD_CHROMIUM, one on PATH, or Playwright's own; None without one."""
-    if named := os.environ.get("CONCORD_CHROMIUM"):
-        return named
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+def find_chromium() -> str | None:
+    """The browser's path: the system's first, then what Playwright installed."""
+    for name in NAMES:
         if path := shutil.which(name):
             return path
     with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    return path if Path(path).is_file() else None
+        bundled = Path(playwright.chromium.executable_path)
+    return str(bundled) if bundled.is_file() else None
 
 
-def install() -> None:
-    """Try the ways that fit this machine; what fails prints its own reason."""
-    if shutil.which("apt-get") and os.geteuid() == 0:
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], check=False, env=quiet)
-        subprocess.run(
-            ["apt-get", "install", "-y", "-qq", "chromium", "fonts-noto-cjk"],
-            check=False,
-            env=quiet,
-            stdout=subprocess.DEVNULL,
-        )
-    else:
-        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+def arguments() -> list[str]:
+    """Command line of the browser; root cannot have Chromium's own sandbox."""
+    return [*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
 
 
-def main() -> int:
-    """0 when a Chromium is there, found or just installed."""
-    if find() is None:
-        install()
-    if (path := find()) is None:
-        print(HOW, file=sys.stderr)
-        return 1
-    print(f"Browser tests use {path}.")
-    return 0
+def get_chromium() -> str:
+    """Find a browser or install one; exits with a sentence where neither works."""
+    if found := find_chromium():
+        return found
+    commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        commands.insert(0, ["apt-get", "install", "-y", "-qq", "chromium", "fonts-noto-cjk"])
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+    for command in commands:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(command, check=False, env=environment)
+        if found := find_chromium():
+            return found
+    sys.exit(HOW)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(f"Browser tests use {get_chromium()}.")
