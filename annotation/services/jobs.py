@@ -42,6 +42,8 @@ from annotation.services.hints import wake_workers_on_commit
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
 LOG_TAIL_CHARACTERS = 8000
+PATH_SETTINGS = ("tokenizer", "baseline_cache")
+"""Settings of the training commands that name a path; a job may not choose one."""
 
 
 class Pulse(enum.Enum):
@@ -81,8 +83,9 @@ def request_training(
 ) -> TrainingJob:
     """Queue a job. What is left out is filled in by the worker from what is in force at its start.
 
-    config is laid over the project's job_defaults for this kind. Raises BadInput for an unknown
-    kind or lane, a version of the wrong kind, or a data path outside the folders that may be read.
+    config and inputs are laid over the project's job_defaults for this kind. Raises BadInput for an
+    unknown kind or lane, a version of the wrong kind, or a data path outside the folders that may
+    be read.
     """
     if kind not in JobKind.values:
         raise BadInput(f"kind must be one of {', '.join(JobKind.values)}: {kind!r}.")
@@ -90,18 +93,21 @@ def request_training(
         raise BadInput(f"lane must be one of {', '.join(Lane.values)}: {lane!r}.")
     _require_object("config", config)
     _require_object("inputs", inputs)
+    for name in PATH_SETTINGS:
+        if config and name in config:
+            raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
     _require_kind("init", init, VersionKind.POLICY)
     _require_kind("reference", reference, VersionKind.POLICY)
     _require_kind("reward", reward, VersionKind.REWARD)
     if inputs and "data" in inputs:
         readable_data_files(inputs["data"])
-    defaults = project.job_defaults.get(kind, {})
+    defaults = project.job_defaults
     job = TrainingJob.objects.create(
         project=project,
         kind=kind,
         lane=lane,
-        config={**defaults, **(config or {})},
-        inputs=dict(inputs or {}),
+        config={**defaults.get(kind, {}), **(config or {})},
+        inputs={**defaults.get("inputs", {}).get(kind, {}), **(inputs or {})},
         init=init,
         reference=reference,
         reward=reward,
@@ -276,14 +282,12 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def store_inputs(
-    *, job_id: int, attempt: int, versions: Mapping[str, ModelVersion | None], **columns: Any
-) -> bool:
+def store_inputs(*, job_id: int, attempt: int, chosen: Mapping[str, Any]) -> bool:
     """Write down what the worker chose for a job at its start. False if fenced off.
 
-    versions: init, reference, reward; columns: snapshot or inputs.
+    chosen: init, reference, reward, snapshot or inputs.
     """
-    return bool(_held(job_id, attempt).update(**versions, **columns))
+    return bool(_held(job_id, attempt).update(**chosen))
 
 
 def finish_job(

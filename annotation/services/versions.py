@@ -33,6 +33,7 @@ from annotation.models import (
 from annotation.services import audit
 from annotation.services.jobs import request_training
 
+GATED_STAGES = (JobKind.SFT, JobKind.REWARD, JobKind.PPO)
 KIND_OF_SLOT = {
     Slot.POLICY: VersionKind.POLICY,
     Slot.REWARD: VersionKind.REWARD,
@@ -49,9 +50,10 @@ def directory_of(version: ModelVersion) -> Path:
 
 
 def sha256_of_directory(directory: Path) -> str:
-    """SHA-256 over the sorted relative names and the contents of a directory's files."""
+    """SHA-256 over the sorted relative names and contents of a directory's files, none hidden."""
     whole = hashlib.sha256()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+    shown = (p for p in directory.rglob("*") if p.is_file() and not p.name.startswith("."))
+    for path in sorted(shown):
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(directory).as_posix()}\0{content}\n".encode())
@@ -91,6 +93,7 @@ def register_version(
     stage: str,
     directory: Path,
     name: str = "",
+    sha256: str = "",
     job: TrainingJob | None = None,
     init: ModelVersion | None = None,
     reference: ModelVersion | None = None,
@@ -102,6 +105,7 @@ def register_version(
 ) -> ModelVersion:
     """Give a published model directory its row; one from elsewhere is copied in first.
 
+    sha256: as sha256_of_directory has it, where the caller knows it already.
     Raises BadInput if it is no Hugging Face model directory with safetensors weights.
     """
     if kind not in VersionKind.values:
@@ -113,7 +117,7 @@ def register_version(
         stage=stage,
         name=name or place.name,
         path=place.relative_to(Path(settings.ARTIFACTS_DIR).resolve()).as_posix(),
-        sha256=sha256_of_directory(place),
+        sha256=sha256 or sha256_of_directory(place),
         job=job,
         init=init,
         reference=reference,
@@ -131,6 +135,12 @@ def versions_of(project: Project) -> QuerySet[ModelVersion]:
         pk__in=Promotion.objects.filter(project=project).values("version")
     )
     return ModelVersion.objects.filter(mine).order_by("-pk")
+
+
+def versions_without_verdict() -> QuerySet[ModelVersion]:
+    """Versions of the loop that no gate has judged yet (workers/promotion.py), oldest first."""
+    made = ModelVersion.objects.filter(job__lane=Lane.LOOP, stage__in=GATED_STAGES)
+    return made.exclude(metrics__has_key="gate").order_by("pk")
 
 
 def in_force(project: Project, slot: str) -> ModelVersion | None:

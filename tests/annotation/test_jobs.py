@@ -55,6 +55,7 @@ def test_a_jobs_config_is_laid_over_the_projects_defaults(project):
         ({"kind": "dpo"}, "kind must be one of pretrain, sft, reward, ppo, sample: 'dpo'."),
         ({"kind": "sft", "lane": "fast"}, "lane must be one of loop, experiment: 'fast'."),
         ({"kind": "sft", "config": ["x"]}, r"config must be a JSON object: \['x'\]."),
+        ({"kind": "sft", "config": {"tokenizer": "/etc"}}, "config.tokenizer names a path"),
         ({"kind": "pretrain", "inputs": {"data": "x"}}, "inputs.data must be a list"),
         ({"kind": "pretrain", "inputs": {"data": ["../settings.py"]}}, "No file '../settings.py'"),
         ({"kind": "pretrain", "inputs": {"data": ["/etc/passwd"]}}, "No file '/etc/passwd'"),
@@ -180,7 +181,7 @@ def test_an_attempt_that_lost_the_job_can_do_nothing_to_it(job):
     assert not jobs.fail_job(job_id=job.pk, attempt=1, error="x")
     assert not jobs.confirm_cancel(job_id=job.pk, attempt=1)
     assert not jobs.release_job(job_id=job.pk, attempt=1)
-    assert not jobs.store_inputs(job_id=job.pk, attempt=1, versions={}, inputs={"x": 1})
+    assert not jobs.store_inputs(job_id=job.pk, attempt=1, chosen={"inputs": {"x": 1}})
     assert TrainingJob.objects.values().get(pk=job.pk) == before
     assert not job.metrics.exists()
 

@@ -1,0 +1,78 @@
+"""Heartbeats from a thread, while a worker itself is busy with a job."""
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
+
+from annotation.models import TrainingJob
+from annotation.services import jobs
+from annotation.services.jobs import Pulse
+from workers.launch import shutting_down
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The work must end here: pulse says whether it was cancelled or fenced off.
+
+    GO_ON: this worker shuts down, and the job is to be given back.
+    """
+
+    def __init__(self, pulse: Pulse) -> None:
+        super().__init__(pulse.value)
+        self.pulse = pulse
+
+
+class Beating:
+    """Keeps a claimed job alive inside its `with` block.
+
+    The work calls `progress` between its pieces, which raises Interrupted when it should end.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job_id, self.attempt = job.pk, job.attempt
+        self.pulse = Pulse.GO_ON
+        self._told: dict[str, int | str] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"job {job.pk}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def progress(self, step: int, total: int, phase: str) -> None:
+        """`step` of `total` are done; told with the next heartbeat."""
+        self._told = {"step": step, "total": total, "phase": phase}
+        if self.pulse is not Pulse.GO_ON or shutting_down.is_set():
+            raise Interrupted(self.pulse)
+
+    def _beat(self) -> None:
+        try:
+            while not self._done.wait(settings.HEARTBEAT_SECONDS):
+                self._tell()
+        finally:
+            connection.close()  # this thread's own
+
+    def _tell(self) -> None:
+        try:
+            self.pulse = jobs.heartbeat(
+                job_id=self.job_id,
+                attempt=self.attempt,
+                **self._told,  # type: ignore[arg-type]
+            )
+        except (OperationalError, InterfaceError) as error:
+            log.warning("Job %s: the ledger is out of reach: %s", self.job_id, error)
+            close_old_connections()

@@ -1,0 +1,159 @@
+"""What a job works on, frozen: rows become files, "what is in force" becomes a version.
+
+Chosen once, at the job's first start, and written into its row: a later attempt finds the same
+files and versions, without which no checkpoint would fit.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from annotation.errors import BadInput
+from annotation.funnel import VoteQuery
+from annotation.models import (
+    DatasetSnapshot,
+    JobKind,
+    ModelVersion,
+    Project,
+    Slot,
+    Split,
+    TrainingJob,
+)
+from annotation.services import jobs, versions
+from annotation.services.snapshots import freeze
+
+NO_INIT = "none"
+"""inputs.init of a reward job that starts from random weights."""
+
+
+def job_folder(job: TrainingJob) -> Path:
+    """Everything that a job's attempts leave behind."""
+    return Path(settings.ARTIFACTS_DIR) / "jobs" / str(job.pk)
+
+
+def freeze_inputs(job: TrainingJob) -> list[str]:
+    """The arguments of the public command that name the job's inputs.
+
+    Stores the versions and the snapshot it chose in the job's row. Raises BadInput with a sentence
+    where something that the job needs is not there yet.
+    """
+    return COMMANDS[JobKind(job.kind)](job)
+
+
+def _pretrain(job: TrainingJob) -> list[str]:
+    return ["policy", "pretrain", "--data", *map(str, _copied_files(job))]
+
+
+def _sft(job: TrainingJob) -> list[str]:
+    init = job.init or newest_pretrained(job.project) or versions.in_force(job.project, Slot.POLICY)
+    _choose(job, init=_needed(init, "a pretrained model to start from"))
+    data = _data_file(job, "demonstrations", [Split.TRAIN])
+    return ["policy", "sft", "--data", str(data), "--init", _directory(job.init)]
+
+
+def _reward(job: TrainingJob) -> list[str]:
+    from_nothing = job.inputs.get("init") == NO_INIT
+    _choose(job, init=None if from_nothing else job.init or versions.sft_root(job.project))
+    data = _data_file(job, "comparisons", [Split.TRAIN, Split.DEV])
+    init = _directory(job.init) if job.init else NO_INIT
+    return ["rewardmodel", "train", "--data", str(data), "--init", init]
+
+
+def _ppo(job: TrainingJob) -> list[str]:
+    project = job.project
+    init = job.init or versions.in_force(project, Slot.POLICY)
+    reference = job.reference or versions.sft_root(project)
+    reward = job.reward or versions.in_force(project, Slot.REWARD)
+    _choose(
+        job,
+        init=_needed(init, "a policy in force to improve"),
+        reference=_needed(reference, "an SFT version that KL is measured from"),
+        reward=_needed(reward, "a reward model in force"),
+    )
+    prompts = _data_file(job, "prompts", [Split.TRAIN])
+    return [
+        *("policy", "ppo", "--prompts", str(prompts), "--init", _directory(job.init)),
+        *("--reference", _directory(job.reference), "--reward-model", _directory(job.reward)),
+    ]
+
+
+COMMANDS: dict[JobKind, Callable[[TrainingJob], list[str]]] = {
+    JobKind.PRETRAIN: _pretrain,
+    JobKind.SFT: _sft,
+    JobKind.REWARD: _reward,
+    JobKind.PPO: _ppo,
+}
+
+
+def votes_that_train(inputs: Mapping[str, Any]) -> list[str]:
+    """Kinds of annotators whose votes a reward job takes: people's, unless its inputs say."""
+    return list(inputs.get("annotators", VoteQuery().annotators))
+
+
+def newest_pretrained(project: Project) -> ModelVersion | None:
+    """The project's newest pretrained version."""
+    return (
+        ModelVersion.objects.filter(job__project=project, stage=JobKind.PRETRAIN)
+        .order_by("-pk")
+        .first()
+    )
+
+
+def _needed(version: ModelVersion | None, what: str) -> ModelVersion:
+    if version is None:
+        raise BadInput(f"This job needs {what}, and the project has none.")
+    return version
+
+
+def _directory(version: ModelVersion | None) -> str:
+    assert version is not None  # _choose has put it there
+    return str(versions.directory_of(version))
+
+
+def _choose(job: TrainingJob, **chosen: Any) -> None:
+    """Write versions, snapshot or inputs into the row, and into the job at hand."""
+    for name, value in chosen.items():
+        setattr(job, name, value)
+    if not jobs.store_inputs(job_id=job.pk, attempt=job.attempt, chosen=chosen):
+        raise BadInput(f"Job {job.pk} was taken by another worker.")
+
+
+def _data_file(job: TrainingJob, kind: str, splits: list[Split]) -> Path:
+    """The file named in the job's inputs, copied, or else a snapshot of the ledger's rows."""
+    if "data" in job.inputs:
+        copies = _copied_files(job)
+        if len(copies) != 1:
+            raise BadInput(f"A {job.kind} job reads one file, inputs.data names {len(copies)}.")
+        return copies[0]
+    if job.snapshot is None:
+        _choose(job, snapshot=_frozen(job, kind, splits))
+    assert job.snapshot is not None
+    return Path(settings.ARTIFACTS_DIR) / job.snapshot.path
+
+
+def _frozen(job: TrainingJob, kind: str, splits: list[Split]) -> DatasetSnapshot:
+    query: dict[str, list[str]] = {"splits": [split.value for split in splits]}
+    if kind == "comparisons":
+        query["annotators"] = votes_that_train(job.inputs)
+    snapshot = freeze(project=job.project, kind=kind, query=query, by=job.requested_by)
+    if snapshot.rows == 0:
+        raise BadInput(f"The project has no {kind} to train on ({', '.join(query['splits'])}).")
+    return snapshot
+
+
+def _copied_files(job: TrainingJob) -> list[Path]:
+    """Copies of the files that inputs.data names, made once and published by a rename."""
+    folder = job_folder(job) / "inputs"
+    sources = jobs.readable_data_files(job.inputs.get("data"))
+    names = [f"{number}-{path.name}" for number, path in enumerate(sources)]
+    if not folder.is_dir():
+        staging = folder.with_name(f".inputs-{job.attempt}")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for name, path in zip(names, sources, strict=True):
+            shutil.copyfile(path, staging / name)
+        staging.rename(folder)
+    return [folder / name for name in names]

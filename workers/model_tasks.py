@@ -1,0 +1,20 @@
+"""The tasks of the generate queue, whose worker alone loads torch (`-I workers.model_tasks`)."""
+
+from workers.celery import app
+from workers.launch import shutting_down
+from workers.promotion import judge_version
+from workers.sampling import run_sample_job
+
+
+@app.task
+def run_sample(job_id: int) -> None:
+    """One attempt at a sample job."""
+    if not shutting_down.is_set():
+        run_sample_job(job_id)
+
+
+@app.task
+def judge(version_id: int) -> None:
+    """The gate of one version."""
+    if not shutting_down.is_set():
+        judge_version(version_id)

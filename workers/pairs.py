@@ -1,0 +1,178 @@
+"""The policy in force writes completions, and they become comparisons.
+
+Most are written for train prompts and put to annotators as production work; a stated share is
+written for dev and test prompts, drawn uniformly, and serves evaluation alone. What to write is
+planned once and kept in the job's row, and every seed follows from it: a job that is run again
+writes the same texts, which the ledger knows already.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from annotation.errors import BadInput
+from annotation.models import (
+    Batch,
+    Completion,
+    ModelVersion,
+    Origin,
+    Project,
+    Prompt,
+    Purpose,
+    Slot,
+    Source,
+    Split,
+    TrainingJob,
+)
+from annotation.services import jobs, ledger, versions
+from policy.config import SampleConfig, config_from
+from policy.data import Message
+from policy.run import seed_for
+from workers.beating import Beating
+from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
+from workers.topup import open_comparisons, plan_prompts
+
+ROUNDS = 4
+"""Times that a prompt's missing completions are drawn before it is given up."""
+PROMPTS_AT_ONCE = 32
+SOURCE = "written by policies"
+
+
+def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
+    """Do a sample job; returns what it did. Interrupted is raised between batches."""
+    project = job.project
+    policy = job.init or versions.in_force(project, Slot.POLICY)
+    if policy is None:
+        raise BadInput("This job needs a policy in force to write with, and the project has none.")
+    config = config_from(SampleConfig, job.config)
+    planned = _planned(job, policy, config.seed)
+    sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+    model = MODELS.policy(policy)
+    done: Counter[str] = Counter()
+    for start in range(0, len(planned), PROMPTS_AT_ONCE):
+        beating.progress(start, len(planned), "sample")
+        part = planned[start : start + PROMPTS_AT_ONCE]
+        prompts = Prompt.objects.in_bulk(part)
+        with_text = {
+            pk: messages for pk in part if (messages := text_messages(prompts[pk])) is not None
+        }
+        texts, identical = distinct_completions(
+            model,
+            with_text,
+            wanted=project.completions_per_comparison,
+            seed=seed_for(config.seed, job.pk, "sample"),
+            sampling=sampling,
+        )
+        done["identical_dropped"] += identical
+        done["without_text"] += len(part) - len(with_text)
+        beating.progress(start, len(planned), "sample")
+        for pk, written in texts.items():
+            done += _open(job, policy, prompts[pk], written, sampling)
+    beating.progress(len(planned), len(planned), "sample")
+    return {
+        **dict.fromkeys(("comparisons", "completions", "evaluation", "too_few_distinct"), 0),
+        **done,
+        "prompts": Prompt.objects.filter(project=project).count(),
+    }
+
+
+def _planned(job: TrainingJob, policy: ModelVersion, seed: int) -> list[int]:
+    """The prompts of the job, chosen at its first start and kept in its row."""
+    if "planned" not in job.inputs:
+        wanted = job.inputs.get("comparisons")
+        if wanted is None:
+            wanted = max(0, job.project.open_target - open_comparisons(job.project))
+        planned = plan_prompts(job.project, count=wanted, seed=seed_for(seed, job.pk, "plan"))
+        job.init, job.inputs = policy, {**job.inputs, "planned": planned}
+        jobs.store_inputs(
+            job_id=job.pk, attempt=job.attempt, chosen={"init": policy, "inputs": job.inputs}
+        )
+    return list(job.inputs["planned"])
+
+
+def distinct_completions(
+    model: tuple[Any, Any],
+    conversations: dict[int, list[Message]],
+    *,
+    wanted: int,
+    seed: int,
+    sampling: Sampling,
+) -> tuple[dict[int, list[Written]], int]:
+    """`wanted` different texts per prompt, or as many as a few rounds give; and how many were the
+    same as another, blank or no text at all (NUL), and so dropped."""
+    found: dict[int, dict[str, Written]] = {pk: {} for pk in conversations}
+    dropped = 0
+    for turn in range(ROUNDS):
+        rows = [(pk, place) for pk, texts in found.items() for place in range(len(texts), wanted)]
+        if not rows:
+            break
+        written = write_completions(
+            model,
+            [conversations[pk] for pk, _ in rows],
+            seeds=[seed_for(seed, pk, turn, place) for pk, place in rows],
+            sampling=sampling,
+        )
+        for (pk, _), one in zip(rows, written, strict=True):
+            if not one.text.strip() or "\x00" in one.text or one.text in found[pk]:
+                dropped += 1
+            else:
+                found[pk][one.text] = one
+    return {pk: list(texts.values()) for pk, texts in found.items()}, dropped
+
+
+def _open(
+    job: TrainingJob,
+    policy: ModelVersion,
+    prompt: Prompt,
+    written: Sequence[Written],
+    sampling: Sampling,
+) -> Counter[str]:
+    """Put one prompt's completions into the ledger, and a comparison where there are enough."""
+    project = job.project
+    source, _ = Source.objects.get_or_create(project=project, name=SOURCE)
+    completions = [_record(job, policy, prompt, source, one, sampling) for one in written]
+    if len(completions) < project.completions_per_comparison:
+        return Counter(completions=len(completions), too_few_distinct=1)
+    purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
+    _, created = ledger.open_comparison(
+        batch=_batch(project, policy, source, purpose),
+        prompt=prompt,
+        completions=completions,
+        answers_wanted=project.answers_wanted,
+    )
+    return Counter(
+        completions=len(completions),
+        comparisons=int(created),
+        evaluation=int(created and purpose == Purpose.EVALUATION),
+    )
+
+
+def _record(
+    job: TrainingJob,
+    policy: ModelVersion,
+    prompt: Prompt,
+    source: Source,
+    one: Written,
+    sampling: Sampling,
+) -> Completion:
+    completion, _ = ledger.add_completion(prompt=prompt, source=source, text=one.text)
+    ledger.record_generation(
+        completion=completion,
+        origin=Origin.POLICY,
+        model_version=policy,
+        sampling=sampling.as_json(),
+        seed=one.seed,
+        finish_reason=one.sampled.finish,
+        job=job,
+    )
+    return completion
+
+
+def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:
+    """One batch per policy version and purpose."""
+    return ledger.batch_for(
+        project=project,
+        name=f"{policy.name[:80]} #{policy.pk}: {purpose}",
+        source=source,
+        purpose=purpose,
+    )

@@ -1,0 +1,26 @@
+"""A sample job from claim to end; what it writes is said in workers/pairs.py."""
+
+from annotation.errors import BadInput
+from annotation.services import jobs
+from policy.config import BadInput as BadLaboratoryInput
+from workers.beating import Beating, Interrupted
+from workers.pairs import write_comparisons
+from workers.training import fail_crashed, settle_interrupted, worker_name
+
+
+def run_sample_job(job_id: int) -> None:
+    """Run one attempt at the job, if it is to be had."""
+    job = jobs.claim_job(job_id=job_id, worker=worker_name())
+    if job is None:
+        return
+    try:
+        with Beating(job) as beating:
+            result = write_comparisons(job, beating)
+        jobs.finish_job(job_id=job.pk, attempt=job.attempt, result=result)
+    except Interrupted as interrupted:
+        settle_interrupted(job, interrupted.pulse)
+    except (BadInput, BadLaboratoryInput) as error:
+        jobs.fail_job(job_id=job.pk, attempt=job.attempt, error=str(error), exit_code=2)
+    except Exception as error:
+        fail_crashed(job, error)
+        raise

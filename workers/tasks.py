@@ -1,0 +1,87 @@
+"""The tasks: thin, and safe to run twice. What they do is said in the module that each calls."""
+
+from typing import Any
+
+from celery import signals
+from celery.worker import WorkController
+from django.conf import settings
+
+from annotation.models import JobKind, Project
+from annotation.services import jobs, queue, versions
+from workers.celery import app
+from workers.launch import shutting_down
+from workers.retraining import request_what_is_due
+from workers.topup import request_top_up
+from workers.training import run_training_job
+from workers.wake import Listener
+
+RUN_SAMPLE, JUDGE = "workers.model_tasks.run_sample", "workers.model_tasks.judge"
+"""By name: importing them would load torch."""
+MAX_BACKLOG = 10
+"""A busy worker's queue is not filled further: each tick would add the same messages again."""
+
+
+@app.task
+def run_training(job_id: int) -> None:
+    """One attempt at a pretrain, sft, reward or ppo job."""
+    if not shutting_down.is_set():
+        run_training_job(job_id)
+
+
+@app.task
+def dispatch() -> None:
+    """Send what the ledger says is to be done: jobs to claim, versions to judge."""
+    for job in jobs.startable_jobs():
+        if job.kind == JobKind.SAMPLE:
+            send(RUN_SAMPLE, "generate", job.pk)
+        else:
+            send(run_training.name, "training", job.pk)
+    for version in versions.versions_without_verdict():
+        send(JUDGE, "generate", version.pk)
+
+
+def send(task: str, queue_name: str, row_id: int) -> None:
+    """Send a message that dies before long; while its row stands, the next tick sends another."""
+    with app.connection_for_write() as connection:
+        backlog = connection.default_channel.queue_declare(queue_name, passive=True).message_count
+        if backlog < MAX_BACKLOG:
+            app.send_task(
+                task,
+                [row_id],
+                queue=queue_name,
+                expires=2 * settings.TICK_SECONDS,
+                connection=connection,
+            )
+
+
+@app.task
+def requeue_stale_jobs() -> None:
+    """Jobs whose worker fell silent wait again."""
+    jobs.requeue_stale()
+
+
+@app.task
+def look_what_is_due() -> None:
+    """Reward jobs by rule, PPO after a new reward model, comparisons to write."""
+    for project in Project.objects.all():
+        request_what_is_due(project)
+        request_top_up(project)
+
+
+@app.task
+def sweep_leases() -> None:
+    """Give back the slots of expired leases."""
+    queue.sweep_expired_leases()
+
+
+@signals.worker_ready.connect
+def listen_for_hints(sender: WorkController, **_: Any) -> None:
+    """The worker of the light queue hears the web's hints."""
+    if "light" in sender.app.amqp.queues.consume_from:
+        Listener(lambda: dispatch.apply_async(expires=2 * settings.TICK_SECONDS)).start()
+
+
+@signals.worker_shutting_down.connect
+def tell_the_trainer(**_: Any) -> None:
+    """In the solo pool this runs amid a task, whose loop then stops its trainer."""
+    shutting_down.set()
