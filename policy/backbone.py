@@ -44,7 +44,7 @@ def load_causal_lm(path: Path | str, *, device: str = "cpu") -> tuple[Any, Any]:
     a causal LM, weights that are not safetensors, or weights that are missing.
     """
     config = _config_of(path)
-    kind = (config.architectures or ["?"])[0]
+    kind = (config.architectures or ["model without a named architecture"])[0]
     require(
         kind.endswith(("ForCausalLM", "LMHeadModel")),
         f"{path} holds a {kind}, not a causal language model",

@@ -180,9 +180,9 @@ class Run:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         write(staging)
+        for path in sorted(staging.rglob("*")):
+            checkpoint.sync(path)
         for path in sorted(staging.iterdir()):
-            if path.is_file():
-                checkpoint.sync(path)
             target = self.directory / path.name
             if target.is_dir():
                 shutil.rmtree(target)

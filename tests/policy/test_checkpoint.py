@@ -1,0 +1,95 @@
+"""Checkpoints: bit for bit, and never believed unless whole."""
+
+import pytest
+import torch
+from torch import nn
+
+from policy import checkpoint
+
+
+class Tied(nn.Module):
+    """Two names for one weight, and a buffer, as language models have."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("seen", torch.tensor(0.0))
+        self.register_buffer("scratch", torch.zeros(2), persistent=False)
+
+
+def test_weights_and_state_come_back_bit_for_bit(tmp_path):
+    model = Tied()
+    model.seen.fill_(7.0)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model.head(model.embedding(torch.tensor([1]))).sum().backward()
+    optimizer.step()
+    state = {"optimizer": optimizer.state_dict(), "beta": 0.25, "words": ["ä"]}
+    checkpoint.save(tmp_path, 12, modules={"model": model}, state=state)
+
+    found = checkpoint.latest([tmp_path])
+    other = Tied()
+    found.restore("model", other)
+    assert (found.step, found.run_directory) == (12, tmp_path)
+    assert torch.equal(other.embedding.weight, model.embedding.weight)
+    assert other.head.weight is other.embedding.weight
+    assert other.seen.item() == 7.0
+    assert (found.state["beta"], found.state["words"]) == (0.25, ["ä"])
+    restored = torch.optim.AdamW(other.parameters(), fused=True)
+    restored.load_state_dict(found.state["optimizer"])
+    moments = restored.state[other.embedding.weight]
+    assert torch.equal(moments["exp_avg"], optimizer.state[model.embedding.weight]["exp_avg"])
+
+
+def test_the_newest_two_are_kept_and_all_folders_are_looked_at(tmp_path):
+    first, second = tmp_path / "attempt-1", tmp_path / "attempt-2"
+    first.mkdir()
+    second.mkdir()
+    for step in (9, 10, 100):
+        checkpoint.save(first, step, modules={}, state={"at": step})
+    checkpoint.save(second, 50, modules={}, state={"at": 50})
+    names = sorted(path.name for path in (first / "checkpoints").iterdir())
+    assert names == ["step-000010", "step-000100"]
+    assert checkpoint.latest([second, first]).step == 100
+    assert checkpoint.latest([second, tmp_path / "absent"]).step == 50
+    assert checkpoint.latest([tmp_path]) is None
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove", "no manifest", "empty manifest"])
+def test_a_harmed_checkpoint_gives_way_to_the_one_before(tmp_path, harm):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, modules={"m": nn.Linear(2, 2)}, state={})
+    folder = tmp_path / "checkpoints" / "step-000002"
+    weights, manifest = folder / "m.safetensors", folder / "manifest.json"
+    whole = weights.read_bytes()
+    if harm == "cut":
+        weights.write_bytes(whole[:-3])
+    elif harm == "flip":
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif harm == "remove":
+        weights.unlink()
+    elif harm == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text("")
+    assert checkpoint.latest([tmp_path]).step == 1
+
+
+def test_what_a_kill_left_half_written_is_not_a_checkpoint(tmp_path, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    checkpoint.save(tmp_path, 1, modules={}, state={})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "sync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(tmp_path, 2, modules={}, state={})
+    assert checkpoint.latest([tmp_path]).step == 1
+    checkpoint.save(tmp_path, 2, modules={}, state={})
+    assert checkpoint.latest([tmp_path]).step == 2
+
+
+def test_weights_of_another_model_are_refused():
+    with pytest.raises(ValueError, match="other weights"):
+        checkpoint.load_tensors(Tied(), {"embedding.weight": torch.zeros(5, 3)})
