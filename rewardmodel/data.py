@@ -77,7 +77,7 @@ class PairTable:
 
     @classmethod
     def of(cls, votes: Sequence[Vote]) -> "PairTable":
-        decided = [(vote, pairs) for vote in votes if (pairs := vote.strict_pairs())]
+        decided = [(vote, strict) for vote in votes if (strict := vote.strict_pairs())]
         total = sum(vote.weight for vote, _ in decided)
         mass: dict[tuple[int, int], float] = defaultdict(float)
         for_first: dict[tuple[int, int], float] = defaultdict(float)

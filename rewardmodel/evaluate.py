@@ -30,6 +30,7 @@ from policy.data import content_hash
 from policy.run import device_from
 from policy.scoring import Scorer, TooLong, load_scorer
 from rewardmodel.data import Comparison, PairTable, read_comparisons
+from rewardmodel.files import appearing, with_bar
 from rewardmodel.losses import pair_nats
 
 NUM_RESAMPLES = 2000
@@ -214,11 +215,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(args: argparse.Namespace) -> int:
     """JSON on stdout. Raises BadInput where the split holds nothing that can be measured."""
+    require(args.data.is_file(), f"there is no file {args.data}")
     scorer = load_scorer(args.model, device_from(args.device))
+    rows = read_comparisons(args.data, axis=args.axis)
     splits: Counter[str] = Counter()
 
     def wanted() -> Iterable[Comparison]:
-        for comparison in read_comparisons(args.data, axis=args.axis):
+        for comparison in with_bar(rows, args.data, "evaluate"):
             splits[comparison.split or "train"] += 1
             if comparison.in_split(args.split):
                 yield comparison
@@ -237,16 +240,10 @@ def run_command(args: argparse.Namespace) -> int:
     }
     text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
     if args.per_group:
-        rows = (json.dumps(row._asdict()) + "\n" for row in evaluation.rows)
-        write_by_rename(args.per_group, "".join(rows))
+        with appearing(args.per_group) as file:
+            file.writelines(json.dumps(row._asdict()) + "\n" for row in evaluation.rows)
     if args.out:
-        write_by_rename(args.out, text)
+        with appearing(args.out) as file:
+            file.write(text)
     sys.stdout.write(text)
     return 0
-
-
-def write_by_rename(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(path.name + ".part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

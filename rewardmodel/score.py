@@ -14,6 +14,7 @@ from policy.data import Message, checked_messages, numbered_rows
 from policy.run import device_from
 from policy.scoring import Scorer, TooLong, load_scorer
 from rewardmodel.data import clip, parse_string, require_keys
+from rewardmodel.files import appearing, num_lines
 
 ROWS_AT_ONCE = 1024
 """Read, sorted by length and scored together: bounds memory, saves padding."""
@@ -65,14 +66,11 @@ def score_file(scorer: Scorer, data: Path, out: Path) -> tuple[int, int]:
     A completion that is too long for the model has score null and says why, so that one of them
     does not hold up the rest. Returns how many were scored and how many were not.
     """
-    with data.open("rb") as lines:
-        num_rows = sum(1 for _ in lines)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(out.name + ".part")
+    num_rows = num_lines(data)
     counts = {"scored": 0, "too_long": 0}
     with (
-        staged.open("w", encoding="utf-8") as file,
-        tqdm(total=num_rows, unit="row", disable=not sys.stderr.isatty()) as bar,
+        appearing(out) as file,
+        tqdm(total=num_rows, desc="score", disable=not sys.stderr.isatty()) as bar,
     ):
         window: list[Item] = []
         for line, item in read_items(data):
@@ -82,11 +80,8 @@ def score_file(scorer: Scorer, data: Path, out: Path) -> tuple[int, int]:
                 window = []
                 bar.update(line - bar.n)
         _write(scorer, window, file, counts)
+        require(any(counts.values()), f"{data} holds no completion")
         bar.update(num_rows - bar.n)
-    if not any(counts.values()):
-        staged.unlink()
-        raise BadInput(f"{data} holds no completion")
-    staged.replace(out)
     return counts["scored"], counts["too_long"]
 
 
@@ -97,17 +92,13 @@ def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, counts: dict[st
         try:
             rows.append(scorer.encode(item.prompt, item.text).ids)
             problems.append(None)
-        except TooLong as problem:
-            problems.append(str(problem))
+        except TooLong as refusal:
+            problems.append(str(refusal))
     scores = iter(scorer.score_ids(rows))
     for item, problem in zip(window, problems, strict=True):
-        if problem is None:
-            line = {**item.labels, "score": next(scores)}
-            counts["scored"] += 1
-        else:
-            line = {**item.labels, "score": None, "problem": problem}
-            counts["too_long"] += 1
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        found = {"score": next(scores)} if problem is None else {"score": None, "problem": problem}
+        counts["scored" if problem is None else "too_long"] += 1
+        file.write(json.dumps({**item.labels, **found}, ensure_ascii=False) + "\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    require(args.data.is_file(), f"no file {args.data}")
+    require(args.data.is_file(), f"there is no file {args.data}")
     scorer = load_scorer(args.model, device_from(args.device))
     scored, too_long = score_file(scorer, args.data, args.out)
     note = f", {too_long} too long for the model" if too_long else ""

@@ -22,6 +22,7 @@ from rewardmodel.batches import Batch, Example, Examples, examples_of_step, num_
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import measure
+from rewardmodel.files import with_bar
 from rewardmodel.losses import ranking_loss
 from rewardmodel.model import starting_model
 
@@ -199,7 +200,7 @@ def train_step(
             num_comparisons=count,
             centring=config.centring,
         )
-        piece_loss.backward()  # type: ignore[no-untyped-call]
+        piece_loss.backward()
         with torch.no_grad():
             difference = scores[batch.pairs[:, 0]] - scores[batch.pairs[:, 1]]  # (P,)
             toward = 2 * batch.targets - 1  # (P,) from -1 to 1
@@ -242,7 +243,7 @@ def _read(
     """(train, dev), encoded. Raises BadInput if there is nothing to train on."""
     train_examples, dev_examples = Examples(), Examples()
     max_tokens = max_tokens_of(model, tokenizer)
-    for comparison in read_comparisons(data, axis=config.axis):
+    for comparison in with_bar(read_comparisons(data, axis=config.axis), data, "read"):
         if comparison.in_split("train"):
             train_examples.add(comparison, tokenizer, max_tokens)
         elif comparison.in_split("dev"):
