@@ -198,4 +198,8 @@ def publish(job: TrainingJob, model: Path) -> ModelVersion | None:
 def figures_of(model: Path) -> dict[str, Any]:
     """What run.json says about how the run ended."""
     run = json.loads((model / "run.json").read_text(encoding="utf-8"))
-    return {"wall_seconds": run["wall_seconds"], "final": run["final_metrics"]}
+    final = run["final_metrics"]
+    figures = {"wall_seconds": run["wall_seconds"], "final": final}
+    if "kl_nats" in final.get("final", {}):  # of a policy after its last step
+        figures["kl_nats"] = final["final"]["kl_nats"]
+    return figures

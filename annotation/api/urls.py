@@ -2,11 +2,13 @@
 
 from django.urls import URLPattern, URLResolver
 
-from annotation.api import datasets, desk, loop, projects, schema
+from annotation.api import datasets, desk, jobs, loop, projects, schema, versions
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *projects.urlpatterns,
     *desk.urlpatterns,
+    *jobs.urlpatterns,
+    *versions.urlpatterns,
     *loop.urlpatterns,
     *datasets.urlpatterns,
     *schema.urlpatterns,

@@ -181,12 +181,24 @@ def cancel_job(*, job: TrainingJob, by: User | None) -> TrainingJob:
 
 
 def startable_jobs() -> QuerySet[TrainingJob]:
-    """Queued jobs that a worker could claim now, oldest first."""
+    """Queued jobs that a worker could claim now, oldest first.
+
+    In the loop one of a kind runs at a time, and SFT that names no start waits for the pretraining.
+    """
     same_kind_runs = TrainingJob.objects.filter(
         project=OuterRef("project"), kind=OuterRef("kind"), status=JobStatus.RUNNING, lane=Lane.LOOP
     )
+    pretraining = TrainingJob.objects.filter(
+        project=OuterRef("project"),
+        kind=JobKind.PRETRAIN,
+        status__in=(JobStatus.QUEUED, JobStatus.RUNNING),
+        lane=Lane.LOOP,
+    )
     queued = TrainingJob.objects.filter(status=JobStatus.QUEUED)
-    return queued.exclude(Q(lane=Lane.LOOP) & Exists(same_kind_runs)).order_by("pk")
+    in_loop = queued.exclude(Q(lane=Lane.LOOP) & Exists(same_kind_runs))
+    return in_loop.exclude(
+        Q(lane=Lane.LOOP, kind=JobKind.SFT, init=None) & Exists(pretraining)
+    ).order_by("pk")
 
 
 def claim_job(*, job_id: int, worker: str, now: datetime | None = None) -> TrainingJob | None:

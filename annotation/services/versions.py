@@ -210,6 +210,7 @@ def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promoti
 
     Rolling back twice goes back two versions, not there and back again.
     """
+    _require_slot(slot)
     Project.objects.select_for_update().get(pk=project.pk)
     standing: list[ModelVersion] = []
     for row in (
@@ -246,8 +247,7 @@ def _append(
     numbers: Mapping[str, Any],
     by: User | None,
 ) -> Promotion:
-    if slot not in Slot.values:
-        raise BadInput(f"slot must be one of {', '.join(Slot.values)}: {slot!r}.")
+    _require_slot(slot)
     if version.kind != KIND_OF_SLOT[Slot(slot)]:
         raise BadInput(f"A {version.kind} version cannot be put in the slot {slot}: {version}.")
     # Promotions of one project are made one after the other (a row lock; SQLite has one writer).
@@ -257,6 +257,11 @@ def _append(
     return Promotion.objects.create(
         project=project, slot=slot, version=version, verdict=verdict, numbers=dict(numbers), by=by
     )
+
+
+def _require_slot(slot: str) -> None:
+    if slot not in Slot.values:
+        raise BadInput(f"slot must be one of {', '.join(Slot.values)}: {slot!r}.")
 
 
 def _waits_in_loop(project: Project, kind: str) -> bool:

@@ -143,6 +143,16 @@ def test_startable_jobs_are_those_a_claim_would_get(project, job):
     assert list(jobs.startable_jobs()) == [free]
 
 
+def test_sft_without_a_named_start_waits_for_the_pretraining(project):
+    pretrain = jobs.request_training(project=project, kind="pretrain", lane="loop")
+    sft = jobs.request_training(project=project, kind="sft")
+    assert list(jobs.startable_jobs()) == [pretrain]
+    claimed(pretrain)
+    assert claimed(sft) is None
+    jobs.finish_job(job_id=pretrain.pk, attempt=1)
+    assert claimed(sft) is not None
+
+
 # --- while it runs ------------------------------------------------------------------------------
 
 
