@@ -43,7 +43,8 @@ def dispatch() -> None:
 def send(task: str, queue_name: str, row_id: int) -> None:
     """Send a message that dies before long; while its row stands, the next tick sends another."""
     with app.connection_for_write() as connection:
-        backlog = connection.default_channel.queue_declare(queue_name, passive=True).message_count
+        # declared, not only asked for: its worker may not have started yet
+        backlog = connection.default_channel.queue_declare(queue_name).message_count
         if backlog < MAX_BACKLOG:
             app.send_task(
                 task,
