@@ -30,7 +30,8 @@ def attachment(
 
 
 async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while piece := await sync_to_async(next, thread_sensitive=False)(pieces, b""):
+    step = sync_to_async(lambda: next(pieces, b""), thread_sensitive=False)
+    while piece := await step():
         yield piece
 
 

@@ -1,0 +1,221 @@
+"""Where something came from and what came of it; reads alone, in a bounded number of queries.
+
+Which snapshots hold a vote isn't stored per vote: it follows from the snapshot's query and position
+by the same function that froze it (annotation/funnel.py), so it is asked of that function again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from annotation.funnel import IN_THE_FILE, Bucket, VoteFacts, VoteQuery, answered, bucket_of
+from annotation.models import (
+    AuditEntry,
+    Comparison,
+    ComparisonCompletion,
+    Completion,
+    DatasetSnapshot,
+    Generation,
+    ModelVersion,
+    Preference,
+    Project,
+    Promotion,
+    TrainingJob,
+)
+from annotation.services.snapshots import VOID
+
+EDGES = ("init", "reference", "reward", "value_init")
+SHOWN = 50
+"""Rows of a list that is shown; the counts beside them are of all."""
+VOTES_ASKED = 500
+"""Oldest votes on a version's completions that are asked which snapshots hold them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionLineage:
+    """A version, what it was made from, and what was made from it, within one project."""
+
+    version: ModelVersion
+    parents: dict[str, ModelVersion]
+    """By edge: init, reference, reward, value_init."""
+    children: dict[str, list[ModelVersion]]
+    """Versions that name this one, by the edge they name it in."""
+    snapshot: DatasetSnapshot | None
+    job: TrainingJob | None
+    jobs: list[TrainingJob]
+    """Jobs that used it, newest first."""
+    promotions: list[Promotion]
+    num_completions: int
+    num_comparisons: int
+    num_votes: int
+    comparisons: list[Comparison]
+    """Those that its completions stand in, newest first, SHOWN at most."""
+    snapshots: list[DatasetSnapshot]
+    """Those that hold a vote on its completions."""
+    trained: list[ModelVersion]
+    """Versions trained on these snapshots."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreferenceLineage:
+    """A vote, what it was about, and what learned from it."""
+
+    preference: Preference
+    comparison: Comparison
+    completions: list[Completion]
+    """In their stored order, generations with versions and jobs prefetched."""
+    revisions: list[Preference]
+    """All answers of the annotator to this comparison, the first first."""
+    snapshots: list[tuple[DatasetSnapshot, Bucket]]
+    """Those that hold it, oldest first, and the bucket that it fell in."""
+    trained: list[ModelVersion]
+    """Versions trained on these."""
+
+
+def lineage_of_version(version: ModelVersion, project: Project) -> VersionLineage:
+    """Both ways; other projects' rows are left out."""
+    version = ModelVersion.objects.select_related("job", "snapshot", *EDGES).get(pk=version.pk)
+    mine = Q(job__project=project) | Q(promotions__project=project)
+    named = (
+        ModelVersion.objects.filter(mine, _names(version)).distinct().order_by("-pk")[: SHOWN * 4]
+    )
+    children: dict[str, list[ModelVersion]] = {}
+    for child in named:
+        for edge in EDGES:
+            if getattr(child, f"{edge}_id") == version.pk:
+                children.setdefault(edge, []).append(child)
+    written = Generation.objects.filter(model_version=version, completion__prompt__project=project)
+    comparisons = Comparison.objects.filter(
+        Exists(
+            ComparisonCompletion.objects.filter(
+                comparison=OuterRef("pk"), completion__in=written.values("completion")
+            )
+        ),
+        project=project,
+    )
+    votes = Preference.objects.filter(comparison__in=comparisons)
+    snapshots = [snapshot for snapshot, _ in _holding(project, _asked(votes))]
+    jobs = TrainingJob.objects.filter(
+        Q(init=version) | Q(reference=version) | Q(reward=version), project=project
+    )
+    return VersionLineage(
+        version=version,
+        parents={edge: parent for edge in EDGES if (parent := getattr(version, edge))},
+        children=children,
+        snapshot=version.snapshot,
+        job=version.job,
+        jobs=list(jobs.order_by("-pk")[:SHOWN]),
+        promotions=list(
+            Promotion.objects.filter(project=project, version=version)
+            .select_related("by")
+            .order_by("-pk")[:SHOWN]
+        ),
+        num_completions=written.values("completion").distinct().count(),
+        num_comparisons=comparisons.count(),
+        num_votes=votes.count(),
+        comparisons=list(comparisons.select_related("prompt", "batch").order_by("-pk")[:SHOWN]),
+        snapshots=snapshots,
+        trained=_trained_on(snapshots),
+    )
+
+
+def lineage_of_preference(preference: Preference) -> PreferenceLineage:
+    """Both ways: the completions and who wrote them; snapshots and versions that hold it."""
+    comparison = Comparison.objects.select_related("prompt__source", "batch").get(
+        pk=preference.comparison_id
+    )
+    completions = Completion.objects.filter(entries__comparison=comparison)
+    revisions = Preference.objects.filter(
+        comparison=comparison, annotator=preference.annotator_id
+    ).select_related("annotator", "scheme", "guideline")
+    votes = _asked(Preference.objects.filter(pk=preference.pk))
+    snapshots = _holding(comparison.project_id, votes)
+    return PreferenceLineage(
+        preference=preference,
+        comparison=comparison,
+        completions=list(
+            completions.order_by("entries__position").prefetch_related(
+                "generations__model_version", "generations__job"
+            )
+        ),
+        revisions=list(revisions.order_by("revision")),
+        snapshots=snapshots,
+        trained=_trained_on([snapshot for snapshot, _ in snapshots]),
+    )
+
+
+def _names(version: ModelVersion) -> Q:
+    """Versions that have this one in any edge."""
+    named = Q()
+    for edge in EDGES:
+        named |= Q(**{edge: version})
+    return named
+
+
+def _asked(votes: QuerySet[Preference]) -> list[Preference]:
+    return list(
+        votes.select_related("annotator", "comparison__prompt")
+        .prefetch_related("rankings")
+        .order_by("pk")[:VOTES_ASKED]
+    )
+
+
+def _trained_on(snapshots: Sequence[DatasetSnapshot]) -> list[ModelVersion]:
+    return list(ModelVersion.objects.filter(snapshot__in=snapshots).order_by("pk"))
+
+
+def _holding(
+    project: Project | int, votes: Sequence[Preference]
+) -> list[tuple[DatasetSnapshot, Bucket]]:
+    """Comparisons snapshots that hold one of the votes, and the bucket of the first they hold."""
+    if not votes:
+        return []
+    history = _History(votes)
+    candidates = DatasetSnapshot.objects.filter(
+        project=project, kind="comparisons", ledger_position__preference__gte=votes[0].pk
+    )
+    found = []
+    for snapshot in candidates.order_by("pk"):
+        buckets = (history.bucket_in(snapshot, vote) for vote in votes)
+        held = next((bucket for bucket in buckets if bucket in IN_THE_FILE), None)
+        if held is not None:
+            found.append((snapshot, held))
+    return found
+
+
+class _History:
+    """When votes were revised and voided: what a bucket as of a position needs."""
+
+    def __init__(self, votes: Iterable[Preference]) -> None:
+        votes = list(votes)
+        self.revisions: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        answers = Preference.objects.filter(comparison__in={vote.comparison_id for vote in votes})
+        for comparison, annotator, revision, pk in answers.values_list(
+            "comparison", "annotator", "revision", "pk"
+        ):
+            self.revisions[comparison, annotator].append((revision, pk))
+        targets = [f"preference:{vote.pk}" for vote in votes if vote.voided_at]
+        voids = AuditEntry.objects.filter(action=VOID, target__in=targets) if targets else ()
+        self.voids = {entry.target: entry.pk for entry in voids}
+
+    def bucket_in(self, snapshot: DatasetSnapshot, vote: Preference) -> Bucket | None:
+        """The vote's bucket in a snapshot; None if it came later."""
+        position = snapshot.ledger_position
+        if vote.pk > position["preference"]:
+            return None
+        voided_by = self.voids.get(f"preference:{vote.pk}")
+        facts = VoteFacts(
+            superseded=any(
+                revision > vote.revision and pk <= position["preference"]
+                for revision, pk in self.revisions[vote.comparison_id, vote.annotator_id]
+            ),
+            voided=voided_by is not None and voided_by <= position["audit"],
+            purpose=vote.comparison.purpose,
+            split=vote.comparison.prompt.split,
+            kind=vote.annotator.kind,
+            language=vote.comparison.prompt.language,
+            answered=answered(vote.rankings.all()),
+        )
+        return bucket_of(facts, VoteQuery.of(snapshot.query))
