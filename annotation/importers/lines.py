@@ -140,7 +140,7 @@ def _array_or_lines(source: _Source) -> Rows:
         return
     start = data.index(b"[") + 1
     source.line += data.count(b"\n", 0, start)
-    yield from _elements(source, data[start:])
+    yield from _elements(source, data[start:] or source.block())
 
 
 def _elements(source: _Source, data: bytes) -> Rows:

@@ -44,7 +44,7 @@ from annotation.services.ledger import (
     open_comparison,
     record_generation,
 )
-from annotation.services.projects import current_scheme, outside_annotator
+from annotation.services.projects import outside_annotator
 
 CHUNK_ROWS = 200
 CHUNK_BYTES = 4_000_000
@@ -271,7 +271,7 @@ def _store_vote(
         project=batch.project,
         comparison=comparison,
         annotator=annotator,
-        scheme=current_scheme(batch.project),
+        scheme=batch.scheme,
         source=batch.source,
         external_id=vote.external_id,
     )
