@@ -5,7 +5,7 @@ single attribute that loads, links or runs. Links stay readable but cannot be fo
 annotator should see where a model points, not go there.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,7 +46,7 @@ class InertRenderer(RendererHTML):
         return f'</span><span class="address"> ({escape(href)})</span>'
 
     def image(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: dict[str, Any]
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]
     ) -> str:
         address = escape(str(tokens[idx].attrGet("src") or ""))
         words = escape(tokens[idx].content)

@@ -59,6 +59,11 @@ class ExportForm(forms.Form):
     )
 
 
+def bucket_name(bucket: str) -> str:
+    """A bucket in the reader's language."""
+    return str(BUCKETS.get(bucket, bucket))
+
+
 def funnel(counts: dict[str, int]) -> list[tuple[str, int]]:
     """Buckets that hold votes, in the order of the funnel, named in the reader's language."""
     known = [(str(words), counts[name]) for name, words in BUCKETS.items() if counts.get(name)]
@@ -112,4 +117,3 @@ def make(request: HttpRequest, membership: Membership) -> HttpResponse:
         )
         messages.success(request, _("The export is ready."))
     return redirect("export", slug=membership.project.slug)
-

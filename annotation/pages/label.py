@@ -21,6 +21,7 @@ from annotation.models import (
     LeaseKind,
     Membership,
     Preference,
+    Prompt,
 )
 from annotation.pages.answers import letters, rankings_from
 from annotation.pages.shell import project_page, project_template, user_of
@@ -77,6 +78,14 @@ class Work:
         return len(self.options) == 2
 
 
+def turns_of(prompt: Prompt) -> list[Turn]:
+    """A conversation for showing."""
+    return [
+        Turn(message["role"], markdown.render(markdown.plain(message["content"])))
+        for message in prompt.messages
+    ]
+
+
 def work_of(assignment: Assignment, posted: Mapping[str, str]) -> Work:
     """What to show for a lease. posted: a refused answer, so that nothing typed is lost."""
     texts = Completion.objects.in_bulk(assignment.presented_order)
@@ -96,10 +105,7 @@ def work_of(assignment: Assignment, posted: Mapping[str, str]) -> Work:
     ]
     return Work(
         assignment=assignment,
-        turns=[
-            Turn(message["role"], markdown.render(markdown.plain(message["content"])))
-            for message in assignment.comparison.prompt.messages
-        ],
+        turns=turns_of(assignment.comparison.prompt),
         options=options,
         axes=[
             (index, axis, posted.get(f"axis{index}-choice", "")) for index, axis in enumerate(axes)

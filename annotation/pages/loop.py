@@ -123,7 +123,8 @@ def _ppo(project: Project, job: TrainingJob | None) -> Station:
         .first()
     )
     if last is None:
-        return Station(key="ppo", name=_("PPO"), figure=_("not run yet"), job=job)
+        figure = _("at work") if job else _("not run yet")
+        return Station(key="ppo", name=_("PPO"), figure=figure, job=job)
     steps = ngettext("%(count)s step", "%(count)s steps", last.step) % {"count": last.step}
     return Station(
         key="ppo",
@@ -146,7 +147,8 @@ def _model(
     promotion = in_force.get(slot)
     is_due = due is not None and due.is_due
     if promotion is None:
-        return Station(key=slot, name=name, figure=_("none yet"), job=job, is_due=is_due)
+        figure = _("at work") if job else _("none yet")
+        return Station(key=slot, name=name, figure=figure, job=job, is_due=is_due)
     return Station(
         key=slot,
         name=name,

@@ -26,7 +26,7 @@ from annotation.permissions import ADMINISTER
 from annotation.services.loop import RULE_FIELDS, change_loop, change_rule
 
 ACTIVE = (JobStatus.RUNNING, JobStatus.QUEUED)
-RECENT_JOBS = 6
+RECENT_JOBS = 8
 RECENT_AUDIT = 12
 
 
@@ -109,9 +109,7 @@ def rule(request: HttpRequest, membership: Membership) -> HttpResponse:
     form = RuleForm(request.POST)
     if form.is_valid():
         with told(request):
-            change_rule(
-                project=membership.project, changes=form.cleaned_data, by=user_of(request)
-            )
+            change_rule(project=membership.project, changes=form.cleaned_data, by=user_of(request))
             messages.success(request, _("The rule is saved."))
     else:
         for sentences in form.errors.values():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextChoices
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.safestring import SafeString
@@ -27,9 +27,11 @@ from annotation.models import (
     Split,
 )
 from annotation.pages.answers import letters
-from annotation.pages.label import Turn
+from annotation.pages.exports import bucket_name
+from annotation.pages.label import turns_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import REVIEW
+from annotation.services.lineage import lineage_of_preference
 from annotation.services.review import void_preference
 
 ROWS_PER_PAGE = 50
@@ -105,15 +107,20 @@ def place_of(ranking: Ranking, completion: int) -> str:
     return "–"
 
 
+def menu_of(choices: type[TextChoices]) -> list[tuple[str, str]]:
+    """Values with their names in the reader's language."""
+    return [(one.value, str(one.label)) for one in choices]
+
+
 def filters_of(request: HttpRequest, *, everybody: bool) -> tuple[list[Filter], Q]:
     """The menus and what they ask for; an unknown value counts as no choice."""
     menus: list[tuple[str, str, str, list[tuple[str, str]]]] = [
-        ("outcome", _("Outcome"), "", list(Outcome.choices)),
-        ("purpose", _("Purpose"), "comparison__purpose", list(Purpose.choices)),
-        ("split", _("Split"), "comparison__prompt__split", list(Split.choices)),
+        ("outcome", _("Outcome"), "", menu_of(Outcome)),
+        ("purpose", _("Purpose"), "comparison__purpose", menu_of(Purpose)),
+        ("split", _("Split"), "comparison__prompt__split", menu_of(Split)),
     ]
     if everybody:
-        menus.append(("kind", _("Annotator"), "annotator__kind", list(AnnotatorKind.choices)))
+        menus.append(("kind", _("Annotator"), "annotator__kind", menu_of(AnnotatorKind)))
     asked, shown = Q(), []
     for name, label, column, choices in menus:
         chosen = request.GET.get(name, "")
@@ -193,50 +200,38 @@ def preference(request: HttpRequest, membership: Membership, preference_id: int)
 def _preference(membership: Membership, preference_id: int) -> Preference:
     return get_object_or_404(
         visible_to(membership).select_related(
-            "annotator",
-            "comparison__prompt__source",
-            "comparison__batch",
-            "guideline",
-            "scheme",
-            "voided_by",
-            "source",
+            "annotator", "guideline", "scheme", "voided_by", "source"
         ),
         pk=preference_id,
     )
 
 
 def _detail(found: Preference) -> dict[str, Any]:
+    lineage = lineage_of_preference(found)
     rankings = list(found.rankings.order_by("pk"))
-    ids = found.comparison.entries.values_list("completion_id", flat=True)
-    order = [*found.presented_order] or list(ids)
-    texts = (
-        Completion.objects.select_related("source")
-        .prefetch_related("generations__model_version", "generations__job")
-        .in_bulk(order)
-    )
+    by_id = {completion.pk: completion for completion in lineage.completions}
+    order = [*found.presented_order] or list(by_id)
     shown = [
         Shown(
             letter=letter,
-            completion=texts[completion],
-            html=markdown.render(texts[completion].text),
+            completion=by_id[completion],
+            html=markdown.render(by_id[completion].text),
             places=[place_of(ranking, completion) for ranking in rankings],
-            generations=list(texts[completion].generations.all()),
+            generations=list(by_id[completion].generations.all()),
         )
         for letter, completion in zip(letters(len(order)), order, strict=True)
     ]
-    revisions = Preference.objects.filter(
-        comparison=found.comparison_id, annotator=found.annotator_id
-    ).order_by("revision")
+    prompt = lineage.comparison.prompt
     return {
         "preference": found,
-        "prompt": found.comparison.prompt,
-        "turns": [
-            Turn(message["role"], markdown.render(markdown.plain(message["content"])))
-            for message in found.comparison.prompt.messages
-        ],
+        "comparison": lineage.comparison,
+        "prompt": prompt,
+        "turns": turns_of(prompt),
         "rankings": [(ranking, said(ranking, order)) for ranking in rankings],
         "shown": shown,
-        "revisions": revisions,
+        "revisions": lineage.revisions,
+        "snapshots": [(one, bucket_name(bucket)) for one, bucket in lineage.snapshots],
+        "trained": lineage.trained,
     }
 
 

@@ -7,24 +7,35 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from annotation.models import Membership, ModelVersion, Project, Promotion, Slot
+from annotation.models import Membership, ModelVersion, Project, Slot
 from annotation.pages.charts import number
 from annotation.pages.loop import promotions_in_force
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
 from annotation.services import versions as services
+from annotation.services.lineage import lineage_of_version
 
 MAX_FIGURES = 60
+PARENT_WORDS = {
+    "init": gettext_lazy("Starts from"),
+    "reference": gettext_lazy("KL is measured from"),
+    "reward": gettext_lazy("Rewarded by"),
+    "value_init": gettext_lazy("Value model from"),
+}
+CHILD_WORDS = {
+    "init": gettext_lazy("Started from it"),
+    "reference": gettext_lazy("Measured KL from it"),
+    "reward": gettext_lazy("Were rewarded by it"),
+    "value_init": gettext_lazy("Took their value model from it"),
+}
 
 
 def version_of(project: Project, version_id: int) -> ModelVersion:
     """A version the project made or uses; another project's is 404."""
     return get_object_or_404(
-        services.versions_of(project).select_related(
-            "job", "init", "reference", "reward", "value_init", "snapshot"
-        ),
-        pk=version_id,
+        services.versions_of(project).select_related("job", "snapshot"), pk=version_id
     )
 
 
@@ -62,30 +73,19 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
     """One version: its numbers, its gate, where it came from and what came of it."""
     project = membership.project
     found = version_of(project, version_id)
+    lineage = lineage_of_version(found, project)
     gate = found.metrics.get("gate")
     numbers = {name: value for name, value in found.metrics.items() if name != "gate"}
     in_force = promotions_in_force(project)
     context = {
         "version": found,
+        "lineage": lineage,
         "gate": gate,
         "gate_figures": list(figures(gate.get("numbers", {})))[:MAX_FIGURES] if gate else [],
         "figures": list(figures(numbers))[:MAX_FIGURES],
-        "parents": [
-            (label, parent)
-            for label, parent in (
-                (_("Starts from"), found.init),
-                (_("KL is measured from"), found.reference),
-                (_("Rewarded by"), found.reward),
-                (_("Value model from"), found.value_init),
-            )
-            if parent
-        ],
-        "children": _children(project, found),
+        "parents": [(PARENT_WORDS[edge], parent) for edge, parent in lineage.parents.items()],
+        "children": [(CHILD_WORDS[edge], made) for edge, made in lineage.children.items()],
         "mine": set(services.versions_of(project).values_list("pk", flat=True)),
-        "generations": found.generations.filter(completion__prompt__project=project).count(),
-        "promotions": Promotion.objects.filter(project=project, version=found)
-        .select_related("by")
-        .order_by("-pk"),
         "slots": [
             (slot, slot.value in in_force and in_force[slot.value].version_id == found.pk)
             for slot in Slot
@@ -93,19 +93,6 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         ],
     }
     return project_template(request, membership, "pages/version.html", context)
-
-
-def _children(project: Project, found: ModelVersion) -> list[tuple[str, list[ModelVersion]]]:
-    """Versions of this project that were made from this one, by how."""
-    edges = (
-        (_("Started from it"), "init"),
-        (_("Measured KL from it"), "reference"),
-        (_("Were rewarded by it"), "reward"),
-        (_("Took their value model from it"), "value_init"),
-    )
-    mine = services.versions_of(project)
-    named = [(label, list(mine.filter(**{edge: found})[:20])) for label, edge in edges]
-    return [(label, rows) for label, rows in named if rows]
 
 
 @project_page(*ADMINISTER, methods=("POST",))

@@ -10,11 +10,15 @@ let form = null;
 let cells = []; // place inputs of a list, axis by axis
 let at = 0; // the cell that the next digit goes to
 let axis = 0; // the axis that the next choice goes to
+let silence; // the timer that takes words away again
+const SAID_FOR_MS = 4000;
 
 document.documentElement.classList.add("js");
 
 function say(text) {
+  clearTimeout(silence);
   says.textContent = text;
+  silence = setTimeout(() => (says.textContent = ""), SAID_FOR_MS);
 }
 
 function words(name, values = {}) {
