@@ -136,18 +136,25 @@ def forward_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.T
     return inner(**_inputs(inner, ids, mask)).last_hidden_state
 
 
-def forward_logits(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, *, last: int = 0
-) -> torch.Tensor:
-    """Next-token logits, (B, T, V): [:, t] foretells token t + 1. The pad token's is NEVER.
+def forward_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Next-token logits, (B, T, V): [:, t] foretells token t + 1. The pad token's is NEVER."""
+    return without_pad(model, model(**_inputs(model, ids, mask)).logits)
 
-    last: only those of that many last columns, (B, last, V), which spares the head's work on the
-    others; 0 = all.
+
+def logits_at(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor
+) -> torch.Tensor:
+    """forward_logits(...)[places], (N, V), without the head's work on other places.
+
+    places: (B, T) bool. The model's own forward runs whole, so logits that an architecture scales
+    or caps are scaled and capped; its head is only shown fewer hidden states.
     """
-    inputs = _inputs(model, ids, mask)
-    if "logits_to_keep" in forward_arguments(model.__class__):
-        inputs["logits_to_keep"] = last
-    return without_pad(model, model(**inputs).logits[:, -last:])
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda module, args: (args[0][places],))
+    try:
+        return forward_logits(model, ids, mask)
+    finally:
+        handle.remove()
 
 
 def without_pad(model: Any, logits: torch.Tensor) -> torch.Tensor:

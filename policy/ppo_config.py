@@ -31,7 +31,7 @@ class PPOConfig:
     """Passes over a step's rollouts."""
     minibatches: int = 2
     """Optimizer steps in one epoch."""
-    micro_batch_tokens: int = 4096
+    micro_batch_tokens: int = 1024
     """Padded tokens in one forward and backward; bounds memory, changes no gradient."""
     lr_peak: float = 2e-4
     """Of the policy; falls linearly to 0 over the steps."""

@@ -1,21 +1,20 @@
 """What PPO samples in one step, and how it is laid out for the models.
 
-B rollouts of a step, n of them in a micro-batch; P prompt columns, R response columns, T = P + R,
-V tokens of the vocabulary. Prompts are padded on the left and responses on the right, so that the
-response is the same R columns in every row. A mask is bool, True = real token.
+B rollouts of a step, n of them in a micro-batch; T columns of prompt and response, R response
+columns, V tokens of the vocabulary, D width. A mask is bool, True = real token.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from policy.backbone import forward_logits
+from policy.backbone import logits_at
 from policy.data import Message
 from policy.kl import KLEstimator, k1, k3
 from policy.losses import entropy, token_logprobs
@@ -39,45 +38,63 @@ ScoreFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[float
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Some rollouts as one model input."""
+    """Some rollouts as one model input: prompt and response in one piece, padding on the right.
 
-    ids: Tensor  # (n, T)
-    mask: Tensor  # (n, T)
-    prompt_columns: int
+    N is the number of response tokens of all rows. What the models say of them is computed as (N,)
+    or (N, V), in reading order, so that neither prompts nor padding cost the head anything.
+    """
+
+    ids: Tensor
+    """(n, T)"""
+    mask: Tensor
+    """(n, T)"""
+    chooses: Tensor
+    """(n, T) True = the next column is a response token, chosen in this column's state."""
+    response_mask: Tensor
+    """(n, R)"""
 
     @property
-    def response_ids(self) -> Tensor:  # (n, R)
-        return self.ids[:, self.prompt_columns :]
+    def response_ids(self) -> Tensor:
+        """(N,) the tokens that were chosen."""
+        return self.ids.roll(-1, dims=1)[self.chooses]
 
-    @property
-    def response_mask(self) -> Tensor:  # (n, R)
-        return self.mask[:, self.prompt_columns :]
+    def in_rows(self, flat: Tensor) -> Tensor:
+        """(N,) -> (n, R), 0 in padding."""
+        rows = torch.zeros_like(self.response_mask, dtype=flat.dtype)
+        return rows.masked_scatter(self.response_mask, flat)
 
-    def before_response(self, per_column: Tensor) -> Tensor:
-        """(n, T, ...) -> (n, R, ...): the columns in whose state each response token was chosen."""
-        return per_column[:, self.prompt_columns - 1 : -1]
+    def to(self, device: str | torch.device) -> "Padded":
+        return Padded(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def pad(
     prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int
 ) -> Padded:
-    """Rows of ids as one rectangle: prompts end and responses start at the same column."""
-    prompt_columns = max(len(row) for row in prompts)
-    response_columns = max(len(row) for row in responses)
-    shape = (len(prompts), prompt_columns + response_columns)
+    """Rows of ids as one rectangle. No prompt is empty."""
+    pairs = list(zip(prompts, responses, strict=True))
+    shape = (len(pairs), max(len(prompt) + len(response) for prompt, response in pairs))
     ids = torch.full(shape, pad_id, dtype=torch.long)
     mask = torch.zeros(shape, dtype=torch.bool)
-    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        first, last = prompt_columns - len(prompt), prompt_columns + len(response)
-        ids[i, first:last] = torch.tensor([*prompt, *response], dtype=torch.long)
-        mask[i, first:last] = True
-    return Padded(ids, mask, prompt_columns)
+    chooses = torch.zeros(shape, dtype=torch.bool)
+    longest = max(len(response) for response in responses)
+    response_mask = torch.zeros((len(pairs), longest), dtype=torch.bool)
+    for i, (prompt, response) in enumerate(pairs):
+        start, end = len(prompt), len(prompt) + len(response)
+        ids[i, :end] = torch.tensor([*prompt, *response], dtype=torch.long)
+        mask[i, :end] = True
+        chooses[i, start - 1 : end - 1] = True
+        response_mask[i, : len(response)] = True
+    return Padded(ids, mask, chooses, response_mask)
 
 
 def response_logits(model: Any, padded: Padded) -> Tensor:
-    """(n, R, V): column t predicts response token t."""
-    columns = padded.ids.shape[1] - padded.prompt_columns
-    return forward_logits(model, padded.ids, padded.mask, last=columns + 1)[:, :-1]
+    """(N, V): the logits that each response token was chosen from."""
+    return logits_at(model, padded.ids, padded.mask, padded.chooses)
+
+
+def response_values(model: Any, padded: Padded) -> Tensor:
+    """(n, R) values of the states that the response tokens were chosen in, score units."""
+    return padded.in_rows(forward_values(model, padded.ids, padded.mask)[padded.chooses])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,12 +171,9 @@ class Rollouts:
 
     def padded(self, rows: Sequence[int], device: str | torch.device) -> Padded:
         """These rollouts as one model input; its R is their own longest response."""
-        batch = pad(
-            [self.prompts[i].ids for i in rows],
-            [self.samples[i].tokens for i in rows],
-            pad_id=self.pad_id,
-        )
-        return Padded(batch.ids.to(device), batch.mask.to(device), batch.prompt_columns)
+        prompts = [self.prompts[i].ids for i in rows]
+        responses = [self.samples[i].tokens for i in rows]
+        return pad(prompts, responses, pad_id=self.pad_id).to(device)
 
     def micro_batches(self, rows: Sequence[int], max_tokens: int) -> Iterable[list[int]]:
         """`rows` in parts of at most max_tokens padded tokens, of similar length."""
@@ -193,18 +207,18 @@ def recompute(
     """
     for rows in rollouts.micro_batches(range(len(rollouts)), max_tokens):
         padded = rollouts.padded(rows, policy.device)
-        tokens, real = padded.response_ids, padded.response_mask
-        columns = tokens.shape[1]
+        columns = padded.response_mask.shape[1]
+        tokens = padded.response_ids
         logits = response_logits(policy, padded)
         ref_logits = response_logits(reference, padded)
         found = {
             "logprobs": token_logprobs(logits, tokens, temperature=temperature),
             "entropy": entropy(logits, temperature=temperature),
             "ref_logprobs": token_logprobs(ref_logits, tokens, temperature=temperature),
-            "values": padded.before_response(forward_values(value_model, padded.ids, padded.mask)),
         }
-        for name, numbers in found.items():
-            getattr(rollouts, name)[rows, :columns] = torch.where(real, numbers, 0.0)
+        for name, flat in found.items():
+            getattr(rollouts, name)[rows, :columns] = padded.in_rows(flat)
+        rollouts.values[rows, :columns] = response_values(value_model, padded)
 
 
 def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[dict[str, Any]]:

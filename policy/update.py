@@ -15,9 +15,8 @@ from policy.kl import ESTIMATORS, penalised_rewards
 from policy.losses import PolicyLoss, clipped_policy_loss, clipped_value_loss, token_logprobs
 from policy.optim import clip_grad_norm, require_finite
 from policy.ppo_config import PPOConfig
-from policy.rollout import Rollouts, response_logits
+from policy.rollout import Rollouts, response_logits, response_values
 from policy.run import generator_for
-from policy.value import forward_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +124,12 @@ def policy_gradient(
     parts: list[PolicyLoss] = []
     for some in rollouts.micro_batches(rows, config.micro_batch_tokens):
         padded = rollouts.padded(some, policy.device)
-        tokens, mask = padded.response_ids, padded.response_mask
-        columns = tokens.shape[1]
+        mask = padded.response_mask
+        columns = mask.shape[1]
+        logits = response_logits(policy, padded)
+        logprobs = token_logprobs(logits, padded.response_ids, temperature=config.temperature)
         part = clipped_policy_loss(
-            token_logprobs(response_logits(policy, padded), tokens, temperature=config.temperature),
+            padded.in_rows(logprobs),
             rollouts.logprobs[some, :columns],
             targets.advantages[some, :columns],
             mask,
@@ -181,7 +182,7 @@ def value_gradient(
         mask = padded.response_mask
         columns = mask.shape[1]
         loss = clipped_value_loss(
-            padded.before_response(forward_values(model, padded.ids, padded.mask)),
+            response_values(model, padded),
             rollouts.values[some, :columns],
             targets.returns[some, :columns],
             mask,

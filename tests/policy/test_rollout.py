@@ -7,12 +7,21 @@ from collections import Counter
 import pytest
 import torch
 
-from policy.backbone import load_causal_lm
+from policy.backbone import forward_logits, load_causal_lm
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
 from policy.config import BadInput
 from policy.ppo_config import PPOConfig
 from policy.ppo_models import draw
-from policy.rollout import PromptTokens, Rollouts, distinct_n, pad, recompute, rows_of, write_shard
+from policy.rollout import (
+    PromptTokens,
+    Rollouts,
+    distinct_n,
+    pad,
+    recompute,
+    response_logits,
+    rows_of,
+    write_shard,
+)
 from policy.run import seed_for
 from policy.sampling import Sampled, sample
 from policy.update import minibatches, policy_gradient, targets_of, value_gradient
@@ -77,12 +86,29 @@ def rollouts_of(models, count: int = 12) -> Rollouts:
     return rollouts
 
 
-def test_prompts_end_and_responses_start_at_one_column():
-    padded = pad([[1, 2, 3], [4]], [[5], [6, 7]], pad_id=0)
-    assert padded.ids.tolist() == [[1, 2, 3, 5, 0], [0, 0, 4, 6, 7]]
-    assert padded.mask.int().tolist() == [[1, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
-    assert padded.response_ids.tolist() == [[5, 0], [6, 7]]
-    assert padded.before_response(padded.ids).tolist() == [[3, 5], [4, 6]]
+def test_rows_are_padded_on_the_right_and_know_which_column_chose_which_token():
+    padded = pad([[1, 2, 3], [4]], [[5], [6, 7, 8]], pad_id=0)
+    assert padded.ids.tolist() == [[1, 2, 3, 5], [4, 6, 7, 8]]
+    assert padded.mask.all()
+    assert padded.chooses.int().tolist() == [[0, 0, 1, 0], [1, 1, 1, 0]]
+    assert padded.response_ids.tolist() == [5, 6, 7, 8]
+    assert padded.response_mask.int().tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert padded.in_rows(torch.tensor([1.0, 2, 3, 4])).tolist() == [[1, 0, 0], [2, 3, 4]]
+    shorter = pad([[1, 2], [4]], [[5], [6]], pad_id=0)
+    assert shorter.ids.tolist() == [[1, 2, 5], [4, 6, 0]]
+    assert shorter.mask.int().tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_logits_of_response_tokens_are_those_of_the_whole_forward(models):
+    policy, *_ = models
+    padded = pad([[6, 7], [8]], [[9, 2], [10]], pad_id=0)
+    with torch.no_grad():
+        found = response_logits(policy, padded)
+        whole = forward_logits(policy, padded.ids, padded.mask)
+        again = forward_logits(policy, padded.ids, padded.mask)
+    expected = torch.stack([whole[0, 1], whole[0, 2], whole[1, 0]])
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(whole, again), "the head must be as it was"
 
 
 def test_log_probs_and_values_are_those_of_each_row_alone_without_padding(models):
