@@ -39,7 +39,7 @@ class JobOut(serializers.ModelSerializer[TrainingJob]):
 
     class Meta:
         model = TrainingJob
-        fields = (
+        fields: tuple[str, ...] = (
             *("id", "kind", "lane", "status", "reason", "requested_by", "requested_at"),
             *("config", "inputs", "init", "reference", "reward", "snapshot"),
             *("attempt", "lost_attempts", "worker", "started_at", "heartbeat_at", "finished_at"),

@@ -1,0 +1,166 @@
+"""A real Redis and real Celery processes, as the Procfile starts them, on the test's database.
+
+Every process is ended by its id. Waiting is for conditions, with a deadline.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis
+from django.db import connection
+
+from annotation.services.projects import create_project
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEADLINE_SECONDS = 240
+"""For a condition that holds within seconds on a machine with nothing else to do."""
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
+    """The first true thing that the condition gives; AssertionError after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+def procfile_lines() -> dict[str, str]:
+    """Process name -> command."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return dict(line.split(": ", 1) for line in lines if line.strip())
+
+
+class Installation:
+    """Redis and workers on the test database, each started by its line of the Procfile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.var = folder
+        (folder / "data").mkdir()
+        self.socket = folder / "redis.sock"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "CONCORD_MODE": "laptop",
+            "CONCORD_VAR": str(folder),
+            "CONCORD_ARTIFACTS": str(folder / "artifacts"),
+            "CONCORD_HEARTBEAT_SECONDS": "1",
+            "CONCORD_STALE_SECONDS": "6",
+            "CONCORD_TICK_SECONDS": "1",
+            "DATABASE_URL": database_url(),
+            "REDIS_URL": self.redis_url,
+            "REDIS_SOCKET": str(self.socket),
+            "DJANGO_SETTINGS_MODULE": "annotation.settings",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    @property
+    def redis_url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self, name: str) -> "subprocess.Popen[bytes]":
+        """Start the Procfile's process of this name; a Redis answers when this returns."""
+        with (self.var / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {procfile_lines()[name]}"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        if name == "redis":
+            wait_for(self.redis_answers, "Redis to answer")
+        return process
+
+    def redis_answers(self) -> bool:
+        try:
+            return bool(redis.Redis.from_url(self.redis_url).ping())
+        except redis.RedisError:
+            return False
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.processes[name].kill()
+        self.processes.pop(name).wait()
+
+    def stop(self, name: str) -> int:
+        """SIGTERM, and its exit code."""
+        process = self.processes.pop(name)
+        process.terminate()
+        return process.wait(timeout=DEADLINE_SECONDS)
+
+    def stop_all(self) -> None:
+        """Workers first, Redis last."""
+        for name in sorted(self.processes, key=lambda name: name == "redis"):
+            process = self.processes.pop(name)
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def log(self, name: str) -> str:
+        return (self.var / f"{name}.log").read_text(errors="replace")
+
+
+def database_url() -> str:
+    """The test database as CONCORD's DATABASE_URL."""
+    parts = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite://{parts['NAME']}"
+    return f"postgresql://{parts['USER']}@/{parts['NAME']}?host={quote(parts['HOST'])}"
+
+
+@pytest.fixture(scope="module")
+def installation(django_db_setup: None) -> Iterator[Installation]:
+    """Redis, light and beat; tests start and kill the workers that they are about."""
+    with tempfile.TemporaryDirectory(prefix="concord-", ignore_cleanup_errors=True) as folder:
+        one = Installation(Path(folder))
+        try:
+            for name in ("redis", "light", "beat"):
+                one.start(name)
+            yield one
+        finally:
+            one.stop_all()
+
+
+@pytest.fixture
+def concord(
+    installation: Installation, artifacts: Path, transactional_db: None, settings: Any
+) -> Iterator[Installation]:
+    """The installation, seen by the test's own process too; its extra workers end with the test."""
+    settings.ARTIFACTS_DIR = installation.var / "artifacts"
+    settings.DATA_DIRS = [installation.var / "data"]
+    settings.REDIS_URL = installation.redis_url
+    yield installation
+    for name in ("training", "generate"):
+        if name in installation.processes:
+            installation.kill(name)
+
+
+@pytest.fixture(autouse=True)
+def artifacts(settings: Any, tmp_path: Path) -> Path:
+    """Nothing is written beside the repository; `concord` has its own folder."""
+    settings.ARTIFACTS_DIR = tmp_path / "artifacts"
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def project(db: None) -> Any:
+    """A project of its own."""
+    return create_project(name="Shop", slug="shop", by=None)
