@@ -147,10 +147,19 @@ def test_without_dev_rows_the_last_weights_are_kept(write_rows, tmp_path):
     assert metrics(tmp_path / "out", "dev") == []
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
-def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(write_rows, tmp_path, keep):
-    rows = gold_rows(40, seed=5, split="train") + gold_rows(8, seed=6, split="dev")
-    data, config = write_rows(rows), with_changes(epochs=2, keep=keep)
+@pytest.mark.parametrize(
+    ("keep", "dev_disagrees", "kept_step"),
+    [("last", False, 10), ("best", False, 10), ("best", True, 2)],
+)
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
+    write_rows, tmp_path, keep, dev_disagrees, kept_step
+):
+    dev = gold_rows(8, seed=6, split="dev")
+    if dev_disagrees:  # the best step then lies before the stop
+        for row in dev:
+            row["votes"][0]["ranking"].reverse()
+    data = write_rows(gold_rows(40, seed=5, split="train") + dev)
+    config = with_changes(epochs=2, keep=keep)
 
     def stop_at(stop_step: int):
         def on_step(step, stats):
@@ -179,6 +188,8 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(write_rows, 
         resume_from=[tmp_path / "first", tmp_path / "second"],
     )
 
+    (kept,) = metrics(tmp_path / "whole", "kept")
+    assert kept["kept_step"] == kept_step
     assert (tmp_path / "third" / "metrics.jsonl").read_text() == (
         tmp_path / "whole" / "metrics.jsonl"
     ).read_text()
