@@ -39,6 +39,7 @@ from annotation.models import (
 from annotation.services.audit import record
 from annotation.services.ledger import (
     add_completion,
+    add_imported_completions,
     add_prompt,
     batch_for,
     open_comparison,
@@ -219,11 +220,11 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> bool:
     that contradicts one of the same annotator.
     """
     prompt, _ = _prompt(batch.project, batch.source, row.prompt)
-    completions = []
-    for each in row.completions:
-        completion, _ = add_completion(prompt=prompt, source=batch.source, text=each.text)
-        record_generation(completion=completion, origin=Origin.IMPORTED, writer=each.writer)
-        completions.append(completion)
+    completions = add_imported_completions(
+        prompt=prompt,
+        source=batch.source,
+        written=[(each.text, each.writer) for each in row.completions],
+    )
     comparison, created = open_comparison(
         batch=batch, prompt=prompt, completions=completions, answers_wanted=0
     )

@@ -93,6 +93,42 @@ def add_completion(*, prompt: Prompt, source: Source, text: str) -> tuple[Comple
 
 
 @transaction.atomic
+def add_imported_completions(
+    *, prompt: Prompt, source: Source, written: Sequence[tuple[str, str]]
+) -> list[Completion]:
+    """The completions with these texts, in order, and who wrote each as (text, writer).
+
+    The same as add_completion and record_generation one by one, in four queries: imports are long.
+    """
+    hashes = []
+    for text, writer in written:
+        if not isinstance(text, str) or not text.strip():
+            raise BadInput(f"A completion can't be empty: {text!r}.")
+        require_storable((text, writer))
+        _require_length("writer", writer, 200)
+        hashes.append(_sha256(text))
+    Completion.objects.bulk_create(
+        (
+            Completion(prompt=prompt, source=source, text=text, text_hash=text_hash)
+            for (text, _), text_hash in zip(written, hashes, strict=True)
+        ),
+        ignore_conflicts=True,
+    )
+    found = {
+        one.text_hash: one for one in Completion.objects.filter(prompt=prompt, text_hash__in=hashes)
+    }
+    completions = [found[text_hash] for text_hash in hashes]
+    Generation.objects.bulk_create(
+        (
+            Generation(completion=completion, origin=Origin.IMPORTED, writer=writer)
+            for completion, (_, writer) in zip(completions, written, strict=True)
+        ),
+        ignore_conflicts=True,
+    )
+    return completions
+
+
+@transaction.atomic
 def record_generation(
     *,
     completion: Completion,

@@ -142,7 +142,7 @@ def test_the_progress_told_is_the_size_on_disk(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path):
-    with pytest.raises(BadInput, match="nothing.jsonl: No such file"):
+    with pytest.raises(BadInput, match=r"nothing\.jsonl: No such file"):
         list(read_rows(tmp_path / "nothing.jsonl"))
     with pytest.raises(BadInput, match="Is a directory"):
         list(read_rows(tmp_path))

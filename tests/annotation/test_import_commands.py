@@ -1,0 +1,263 @@
+"""The import commands: every row accounted for, twice is once, nothing half lost."""
+
+import gzip
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from annotation.errors import BadInput
+from annotation.importers import load
+from annotation.models import (
+    Annotator,
+    AuditEntry,
+    Comparison,
+    Completion,
+    Generation,
+    Preference,
+    Prompt,
+    Ranking,
+    Source,
+)
+from tests.annotation.making import make_project
+
+pytestmark = pytest.mark.django_db
+TABLES = (Annotator, Comparison, Completion, Generation, Preference, Prompt, Ranking, Source)
+
+
+@pytest.fixture
+def project():
+    return make_project("here")
+
+
+def pair(number, **more):
+    return {
+        "prompt": f"Question {number}?",
+        "chosen": f"Good {number}.",
+        "rejected": f"Bad {number}.",
+        **more,
+    }
+
+
+def write(path, rows):
+    """JSON lines; bytes are written as they are."""
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def run(command, *paths, **options):
+    """What the command prints."""
+    out = StringIO()
+    call_command(command, *map(str, paths), project="here", stdout=out, **options)
+    return out.getvalue()
+
+
+def counts():
+    return {table.__name__: table.objects.count() for table in TABLES}
+
+
+def test_rows_become_comparisons_of_outside_annotators_that_hold_no_slot(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [pair(1), pair(2, annotator="w7", id="r2", split="test")])
+    said = run("import_preferences", path, format="trl", licence="MIT")
+    assert "2 rows: 2 imported, 0 already there, 0 refused." in said
+    first, second = Preference.objects.order_by("pk")
+    assert (first.annotator.kind, first.annotator.external_id) == ("outside", "trl")
+    assert (second.annotator.kind, second.annotator.external_id) == ("outside", "trl:w7")
+    assert first.source.licence == "MIT"
+    assert second.external_id == "r2"
+    assert first.assignment is None
+    assert not first.counted
+    comparison = second.comparison
+    assert (comparison.answers_wanted, comparison.open_slots) == (0, 0)
+    assert comparison.prompt.split == "test"
+    good, bad = (entry.completion for entry in comparison.entries.all())
+    assert (good.text, bad.text) == ("Good 2.", "Bad 2.")
+    assert second.rankings.get().groups == [[good.pk], [bad.pk]]
+
+
+def test_a_file_imported_twice_changes_nothing_even_under_another_name(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(5)])
+    run("import_preferences", path, format="trl")
+    before, entries = counts(), AuditEntry.objects.count()
+    other = tmp_path / "renamed.jsonl.gz"
+    other.write_bytes(gzip.compress(path.read_bytes()))
+    said = run("import_preferences", path, other, format="trl")
+    assert said.count("5 rows: 0 imported, 5 already there, 0 refused.") == 2
+    assert counts() == before
+    assert AuditEntry.objects.count() == entries
+
+
+BAD = [
+    b'{"prompt": "p", "chosen": "a"',
+    b'{"prompt": "caf\xe9", "chosen": "a", "rejected": "b"}',
+    {"prompt": "p", "chosen": "a"},
+    {"prompt": "p", "chosen": " ", "rejected": "b"},
+    {"prompt": "p", "chosen": "a", "rejected": "a"},
+    {
+        "chosen": "\n\nHuman: p\n\nAssistant: a",
+        "rejected": "\n\nHuman: q\n\nAssistant: b",
+    },
+    {"prompt": "p" * 10_000_000, "chosen": "a", "rejected": "b"},
+    {"prompt": "p\x00", "chosen": "a", "rejected": "b"},
+    b'{"prompt": "p", "chosen": "\\ud800", "rejected": "b"}',
+    b'{"prompt": "p", "chosen": "a", "chosen": "c", "rejected": "b"}',
+    b"[1, 2]",
+]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 200])
+def test_each_bad_row_is_one_refusal_and_costs_no_other(project, tmp_path, monkeypatch, chunk_rows):
+    monkeypatch.setattr(load, "CHUNK_ROWS", chunk_rows)
+    rows = [row for number, bad in enumerate(BAD) for row in (pair(number), bad)]
+    path = write(tmp_path / "rows.jsonl", [*rows, b"", pair(99)])
+    report = tmp_path / "report.jsonl"
+    said = run("import_preferences", path, format="trl", report=report)
+    assert f"23 rows: 12 imported, 0 already there, {len(BAD)} refused." in said
+    assert Preference.objects.count() == 12
+    told = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [row["line"] for row in told] == [*range(1, 23), 24]
+    refused = [row for row in told if row["outcome"] == "refused"]
+    assert [row["line"] for row in refused] == [*range(2, 23, 2)]
+    assert all(row["reason"] and f"line {row['line']}: refused: " in said for row in refused)
+    assert {row["outcome"] for row in told if row not in refused} == {"imported"}
+
+
+def test_one_entry_in_the_log_tells_of_a_file(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [pair(1), b"{", pair(2)])
+    run("import_preferences", path, format="trl")
+    data = AuditEntry.objects.get(action="file.import").data
+    assert (data["rows"], data["imported"], data["already_there"], data["refused"]) == (3, 2, 0, 1)
+    assert len(data["sha256"]) == 64
+
+
+def test_an_import_that_is_interrupted_keeps_its_chunks_and_can_be_done_again(
+    project, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(load, "CHUNK_ROWS", 2)
+    path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(6)])
+    store, calls = load.store_comparison, []
+
+    def breaks_in_the_second_chunk(batch, row):
+        calls.append(row)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return store(batch, row)
+
+    monkeypatch.setattr(load, "store_comparison", breaks_in_the_second_chunk)
+    with pytest.raises(KeyboardInterrupt):
+        run("import_preferences", path, format="trl")
+    assert Preference.objects.count() == 2
+    assert AuditEntry.objects.get(action="file.import").data["imported"] == 2
+    monkeypatch.setattr(load, "store_comparison", store)
+    assert "4 imported, 2 already there" in run("import_preferences", path, format="trl")
+
+
+def test_a_second_answer_that_contradicts_the_first_is_refused(project, tmp_path):
+    turned = {**pair(1), "chosen": "Bad 1.", "rejected": "Good 1."}
+    path = write(tmp_path / "rows.jsonl", [pair(1), turned, {**turned, "annotator": "w2"}])
+    said = run("import_preferences", path, format="trl")
+    assert 'line 2: refused: annotator "trl" has answered this comparison otherwise' in said
+    assert Comparison.objects.count() == 1
+    assert Preference.objects.count() == 2
+
+
+def test_the_same_annotator_id_in_two_sources_is_two_people(project, tmp_path):
+    one = write(tmp_path / "one.jsonl", [pair(1, annotator="w1")])
+    other = write(tmp_path / "other.jsonl", [pair(2, annotator="w1")])
+    run("import_preferences", one, format="trl", source="one")
+    run("import_preferences", other, format="trl", source="other")
+    assert Annotator.objects.filter(kind="outside").count() == 2
+
+
+def test_votes_of_models_stay_votes_of_models(project, tmp_path):
+    row = {
+        "prompt": "Q?",
+        "completions": [{"id": "a", "text": "A."}, {"id": "b", "text": "B."}],
+        "votes": [
+            {"ranking": [["a"], ["b"]], "kind": "model", "annotator": "judge"},
+            {"ranking": [["a", "b"]], "kind": "person", "annotator": "judge"},
+        ],
+    }
+    run("import_preferences", write(tmp_path / "rows.jsonl", [row]), format="comparisons")
+    kinds = Preference.objects.order_by("pk").values_list("annotator__kind", "rankings__outcome")
+    assert list(kinds) == [("model", "ranked"), ("outside", "equal")]
+
+
+def test_related_prompts_stay_on_one_side_whatever_the_file_says(project, tmp_path):
+    rows = [
+        pair(1, split="test", group="thread"),
+        pair(2, split="train", group="thread"),
+        pair(3, split="dev"),
+    ]
+    run("import_preferences", write(tmp_path / "rows.jsonl", rows), format="trl")
+    assert list(Prompt.objects.order_by("pk").values_list("split", flat=True)) == [
+        "test",
+        "test",
+        "dev",
+    ]
+
+
+def test_prompts_and_demonstrations_are_kept(project, tmp_path):
+    prompts = write(tmp_path / "p.jsonl", [{"prompt": "Q?", "task": "qa"}, {"prompt": ""}])
+    assert "2 rows: 1 imported, 0 already there, 1 refused" in run("import_prompts", prompts)
+    rows = [{"prompt": "Q?", "completion": "A.", "writer": "w"}, {"prompt": "Q?"}]
+    said = run("import_demonstrations", write(tmp_path / "d.jsonl", rows))
+    assert "2 rows: 1 imported, 0 already there, 1 refused" in said
+    generation = Generation.objects.get()
+    assert (generation.origin, generation.writer) == ("demonstration", "w")
+    assert Prompt.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"project": "nowhere"}, "no project 'nowhere'; there is here"),
+        ({"paths": ["nothing.jsonl"]}, "nothing.jsonl: No such file"),
+        ({"paths": ["rows.jsonl", "nothing.jsonl"]}, "nothing.jsonl: No such file"),
+        ({"source": " "}, "A source needs a name"),
+        ({"report": "no/folder/report.jsonl"}, "Cannot write .*report.jsonl"),
+        ({"paths": ["bad.jsonl"]}, "Not one row could be imported from bad.jsonl"),
+        ({"paths": ["empty.jsonl"]}, "Not one row could be imported from empty.jsonl"),
+    ],
+)
+def test_what_can_not_be_done_ends_with_a_sentence_and_code_2(project, tmp_path, options, reason):
+    write(tmp_path / "rows.jsonl", [pair(1)])
+    write(tmp_path / "bad.jsonl", [b"{"])
+    (tmp_path / "empty.jsonl").touch()
+    options = {"project": "here", "paths": ["rows.jsonl"], "format": "trl"} | options
+    paths = [str(tmp_path / name) for name in options.pop("paths")]
+    if "report" in options:
+        options["report"] = tmp_path / options["report"]
+    with pytest.raises(CommandError, match=reason) as problem:
+        call_command("import_preferences", *paths, stdout=StringIO(), **options)
+    assert problem.value.returncode == 2
+    assert not Preference.objects.exists()
+
+
+def test_a_source_keeps_its_licence(project):
+    source = load.source_for(project=project, name="set")
+    assert load.source_for(project=project, name="set", licence="MIT") == source
+    assert load.source_for(project=project, name="set").licence == "MIT"
+    with pytest.raises(BadInput, match="'MIT' already, not 'GPL'"):
+        load.source_for(project=project, name="set", licence="GPL")
+
+
+@pytest.mark.shared_data
+def test_real_preferences_come_in_whole_but_for_the_known_bad_rows(project, shared_data):
+    hh = shared_data / "hh-rlhf/harmless-base-test.jsonl.gz"
+    said = run("import_preferences", hh, format="hh-rlhf", licence="MIT")
+    assert "1,585 rows: 1,580 imported, 0 already there, 5 refused." in said
+    assert said.count("refused: chosen and rejected part before their last answer") == 3
+    assert said.count("refused: the chosen completion is empty") == 2
+    assert Preference.objects.count() == Comparison.objects.count() == 1580
+
+
+@pytest.mark.shared_data
+def test_real_chinese_rankings_come_in_with_all_their_answers(project, shared_data):
+    path = shared_data / "oasst1/oasst_rm_zh.json"
+    said = run("import_preferences", path, format="oasst-zh", licence="Apache-2.0")
+    assert "547 rows: 541 imported, 0 already there, 6 refused." in said
+    assert Ranking.objects.count() == 541
+    assert {len(ranking.groups) for ranking in Ranking.objects.all()} == {2, 3, 4, 5, 6, 8}
