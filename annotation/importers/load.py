@@ -5,7 +5,7 @@ names nobody. Rows are recognised by content and external id, so a second import
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from annotation.errors import BadInput, ConcordError
 from annotation.importers import comparisons, demonstrations, hh_rlhf, oasst_zh, prompts, trl
 from annotation.importers.lines import BadRow, RawRow, read_rows
 from annotation.importers.rows import (
+    MAX_ID_LENGTH,
     ComparisonRow,
     DemonstrationRow,
     PromptRow,
@@ -26,6 +27,7 @@ from annotation.importers.rows import (
     parse_json,
 )
 from annotation.models import (
+    Annotator,
     Batch,
     Comparison,
     Completion,
@@ -228,8 +230,13 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> bool:
     comparison, created = open_comparison(
         batch=batch, prompt=prompt, completions=completions, answers_wanted=0
     )
-    new_votes = [_store_vote(batch, comparison, completions, vote) for vote in row.votes]
-    return created or any(new_votes)
+    new = False
+    for vote in row.votes:
+        annotator, rankings = _who(batch, vote), _rankings(completions, vote)
+        if created or not _is_there(comparison, annotator, rankings):
+            _store_vote(batch, comparison, annotator, rankings, vote.external_id)
+            new = True
+    return new
 
 
 def _prompt(project: Project, source: Source, row: PromptRow) -> tuple[Prompt, bool]:
@@ -246,15 +253,16 @@ def _prompt(project: Project, source: Source, row: PromptRow) -> tuple[Prompt, b
     )
 
 
-def _store_vote(
-    batch: Batch, comparison: Comparison, completions: list[Completion], vote: VoteRow
-) -> bool:
-    """Keep one vote; False if it is there already."""
+def _who(batch: Batch, vote: VoteRow) -> Annotator:
+    """The outside annotator, told apart from one of the same id in another source."""
     name = f"{batch.source.name}:{vote.annotator}" if vote.annotator else batch.source.name
-    if len(name) > 200:
+    if len(name) > MAX_ID_LENGTH:
         raise Refused(f"annotator {clip(vote.annotator)} is too long a name")
-    annotator = outside_annotator(project=batch.project, external_id=name, kind=vote.kind)
-    rankings = [
+    return outside_annotator(project=batch.project, external_id=name, kind=vote.kind)
+
+
+def _rankings(completions: list[Completion], vote: VoteRow) -> list[Ranking]:
+    return [
         Ranking(
             axis=ranking.axis,
             outcome=ranking.outcome,
@@ -263,26 +271,41 @@ def _store_vote(
         )
         for ranking in vote.rankings
     ]
-    earlier = Preference.objects.filter(comparison=comparison, annotator=annotator)
-    if first := earlier.order_by("revision").prefetch_related("rankings").first():
-        if _told(first.rankings.all()) != _told(rankings):
-            raise Refused(f"annotator {clip(name)} has answered this comparison otherwise")
+
+
+def _is_there(comparison: Comparison, annotator: Annotator, rankings: list[Ranking]) -> bool:
+    """True if the annotator gave this answer before; Refused if they gave another."""
+    answers = Preference.objects.filter(comparison=comparison, annotator=annotator)
+    first = answers.order_by("revision").prefetch_related("rankings").first()
+    if first is None:
         return False
+    if _told(first.rankings.all()) != _told(rankings):
+        name = clip(annotator.external_id)
+        raise Refused(f"annotator {name} has answered this comparison otherwise")
+    return True
+
+
+def _store_vote(
+    batch: Batch,
+    comparison: Comparison,
+    annotator: Annotator,
+    rankings: list[Ranking],
+    external_id: str,
+) -> None:
     preference = Preference.objects.create(
         project=batch.project,
         comparison=comparison,
         annotator=annotator,
         scheme=batch.scheme,
         source=batch.source,
-        external_id=vote.external_id,
+        external_id=external_id,
     )
     for ranking in rankings:
         ranking.preference = preference
     Ranking.objects.bulk_create(rankings)
-    return True
 
 
-def _told(rankings: Any) -> list[tuple[Any, ...]]:
+def _told(rankings: Iterable[Ranking]) -> list[tuple[Any, ...]]:
     """What rankings say, comparable: the order within a tied group says nothing."""
     return sorted(
         (each.axis, each.outcome, [sorted(group) for group in each.groups], each.strengths)
