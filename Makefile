@@ -7,6 +7,7 @@ PORT ?= 8000
 TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/ready
+WORDS := annotation/locale/zh_Hans/LC_MESSAGES/django.mo
 LAPTOP := CONCORD_MODE=laptop
 
 .PHONY: run demo test lint browser setup clean lock
@@ -31,7 +32,7 @@ lint: setup
 browser: setup
 	@$(BIN)/python tests/browser/chromium.py
 
-setup: $(READY)
+setup: $(READY) $(WORDS)
 
 # Torch carries no hash in the lock: its CPU and CUDA builds share a version number.
 $(READY): requirements.lock Makefile
@@ -41,6 +42,9 @@ $(READY): requirements.lock Makefile
 	$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	@touch $@
+
+$(WORDS): $(WORDS:.mo=.po) $(READY)
+	@$(LAPTOP) $(BIN)/python manage.py compile_translations
 
 # Renew requirements.lock after a change of requirements.in.
 lock: setup
