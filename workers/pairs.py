@@ -17,6 +17,7 @@ from annotation.models import (
     ModelVersion,
     Origin,
     Project,
+    Promotion,
     Prompt,
     Purpose,
     Slot,
@@ -36,6 +37,8 @@ ROUNDS = 4
 """Times that a prompt's missing completions are drawn before it is given up."""
 PROMPTS_AT_ONCE = 32
 SOURCE = "written by policies"
+HIGHEST_PRIORITY = 32_767
+"""Of a smallint."""
 
 
 def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
@@ -169,10 +172,12 @@ def _record(
 
 
 def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:
-    """One batch per policy version and purpose."""
+    """One batch per policy version and purpose; the newest policy's questions are asked first."""
+    promotions = Promotion.objects.filter(project=project, slot=Slot.POLICY).count()
     return ledger.batch_for(
         project=project,
         name=f"{policy.name[:80]} #{policy.pk}: {purpose}",
         source=source,
         purpose=purpose,
+        priority=min(promotions, HIGHEST_PRIORITY),
     )

@@ -36,6 +36,8 @@ class Facts:
     """Since the last reward job was asked for; None = there was none."""
     job_open: bool
     """A reward job waits or runs."""
+    policy_in_the_making: bool = False
+    """Pretraining or fine-tuning waits or runs: the reward model is to start from its outcome."""
 
 
 def is_due(rule: RetrainRule, facts: Facts) -> tuple[bool, str]:
@@ -44,6 +46,8 @@ def is_due(rule: RetrainRule, facts: Facts) -> tuple[bool, str]:
         return False, "the rule is off"
     if facts.job_open:
         return False, "a reward job waits or runs already"
+    if facts.policy_in_the_making:
+        return False, "the policy that it would start from is still being trained"
     if facts.new_preferences == 0:
         return False, "there is no new preference"
     reasons = [f"{facts.new_preferences} new preferences"]
@@ -81,6 +85,12 @@ def facts_of(project: Project) -> Facts:
         new_preferences=unseen.count(),
         minutes_since=minutes,
         job_open=jobs.filter(status__in=WAITING_OR_RUNNING).exists(),
+        policy_in_the_making=TrainingJob.objects.filter(
+            project=project,
+            kind__in=(JobKind.PRETRAIN, JobKind.SFT),
+            lane=Lane.LOOP,
+            status__in=WAITING_OR_RUNNING,
+        ).exists(),
     )
 
 

@@ -272,8 +272,15 @@ def _waits_in_loop(project: Project, kind: str) -> bool:
 
 
 def _request_top_up(project: Project, reason: str, by: User | None) -> None:
+    """New comparisons by the policy now in force, however many of older ones are still open."""
     if project.open_target and not _waits_in_loop(project, JobKind.SAMPLE):
-        request_training(project=project, kind=JobKind.SAMPLE, reason=reason, by=by)
+        request_training(
+            project=project,
+            kind=JobKind.SAMPLE,
+            inputs={"comparisons": project.open_target},
+            reason=reason,
+            by=by,
+        )
 
 
 def _request_ppo(project: Project, reason: str, by: User | None) -> None:

@@ -41,6 +41,14 @@ def test_the_reason_names_the_numbers():
     assert is_due(RetrainRule(after_preferences=10), facts)[1] == "7 of 10 new preferences"
 
 
+def test_it_waits_for_the_policy_that_is_being_trained():
+    facts = Facts(new_preferences=7, minutes_since=None, job_open=False, policy_in_the_making=True)
+    assert is_due(RetrainRule(after_preferences=1), facts) == (
+        False,
+        "the policy that it would start from is still being trained",
+    )
+
+
 @pytest.fixture
 def annotator(project):
     return make_annotator(project)
