@@ -1,0 +1,183 @@
+"""The whole loop, small: rows, workers, page and export, with real parts at every joint.
+
+A person labels in the page; real workers train real (tiny) models; the policy's own answers come
+back as comparisons; a researcher's export holds the votes.
+"""
+
+import json
+import re
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from annotation.models import (
+    Comparison,
+    JobStatus,
+    ModelVersion,
+    Preference,
+    Promotion,
+    Role,
+    TrainingJob,
+    User,
+)
+from annotation.services.jobs import request_training
+from annotation.services.loop import change_loop, change_rule
+from annotation.services.projects import add_member, create_project
+from tests.workers.conftest import Installation, wait_for
+
+pytestmark = [pytest.mark.celery, pytest.mark.loop]
+PROMPTS = ("Where is the red cat?", "What does the dog eat?")
+DEMONSTRATIONS = ("The red cat is in the house.", "The dog eats a small fish.")
+VOTES = (
+    ("It is in the red house.", "Cat cat cat cat."),
+    ("It eats fish.", "I do not care."),
+)
+TINY = {
+    "pretrain": {
+        "vocab_size": 300,
+        "width": 16,
+        "layers": 1,
+        "heads": 1,
+        "context": 64,
+        "steps": 4,
+        "windows_per_step": 2,
+        "eval_every": 4,
+        "sample_every": 0,
+        "heldout_fraction": 0.0,
+    },
+    "sft": {"epochs": 1, "rows_per_step": 2, "max_tokens": 64},
+    "reward": {"epochs": 1, "comparisons_per_step": 2},
+    "ppo": {"steps": 1, "rollouts_per_step": 2, "max_response_tokens": 8, "baseline_samples": 2},
+    "sample": {"max_new_tokens": 8, "temperature": 1.0},
+}
+
+
+def write_rows(path: Path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def project(concord: Installation):
+    """Own prompts, demonstrations and votes, imported by the public commands; one labeler."""
+    project = create_project(name="Own", slug="own", by=None)
+    labeler = User.objects.create_user("lin", password="lin")
+    add_member(project=project, user=labeler, role=Role.LABELER, by=None)
+    change_loop(
+        project=project,
+        changes={"open_target": 2, "heldout_share": 0.0, "auto_promote": True,
+                 "kl_budget_nats": 1000.0, "job_defaults": TINY},
+        by=None,
+    )  # fmt: skip
+    change_rule(project=project, changes={"after_preferences": 2}, by=None)
+    folder = concord.var
+    turns = [[{"role": "user", "content": text}] for text in PROMPTS]
+    imports = {
+        "import_prompts": [
+            {"id": f"p{n}", "split": "train", "prompt": turn, "task": "dialogue", "language": "en"}
+            for n, turn in enumerate(turns)
+        ],
+        "import_demonstrations": [
+            {"id": f"d{n}", "split": "train", "prompt": turn, "completion": DEMONSTRATIONS[n]}
+            for n, turn in enumerate(turns)
+        ],
+    }
+    for command, rows in imports.items():
+        call_command(
+            command, write_rows(folder / f"{command}.jsonl", rows), project="own", stdout=StringIO()
+        )
+    votes = [
+        {"prompt": turn, "chosen": [{"role": "assistant", "content": VOTES[n][0]}],
+         "rejected": [{"role": "assistant", "content": VOTES[n][1]}], "split": "train"}
+        for n, turn in enumerate(turns)
+    ]  # fmt: skip
+    call_command(
+        "import_preferences", write_rows(folder / "votes.jsonl", votes), project="own",
+        format="trl", stdout=StringIO(),
+    )  # fmt: skip
+    return project
+
+
+def done(project, kind: str, after: int = 0) -> TrainingJob | None:
+    """The newest job of a kind if it is done; a failed one is the test's failure."""
+    job = TrainingJob.objects.filter(project=project, kind=kind, pk__gt=after).last()
+    assert job is None or job.status != JobStatus.FAILED, (kind, job.error, job.log_tail)
+    return job if job is not None and job.status == JobStatus.DONE else None
+
+
+def label_one(browser: Client) -> Preference:
+    """Open the page as the labeler does, choose the first answer, submit the form."""
+    page = browser.get("/p/own/label/").content.decode()
+    assignment = re.search(r"/label/(\d+)/submit/", page).group(1)
+    key = re.search(r'name="key" value="([^"]+)"', page).group(1)
+    answer = browser.post(
+        f"/p/own/label/{assignment}/submit/", {"key": key, "axis0-choice": "1"}, follow=True
+    )
+    assert answer.status_code == 200
+    return Preference.objects.get(idempotency_key=key)
+
+
+def once_around(concord: Installation, project) -> None:
+    """From a policy in force to its improved answers, labeled and exported."""
+    browser = Client()
+    browser.force_login(User.objects.get(username="lin"))
+    sample = wait_for(lambda: done(project, "sample"), "the policy's first comparisons")
+    preference = label_one(browser)
+    assert preference.counted
+    assert preference.comparison.purpose == "production"
+    assert preference.rankings.get().groups[0] == [preference.presented_order[0]]
+
+    wait_for(lambda: done(project, "reward"), "the reward model that the rule made due")
+    wait_for(lambda: done(project, "ppo"), "PPO after it")
+    reward = ModelVersion.objects.get(job__project=project, stage="reward")
+    policy = ModelVersion.objects.get(job__project=project, stage="ppo")
+    assert policy.reward == reward
+    assert policy.reference == policy.init
+    wait_for(lambda: policy_gate(policy), "the gate's verdict")
+    if not Promotion.objects.filter(version=policy).exists():  # one step seldom passes its gate
+        admin = User.objects.create_superuser("ada")
+        boss = Client()
+        boss.force_login(admin)
+        assert boss.post(f"/p/own/versions/{policy.pk}/promote/", follow=True).status_code == 200
+    wait_for(lambda: done(project, "sample", after=sample.pk), "the improved policy's comparisons")
+    assert Comparison.objects.filter(
+        project=project, completions__generations__model_version=policy
+    ).exists()
+
+    out = concord.var / f"export-{project.pk}"
+    call_command("export_dataset", project="own", format="trl", out=str(out), stdout=StringIO())
+    rows = [json.loads(line) for file in out.glob("*.jsonl") for line in file.open()]
+    assert VOTES[0][0] in json.dumps(rows, ensure_ascii=False)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert sum(manifest["funnel"].values()) == Preference.objects.filter(project=project).count()
+
+
+def policy_gate(policy: ModelVersion) -> dict | None:
+    policy.refresh_from_db()
+    return policy.metrics.get("gate")
+
+
+def test_two_prompts_and_a_one_layer_model_go_once_around(concord: Installation, project):
+    corpus = " ".join([*PROMPTS, *DEMONSTRATIONS, *(text for pair in VOTES for text in pair)])
+    (concord.var / "data" / "corpus.txt").write_text("\n\n".join([corpus] * 20))
+    request_training(project=project, kind="pretrain", inputs={"data": ["corpus.txt"]})
+    request_training(project=project, kind="sft")
+    concord.start("training")
+    concord.start("generate")
+    once_around(concord, project)
+
+
+@pytest.mark.shared_data
+def test_own_prompts_and_an_outside_model_go_once_around(
+    concord: Installation, project, shared_data: Path
+):
+    call_command(
+        "register_model", project="own", dir=str(shared_data / "tiny-lm" / "hf"), slot="policy",
+        stdout=StringIO(),
+    )  # fmt: skip
+    concord.start("training")
+    concord.start("generate")
+    once_around(concord, project)
