@@ -41,11 +41,11 @@ class Written:
 
 
 class Models:
-    """Loaded models of one process, the latest used kept; a version's files never change."""
+    """Loaded models of one process by the hash of their files, the latest used kept."""
 
     def __init__(self, kept: int = KEPT_MODELS) -> None:
         self.kept = kept
-        self._loaded: dict[int, Any] = {}
+        self._loaded: dict[str, Any] = {}
 
     def policy(self, version: ModelVersion) -> tuple[Any, Any]:
         """(model, tokenizer) of a policy version."""
@@ -56,10 +56,10 @@ class Models:
         return self._get(version, load_scorer)
 
     def _get(self, version: ModelVersion, load: Any) -> Any:
-        found = self._loaded.pop(version.pk, None)
+        found = self._loaded.pop(version.sha256, None)
         if found is None:
             found = load(versions.directory_of(version), device=device_from("auto"))
-        self._loaded[version.pk] = found  # the newest stands last
+        self._loaded[version.sha256] = found  # the newest stands last
         while len(self._loaded) > self.kept:
             del self._loaded[next(iter(self._loaded))]
         return found

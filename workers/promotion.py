@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from django.conf import settings
 from django.db import transaction
 
@@ -335,6 +336,7 @@ def _mean(rows: Sequence[PairRow], figure: str) -> float | None:
     return sum(row.weight * getattr(row, figure) for row in rows) / weight if rows else None
 
 
+@torch.inference_mode()
 def kl_to(root: Any, written: Sequence[Written], temperature: float) -> float:
     """Mean over responses of sum log p_new - log p_root, nats; both tempered alike.
 
@@ -348,11 +350,11 @@ def kl_to(root: Any, written: Sequence[Written], temperature: float) -> float:
             [row.prompt_ids for row in rows],
             [row.sampled.tokens for row in rows],
             pad_id=root.config.pad_token_id,
-        )
+        ).to(root.device)
         logprobs = token_logprobs(
             response_logits(root, padded), padded.response_ids, temperature=temperature
-        )
-        total -= float(logprobs[padded.response_mask].sum())
+        )  # (N,) response tokens of all rows
+        total -= float(logprobs.sum())
         total += sum(sum(row.sampled.logprobs) for row in rows)
     return total / len(written)
 

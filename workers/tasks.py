@@ -5,6 +5,7 @@ from typing import Any
 from celery import signals
 from celery.worker import WorkController
 from django.conf import settings
+from kombu import Connection
 
 from annotation.models import JobKind, Project
 from annotation.services import jobs, queue, versions
@@ -31,28 +32,28 @@ def run_training(job_id: int) -> None:
 @app.task
 def dispatch() -> None:
     """Send what the ledger says is to be done: jobs to claim, versions to judge."""
-    for job in jobs.startable_jobs():
-        if job.kind == JobKind.SAMPLE:
-            send(RUN_SAMPLE, "generate", job.pk)
-        else:
-            send(run_training.name, "training", job.pk)
-    for version in versions.versions_without_verdict():
-        send(JUDGE, "generate", version.pk)
-
-
-def send(task: str, queue_name: str, row_id: int) -> None:
-    """Send a message that dies before long; while its row stands, the next tick sends another."""
     with app.connection_for_write() as connection:
-        # declared, not only asked for: its worker may not have started yet
-        backlog = connection.default_channel.queue_declare(queue_name).message_count
-        if backlog < MAX_BACKLOG:
-            app.send_task(
-                task,
-                [row_id],
-                queue=queue_name,
-                expires=2 * settings.TICK_SECONDS,
-                connection=connection,
-            )
+        for job in jobs.startable_jobs():
+            if job.kind == JobKind.SAMPLE:
+                send(connection, RUN_SAMPLE, "generate", job.pk)
+            else:
+                send(connection, run_training.name, "training", job.pk)
+        for version in versions.versions_without_verdict():
+            send(connection, JUDGE, "generate", version.pk)
+
+
+def send(connection: Connection, task: str, queue_name: str, row_id: int) -> None:
+    """Send a message that dies before long; while its row stands, the next tick sends another."""
+    # declared, not only asked for: its worker may not have started yet
+    backlog = connection.default_channel.queue_declare(queue_name).message_count
+    if backlog < MAX_BACKLOG:
+        app.send_task(
+            task,
+            [row_id],
+            queue=queue_name,
+            expires=2 * settings.TICK_SECONDS,
+            connection=connection,
+        )
 
 
 @app.task

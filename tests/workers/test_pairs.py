@@ -1,0 +1,213 @@
+"""workers.pairs: a sample job with a real (tiny) policy, from claim to comparisons."""
+
+import pytest
+
+from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
+from annotation.services import jobs, versions
+from annotation.services.ledger import add_prompt
+from tests.workers.tiny import tiny_policy
+from workers import pairs
+from workers.generation import MODELS, Models, Sampling
+from workers.pairs import distinct_completions
+from workers.sampling import run_sample_job
+
+pytestmark = pytest.mark.django_db
+CONFIG = {"max_new_tokens": 8, "temperature": 1.0}
+SAMPLING = Sampling(temperature=1.0, max_new_tokens=8)
+
+
+@pytest.fixture
+def policy(project, artifacts):
+    folder = tiny_policy(artifacts / "models" / "p")
+    version = versions.register_version(kind="policy", stage="registered", directory=folder)
+    versions.promote(project=project, slot="policy", version=version, verdict="registered")
+    TrainingJob.objects.all().delete()
+    return version
+
+
+@pytest.fixture
+def prompts(project):
+    return [
+        add_prompt(
+            project=project,
+            source=project.sources.get(),
+            messages=[{"role": "user", "content": f"Question {n}?"}],
+            split=split,
+        )[0]
+        for n, split in enumerate(["train"] * 6 + ["dev"] * 3 + ["test"] * 3)
+    ]
+
+
+def sample(project, **wish):
+    job = jobs.request_training(project=project, kind="sample", config=CONFIG, **wish)
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    return job
+
+
+def test_the_policy_writes_until_enough_comparisons_are_open(project, policy, prompts):
+    project.open_target = 5
+    project.heldout_share = 0.0
+    project.save()
+    job = sample(project)
+    assert job.status == JobStatus.DONE, job.error
+    assert job.init == policy
+    assert (job.result["comparisons"], job.result["completions"]) == (5, 10)
+    for comparison in Comparison.objects.all():
+        assert comparison.prompt.split == "train"
+        assert comparison.purpose == Purpose.PRODUCTION
+        assert comparison.open_slots == project.answers_wanted
+        texts = [entry.completion.text for entry in comparison.entries.all()]
+        assert len(set(texts)) == len(texts) == 2
+    generation = Generation.objects.first()
+    assert (generation.job, generation.model_version) == (job, policy)
+    assert generation.sampling == {"temperature": 1.0, "max_new_tokens": 8}
+    assert generation.seed is not None
+    assert generation.finish_reason in ("end", "length")
+    assert sample(project).result["comparisons"] == 0  # enough are open
+
+
+def test_held_out_prompts_are_for_evaluation(project, policy, prompts):
+    project.heldout_share = 1.0
+    project.save()
+    job = sample(project, inputs={"comparisons": 4})
+    assert job.result["evaluation"] == job.result["comparisons"] == 4
+    splits = {c.prompt.split for c in Comparison.objects.all()}
+    assert splits <= {"dev", "test"}
+    assert {c.purpose for c in Comparison.objects.all()} == {Purpose.EVALUATION}
+
+
+def test_run_again_after_a_kill_it_writes_nothing_twice(project, policy, prompts, monkeypatch):
+    """Killed after three prompts; the next attempt follows the plan in the row."""
+    written = []
+    real = pairs._open
+
+    def dies_after_three(*arguments):
+        if len(written) == 3:
+            raise SystemExit
+        written.append(arguments)
+        return real(*arguments)
+
+    job = jobs.request_training(
+        project=project, kind="sample", config=CONFIG, inputs={"comparisons": 5}
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "_open", dies_after_three)
+        with pytest.raises(SystemExit):
+            run_sample_job(job.pk)
+    assert Comparison.objects.count() == 3
+    TrainingJob.objects.filter(pk=job.pk).update(status=JobStatus.QUEUED)
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.attempt) == (JobStatus.DONE, 2)
+    assert Comparison.objects.count() == len(job.inputs["planned"]) == 5
+    assert Generation.objects.count() == 10
+
+
+def test_a_completion_can_be_drawn_again_from_its_row(project, policy, prompts):
+    """The seed and the sampling settings that the ledger keeps give the same text."""
+    sample(project, inputs={"comparisons": 3})
+    for generation in Generation.objects.all():
+        messages = {1: generation.completion.prompt.messages}
+        (again,) = pairs.write_completions(
+            MODELS.policy(policy),
+            [messages[1]],
+            seeds=[generation.seed],
+            sampling=Sampling(**generation.sampling),
+        )
+        assert again.text == generation.completion.text
+
+
+def test_identical_completions_are_dropped_counted_and_drawn_again(policy):
+    greedy = Sampling(temperature=0.0, max_new_tokens=8)  # says the same each time
+    conversations = {7: [{"role": "user", "content": "One?"}]}
+    found, dropped = distinct_completions(
+        MODELS.policy(policy), conversations, wanted=2, seed=1, sampling=greedy
+    )
+    assert len(found[7]) == 1
+    assert dropped == pairs.ROUNDS  # one in the first round's two, then one each
+    found, dropped = distinct_completions(
+        MODELS.policy(policy), conversations, wanted=5, seed=1, sampling=SAMPLING
+    )
+    assert len({one.text for one in found[7]}) == len(found[7]) == 5
+
+
+def test_a_prompt_with_too_few_different_answers_opens_no_comparison(project, policy, prompts):
+    job = jobs.request_training(
+        project=project,
+        kind="sample",
+        config={**CONFIG, "temperature": 0.0},
+        inputs={"comparisons": 2},
+    )
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert job.result["too_few_distinct"] == 2
+    assert job.result["comparisons"] == 0
+
+
+def test_a_prompt_that_holds_more_than_text_is_left_out_and_counted(project, policy):
+    add_prompt(
+        project=project,
+        source=project.sources.get(),
+        messages=[{"role": "user", "content": [{"type": "image", "url": "x"}]}],
+        split="train",
+    )
+    project.heldout_share = 0.0
+    project.save()
+    assert sample(project, inputs={"comparisons": 1}).result["without_text"] == 1
+
+
+def test_without_a_policy_the_job_fails_with_the_sentence(project):
+    job = sample(project)
+    assert (job.status, job.exit_code) == (JobStatus.FAILED, 2)
+    assert job.error.startswith("This job needs a policy in force to write with")
+
+
+def test_an_unknown_setting_fails_the_job_with_its_name(project, policy, prompts):
+    job = jobs.request_training(project=project, kind="sample", config={"top_p": 0.9})
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.exit_code) == (JobStatus.FAILED, 2)
+    assert "SampleConfig has no setting 'top_p'" in job.error
+
+
+def test_a_cancel_ends_it_between_batches(project, policy, prompts, monkeypatch):
+    job = jobs.request_training(project=project, kind="sample", config=CONFIG)
+    real = pairs.write_completions
+
+    def cancelled_meanwhile(*arguments, **named):
+        jobs.cancel_job(job=job, by=None)
+        beating[0].pulse = jobs.Pulse.CANCEL  # as its next heartbeat would find
+        return real(*arguments, **named)
+
+    beating = []
+    keep = pairs.write_comparisons
+
+    def remember(job, one):
+        beating.append(one)
+        return keep(job, one)
+
+    monkeypatch.setattr(pairs, "write_completions", cancelled_meanwhile)
+    monkeypatch.setattr("workers.sampling.write_comparisons", remember)
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert job.status == JobStatus.CANCELLED
+    assert not Comparison.objects.exists()
+
+
+def test_models_are_kept_and_the_least_used_go(project, artifacts):
+    kept = Models(kept=2)
+    found = [
+        versions.register_version(
+            kind="policy",
+            stage="registered",
+            directory=tiny_policy(artifacts / "models" / name, seed=seed),
+        )
+        for seed, name in enumerate("abc")
+    ]
+    a = kept.policy(found[0])
+    kept.policy(found[1])
+    assert kept.policy(found[0]) is a
+    kept.policy(found[2])  # b goes
+    assert kept.policy(found[0]) is a
+    assert len(kept._loaded) == 2

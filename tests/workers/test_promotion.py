@@ -1,0 +1,246 @@
+"""workers.promotion: the gates' rules against tables, their measuring against slow definitions."""
+
+import math
+
+import pytest
+import torch
+
+from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
+from annotation.services import jobs, versions
+from annotation.services.ledger import add_prompt
+from rewardmodel.evaluate import PairRow
+from tests.workers.tiny import tiny_policy, tiny_reward
+from workers import promotion
+from workers.generation import MODELS, Sampling, write_completions
+from workers.promotion import (
+    Mean,
+    bootstrap_mean,
+    first_reward,
+    judge_version,
+    kl_to,
+    paired_difference,
+    policy_verdict,
+    reward_against,
+)
+
+
+def rows(*groups, log_loss=0.5):
+    """(group, correct) pairs as PairRow."""
+    return [PairRow(group, log_loss, correct, 1.0) for group, correct in groups]
+
+
+# --- statistics ---------------------------------------------------------------------------------
+
+
+def test_a_mean_weighs_rows_and_draws_groups():
+    mean = bootstrap_mean([("a", 1.0, 1.0), ("a", 0.0, 1.0), ("b", 1.0, 2.0)])
+    assert mean.mean == pytest.approx((1 + 0 + 2) / 4)
+    assert mean.groups == 2
+    assert mean.interval == pytest.approx((0.5, 1.0))  # all draws are aa, ab or bb
+
+
+def test_one_group_has_no_interval_and_no_row_no_mean():
+    assert bootstrap_mean([("a", 0.3, 1.0)]) == Mean(0.3, None, 1)
+    assert bootstrap_mean([]) == Mean(0.0, None, 0)
+
+
+def test_the_interval_of_a_mean_is_about_two_standard_errors_wide():
+    values = [float(n % 2) for n in range(400)]
+    mean = bootstrap_mean([(str(n), value, 1.0) for n, value in enumerate(values)])
+    low, high = mean.interval
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.5 / math.sqrt(400), rel=0.1)
+
+
+def test_a_difference_is_paired_by_group_and_leaves_out_what_one_model_could_not_score():
+    new = rows(("a", 1.0), ("a", 1.0), ("b", 0.0), ("c", 1.0))
+    old = rows(("a", 1.0), ("a", 0.0), ("b", 1.0))
+    difference = paired_difference(new, old, "correct")
+    assert difference.groups == 2
+    assert difference.mean == pytest.approx((1.0 - 1.0) / 3)
+
+
+# --- the rules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("groups", "correct", "passed"),
+    [(40, 0.51, True), (40, 0.5, False), (40, 0.2, False), (19, 0.2, True), (0, 0.0, True)],
+)
+def test_a_first_reward_model_beats_a_coin_unless_dev_is_too_small(groups, correct, passed):
+    verdict = first_reward(rows(*[(str(n), correct) for n in range(groups)]))
+    assert verdict.passed is passed
+    assert verdict.verdict == ("first" if passed else "failed")
+
+
+def mixed(share, count=100):
+    """`count` groups, of which a share is right."""
+    return rows(*[(str(n), float(n < share * count)) for n in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("new", "passed"),
+    [(0.9, True), (0.8, True), (0.79, True), (0.6, False)],  # the old one has 0.8
+)
+def test_a_reward_model_may_be_worse_within_the_interval_and_not_beyond(new, passed):
+    verdict = reward_against(mixed(new), mixed(0.8), "reward-1")
+    assert verdict.passed is passed
+    assert "against reward-1" in verdict.why.lower()
+
+
+def test_a_worse_log_loss_alone_fails_it_too():
+    new = [row._replace(log_loss=0.9) for row in mixed(0.8)]
+    assert not reward_against(new, mixed(0.8), "r").passed
+
+
+def test_without_dev_answers_it_passes_and_says_so():
+    verdict = reward_against([], [], "r")
+    assert verdict.passed
+    assert "unjudged" in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("gain", "kl_nats", "passed"),
+    [(0.1, 9.9, True), (0.1, 10.0, True), (0.1, 10.1, False), (0.0, 1.0, False), (-1, 1.0, False)],
+)
+def test_a_policy_passes_with_a_higher_score_within_its_kl_budget(gain, kl_nats, passed):
+    verdict = policy_verdict(Mean(gain, None, 5), kl_nats, 10.0, "sft-1", "dev prompts", {})
+    assert verdict.passed is passed
+
+
+# --- measuring with real models -----------------------------------------------------------------
+
+
+@pytest.fixture
+def make_version(artifacts, project):
+    def make(name, *, kind="policy", stage="registered", seed=0, **edges):
+        folder = artifacts / "models" / name
+        if kind == "policy":
+            tiny_policy(folder, seed=seed)
+        else:
+            tiny_reward(folder, versions.directory_of(edges.pop("trunk")), seed=seed)
+        job = None
+        if stage != "registered":
+            job = jobs.request_training(
+                project=project,
+                kind=stage,
+                config={"max_response_tokens": 8} if stage == "ppo" else {},
+            )
+            jobs.claim_job(job_id=job.pk, worker="w")
+            jobs.finish_job(job_id=job.pk, attempt=1)
+        return versions.register_version(kind=kind, stage=stage, directory=folder, job=job, **edges)
+
+    return make
+
+
+CONVERSATIONS = [[{"role": "user", "content": text}] for text in ("One?", "And two?", "3?")]
+
+
+@pytest.mark.django_db
+def test_kl_is_that_of_the_slow_definition_and_zero_to_itself(make_version):
+    policy, root = (MODELS.policy(make_version(n, seed=s)) for n, s in (("a", 1), ("b", 2)))
+    sampling = Sampling(temperature=0.7, max_new_tokens=12)
+    written = write_completions(policy, CONVERSATIONS, seeds=[1, 2, 3], sampling=sampling)
+    slow = []
+    for one in written:
+        ids = torch.tensor([one.prompt_ids + one.sampled.tokens])
+        both = []
+        for model, tokenizer in (policy, root):
+            with torch.no_grad():
+                logits = model(ids).logits[0].double()
+            logits[:, tokenizer.pad_token_id] = -1e9
+            logprobs = (logits / 0.7).log_softmax(-1)
+            start = len(one.prompt_ids)
+            both.append(sum(float(logprobs[t - 1, ids[0, t]]) for t in range(start, ids.shape[1])))
+        slow.append(both[0] - both[1])
+    assert kl_to(root[0], written, 0.7) == pytest.approx(sum(slow) / 3, abs=1e-4)
+    assert kl_to(policy[0], written, 0.7) == pytest.approx(0.0, abs=1e-4)
+    assert abs(sum(slow)) > 1e-2
+
+
+@pytest.mark.django_db
+def test_the_first_sft_version_becomes_the_policy_and_its_samples_are_asked_for(
+    project, make_version
+):
+    version = make_version("sft-1", stage="sft")
+    assert list(versions.versions_without_verdict()) == [version]
+    assert judge_version(version.pk).verdict == "first"
+    assert versions.in_force(project, "policy") == version
+    assert TrainingJob.objects.filter(kind=JobKind.SAMPLE, status="queued").count() == 1
+    assert judge_version(version.pk) is None  # delivered twice
+    assert Promotion.objects.count() == 1
+    later = make_version("sft-2", stage="sft")
+    assert not judge_version(later.pk).passed
+    assert versions.in_force(project, "policy") == version
+
+
+@pytest.fixture
+def ppo_version(project, make_version):
+    root = make_version("sft-1", stage="sft", seed=1)
+    versions.promote(project=project, slot="policy", version=root, verdict="first")
+    reward = make_version("r", kind="reward", trunk=root)
+    for n in range(3):
+        add_prompt(
+            project=project,
+            source=project.sources.get(),
+            messages=[{"role": "user", "content": f"Question {n}?"}],
+            split="dev",
+        )
+    return make_version("ppo-1", stage="ppo", seed=2, reference=root, reward=reward)
+
+
+@pytest.mark.django_db
+def test_a_policy_gate_measures_score_kl_and_shape_and_keeps_its_verdict(project, ppo_version):
+    verdict = judge_version(ppo_version.pk)
+    ppo_version.refresh_from_db()
+    gate = ppo_version.metrics["gate"]
+    assert gate == verdict.as_json()
+    numbers = gate["numbers"]
+    assert (numbers["against"], numbers["prompts"]) == ("sft-1", "3 of dev prompts")
+    assert numbers["score_gain"]["groups"] == 3
+    assert numbers["kl_nats"] > 0
+    assert 0 < numbers["new_mean_tokens"] <= 8
+    assert 0 <= numbers["new_share_without_end"] <= 1
+    assert versions.in_force(project, "policy").name == "sft-1"  # no auto_promote: an admin decides
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("auto_promote", [True, False])
+def test_a_pass_promotes_only_where_the_project_says_so(
+    project, ppo_version, monkeypatch, auto_promote
+):
+    project.auto_promote = auto_promote
+    project.save()
+    passed = promotion.Verdict(passed=True, verdict="passed", why="", numbers={"x": 1})
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, lambda version, project: passed)
+    judge_version(ppo_version.pk)
+    in_force = Promotion.objects.in_force(project, "policy")
+    assert (in_force.version == ppo_version) is auto_promote
+    assert (in_force.verdict, in_force.numbers.get("numbers")) == (
+        ("passed", {"x": 1}) if auto_promote else ("first", None)
+    )
+
+
+@pytest.mark.django_db
+def test_a_gate_that_breaks_is_a_failed_verdict_and_not_tried_again(
+    project, ppo_version, monkeypatch
+):
+    def broken(version, project):
+        raise KeyError("surprise")
+
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, broken)
+    with pytest.raises(KeyError):
+        judge_version(ppo_version.pk)
+    gate = ModelVersion.objects.get(pk=ppo_version.pk).metrics["gate"]
+    assert (gate["passed"], gate["why"]) == (False, "The gate itself failed: KeyError: 'surprise'")
+    assert judge_version(ppo_version.pk) is None
+
+
+@pytest.mark.django_db
+def test_an_admin_who_was_quicker_than_the_gate_is_no_error(project, ppo_version, monkeypatch):
+    project.auto_promote = True
+    project.save()
+    versions.promote(project=project, slot="policy", version=ppo_version, verdict="by_admin")
+    passed = promotion.Verdict(passed=True, verdict="passed", why="", numbers={})
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, lambda version, project: passed)
+    assert judge_version(ppo_version.pk) is passed
+    assert Promotion.objects.in_force(project, "policy").verdict == "by_admin"

@@ -1,0 +1,26 @@
+"""Tiny real models for the tests of the workers: a GPT of one layer and its reward model."""
+
+from pathlib import Path
+
+from policy.backbone import GPTShape, new_gpt, save_model, score_model_from
+from policy.tokenizer import train_tokenizer
+
+TEXTS = ("Where is the red cat?", "The red cat is in the house.", "The dog eats a small fish.")
+
+
+def tiny_policy(folder: Path, *, seed: int = 0) -> Path:
+    """A directory with a random GPT that talks bytes."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300, context=64)
+    shape = GPTShape(width=16, layers=1, heads=1, context=64)
+    folder.mkdir(parents=True)
+    save_model(new_gpt(tokenizer, shape, seed=seed), tokenizer, folder)
+    return folder
+
+
+def tiny_reward(folder: Path, policy: Path, *, seed: int = 0) -> Path:
+    """A directory with a reward model on the policy's trunk and a random head."""
+    model, tokenizer = score_model_from(policy, seed=seed)
+    model.score.weight.data.normal_(std=1.0)
+    folder.mkdir(parents=True)
+    save_model(model, tokenizer, folder)
+    return folder
