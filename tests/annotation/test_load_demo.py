@@ -1,0 +1,125 @@
+"""The demo project: whole at the first call, untouched by the second, never off a laptop."""
+
+from io import StringIO
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.management import CommandError, call_command
+
+from annotation.management.commands import load_demo
+from annotation.models import (
+    AuditEntry,
+    Comparison,
+    Generation,
+    Membership,
+    Project,
+    Prompt,
+    TrainingJob,
+    User,
+)
+from annotation.services.projects import annotator_for
+from annotation.services.queue import claim_comparison
+from annotation.services.snapshots import freeze
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, settings, tmp_path):
+    """Few comparisons; the fixtures cut to a part of their rows."""
+    monkeypatch.setattr(load_demo, "OPEN_PER_SPLIT", {"train": 12, "dev": 2, "test": 2})
+    read, kept = load_demo._read, {"prompts.jsonl": 8, "demonstrations.jsonl": 20}
+    monkeypatch.setattr(
+        load_demo,
+        "_read",
+        lambda path: (
+            row for place, row in enumerate(read(path)) if place % kept.get(path.name, 1) == 0
+        ),
+    )
+    settings.ARTIFACTS_DIR = tmp_path / "artifacts"
+
+
+def load():
+    said = StringIO()
+    call_command("load_demo", stdout=said)
+    return said.getvalue()
+
+
+def counts():
+    tables = (AuditEntry, Comparison, Generation, Membership, Prompt, TrainingJob, User)
+    return {table.__name__: table.objects.count() for table in tables}
+
+
+def test_labeling_can_start_at_once_in_the_language_one_reads():
+    load()
+    project = Project.objects.get(slug="demo")
+    for name, language in (("labeler", "en"), ("labeler-zh", "zh")):
+        user = User.objects.get(username=name)
+        assert user.check_password(f"{name}-demo")
+        lease = claim_comparison(annotator=annotator_for(user=user, project=project))
+        assert lease.comparison.prompt.language == language
+
+
+def test_roles_jobs_and_comparisons_are_there():
+    load()
+    project = Project.objects.get(slug="demo")
+    roles = dict(project.memberships.values_list("user__username", "role"))
+    assert roles == {
+        "labeler": "labeler",
+        "labeler-zh": "labeler",
+        "reviewer": "reviewer",
+        "admin": "admin",
+        "researcher": "researcher",
+    }
+    assert project.auto_promote
+    assert project.retrain_rule.after_preferences == load_demo.RETRAIN_AFTER
+    assert list(project.jobs.order_by("pk").values_list("kind", flat=True)) == ["pretrain", "sft"]
+    purposes = set(project.comparisons.values_list("purpose", "prompt__split"))
+    assert purposes == {
+        ("production", "train"),
+        ("evaluation", "dev"),
+        ("evaluation", "test"),
+    }
+    assert not project.comparisons.filter(open_slots=0).exists()
+    sizes = {comparison.completions.count() for comparison in project.comparisons.all()}
+    assert min(sizes) == 2
+    assert max(sizes) > 2
+    assert "**" in project.guidelines.get().text
+
+
+def test_the_demonstrations_can_be_frozen_for_sft():
+    load()
+    project = Project.objects.get(slug="demo")
+    assert freeze(project=project, kind="demonstrations").rows > 10
+
+
+def test_loading_twice_changes_nothing():
+    load()
+    before = counts()
+    assert "there already" in load()
+    assert counts() == before
+
+
+def test_a_user_who_was_there_keeps_their_password():
+    User.objects.create_user("reviewer", password="my own")
+    load()
+    assert User.objects.get(username="reviewer").check_password("my own")
+
+
+def test_it_is_refused_off_a_laptop(settings):
+    settings.LAPTOP, settings.MODE = False, "team"
+    with pytest.raises(CommandError, match="laptop alone: CONCORD_MODE is 'team'") as problem:
+        load()
+    assert problem.value.returncode == 2
+    assert not User.objects.exists()
+
+
+def test_half_a_set_of_fixtures_loads_nothing(settings, tmp_path):
+    settings.FIXTURES_DIR = tmp_path
+    for name in ("prompts.jsonl", "completions.jsonl"):
+        (tmp_path / name).write_bytes((django_settings.BASE_DIR / "fixtures" / name).read_bytes())
+    with pytest.raises(CommandError, match=r"demonstrations\.jsonl") as problem:
+        load()
+    assert problem.value.returncode == 2
+    assert not Project.objects.exists()
+    assert not User.objects.exists()
