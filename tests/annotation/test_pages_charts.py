@@ -1,0 +1,82 @@
+"""Charts: coordinates that can be checked by hand."""
+
+import math
+
+import pytest
+
+from annotation.pages.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    MAX_POINTS,
+    RIGHT,
+    TOP,
+    WIDTH,
+    line_chart,
+    nice_ticks,
+    number,
+    thinned,
+)
+
+
+def test_a_line_from_corner_to_corner():
+    chart = line_chart("loss", [(0, 0.0), (10, 1.0)])
+    assert chart.lines == [f"{LEFT}.0,{HEIGHT - BOTTOM}.0 {WIDTH - RIGHT}.0,{TOP}.0"]
+    assert [tick.text for tick in chart.x_ticks] == ["0", "10"]
+    assert (chart.first, chart.last, chart.steps) == ("0", "1", 2)
+
+
+def test_a_missing_value_is_a_gap():
+    chart = line_chart("kl", [(1, 1.0), (2, 2.0), (3, None), (4, math.nan), (5, 1.0)])
+    assert len(chart.lines) == 1
+    assert chart.lines[0].count(",") == 2
+    assert len(chart.dots) == 1
+
+
+@pytest.mark.parametrize("points", [[], [(1, None)], [(1, math.inf), (2, math.nan)]])
+def test_no_number_no_chart(points):
+    assert line_chart("x", points) is None
+
+
+def test_a_single_point_is_a_dot():
+    chart = line_chart("x", [(5, 2.0)])
+    assert chart.lines == []
+    assert len(chart.dots) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 1, [0, 0.5, 1.0]),
+        (0, 3, [0, 1, 2, 3]),
+        (0.61, 0.79, [0.6, 0.7, 0.8]),
+        (-4, 4, [-5, 0, 5]),
+        (0, 250, [0, 100, 200, 300]),
+    ],
+)
+def test_ticks_are_round_and_enclose(low, high, ticks):
+    assert nice_ticks(low, high) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -3.0, 1e-9])
+def test_ticks_of_a_constant(value):
+    ticks = nice_ticks(value, value)
+    assert ticks[0] <= value <= ticks[-1]
+    assert ticks[0] < ticks[-1]
+
+
+def test_thinning_keeps_the_spike_and_the_order():
+    points = [(step, 0.0) for step in range(5000)]
+    points[3217] = (3217, 99.0)
+    kept = thinned(points)
+    assert (3217, 99.0) in kept
+    assert len(kept) <= MAX_POINTS
+    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.25, "0.25"), (12, "12"), (12345, "12.35k"), (1.5e-5, "1.5e-05"), (2e7, "2e+07")],
+)
+def test_numbers_are_short(value, text):
+    assert number(value) == text
