@@ -37,8 +37,8 @@ class PPOConfig:
     """Of the policy; falls linearly to 0 over the steps."""
     value_lr_peak: float = 5e-4
     """Of the value model; the same line."""
-    warmup_steps: int = 0
-    """Steps in which both learning rates rise to their peak."""
+    warmup_steps: int = 4
+    """Steps in which both learning rates rise to their peak; Adam's first steps are its largest."""
     adam_eps: float = 1e-5
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -57,11 +57,12 @@ class PPOConfig:
     """Score units per nat, the first coefficient if it adapts."""
     kl_estimator: str = "k1"
     """In the reward: k1, k2 or k3."""
-    kl_target_nats: float | None = None
+    kl_target_nats: float | None = 6.0
     """Nats per response that the coefficient steers towards; None keeps it fixed."""
-    kl_horizon: int = 10_000
-    """Rollouts over which the adaptive coefficient reacts."""
-    kl_stop_nats: float | None = 25.0
+    kl_horizon: int = 256
+    """Rollouts over which the adaptive coefficient reacts: at most 0.2 x rollouts / horizon a step.
+    10000 is published for runs of thousands of steps."""
+    kl_stop_nats: float | None = 12.0
     """Smoothed nats per response at which training ends with the last weights below it."""
     kl_smoothing: float = 0.5
     """Weight of the past in that smoothed KL; 0 = the step's own."""
