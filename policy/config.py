@@ -61,7 +61,7 @@ class PretrainConfig:
     heads: int = 5
     context: int = 256
     """Longest sequence in tokens; also the length of a packed training window."""
-    steps: int = 450
+    steps: int = 280
     """Optimizer steps. Steps decide, never seconds, so that a run can be repeated."""
     windows_per_step: int = 8
     """Packed windows of `context` tokens in one optimizer step."""
@@ -76,9 +76,9 @@ class PretrainConfig:
     max_grad_norm: float = 1.0
     heldout_fraction: float = 0.02
     """Share of each file's documents, taken from its end, that bits-per-byte is measured on."""
-    eval_every: int = 150
+    eval_every: int = 70
     """Steps between two measurements on the held-out tail (also once at the end)."""
-    sample_every: int = 225
+    sample_every: int = 140
     """Steps between two looks at what the model writes; 0 = never."""
     checkpoint_every: int = 50
     seed: int = 0

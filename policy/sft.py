@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn import functional
 
-from policy.backbone import context_of, forward_logits, load_causal_lm, save_model
+from policy.backbone import context_of, load_causal_lm, logits_at, save_model
 from policy.config import BadInput, SFTConfig, load_config, require
 from policy.data import Demonstration, read_demonstrations, trained_on
 from policy.optim import adamw, clip_grad_norm, lr_at, require_finite, set_lr
@@ -80,9 +80,10 @@ class Batch:
 
 def response_nats(model: Any, batch: Batch) -> Tensor:
     """(tokens,) nats of each learned token given what stands before it."""
-    logits = forward_logits(model, batch.ids, batch.mask)[:, :-1]  # (B, T-1, V)
-    counts = batch.response_mask[:, 1:]
-    return cross_entropy(logits[counts], batch.ids[:, 1:][counts], reduction="none")
+    learned = batch.response_mask[:, 1:]
+    foretell = functional.pad(learned, (0, 1))  # (B, T) places whose next token is learned
+    logits = logits_at(model, batch.ids, batch.mask, foretell)  # (tokens, V)
+    return functional.cross_entropy(logits, batch.ids[:, 1:][learned], reduction="none")
 
 
 def train(
