@@ -71,7 +71,7 @@ def charts_of(job: TrainingJob) -> list[ChartGroup]:
     rows = job.metrics.order_by("-pk").values_list("phase", "step", "values")[:MAX_CHARTED_STEPS]
     for phase, step, values in sorted(rows, key=lambda row: row[1]):
         for name, value in values.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
                 series[phase][name].append((step, value))
     groups = []
     for phase, by_name in sorted(series.items()):

@@ -1,0 +1,64 @@
+"""The researcher's page: an export made, its funnel, its files."""
+
+import json
+
+import pytest
+
+from annotation.models import DatasetSnapshot
+from annotation.services import queue
+from annotation.services.projects import annotator_for
+from annotation.services.rankings import AxisRanking
+
+EVERYTHING = {
+    "format": "trl",
+    "splits": ["train", "dev", "test"],
+    "annotators": ["person", "outside"],
+}
+
+
+@pytest.fixture
+def voted(cast, settings, tmp_path):
+    settings.ARTIFACTS_DIR = tmp_path
+    cast.ask("Can you help?", ["Yes.", "No."])
+    lease = queue.claim_comparison(annotator=annotator_for(user=cast.labeler, project=cast.project))
+    ranking = AxisRanking(groups=[[pk] for pk in lease.presented_order])
+    queue.submit_preference(assignment=lease, rankings=[ranking], key="key")
+    return cast
+
+
+def test_an_export_is_made_listed_and_downloaded(voted, enter):
+    client = enter(voted.researcher)
+    response = client.post("/p/shop/export/make/", EVERYTHING, follow=True)
+    html = response.content.decode()
+    assert "The export is ready." in html
+    assert "Where 1 vote went" in html
+    links = [part.split('"')[0] for part in html.split('class="button" href="')[1:]]
+    assert {link.rsplit("/", 1)[1] for link in links} >= {"manifest.json", "README.md"}
+    (data,) = [link for link in links if link.endswith(".jsonl")]
+    rows = b"".join(client.get(data).streaming_content).decode().splitlines()
+    assert set(json.loads(rows[0])) >= {"prompt", "chosen", "rejected"}
+
+
+def test_the_funnel_of_every_snapshot_is_shown(voted, enter):
+    client = enter(voted.admin)
+    client.post("/p/shop/export/make/", EVERYTHING)
+    html = client.get("/p/shop/export/").content.decode()
+    assert DatasetSnapshot.objects.get().sha256[:16] in html
+    assert "<td>for training</td>" in html or "<td>dev</td>" in html or "<td>test</td>" in html
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": "pickle"}, {"splits": []}, {"splits": ["all"]}, {"annotators": ["x"]}]
+)
+def test_nonsense_makes_nothing(voted, enter, change):
+    response = enter(voted.researcher).post(
+        "/p/shop/export/make/", EVERYTHING | change, follow=True
+    )
+    assert 'class="error"' in response.content.decode()
+    assert not DatasetSnapshot.objects.exists()
+
+
+def test_before_the_first_export_the_page_says_what_one_is(cast, enter, settings, tmp_path):
+    settings.ARTIFACTS_DIR = tmp_path
+    html = enter(cast.researcher).get("/p/shop/export/").content.decode()
+    assert "No export yet" in html

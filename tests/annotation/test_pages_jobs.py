@@ -1,0 +1,77 @@
+"""A job's page: progress, charts, numbers as CSV, cancel."""
+
+import csv
+import io
+
+import pytest
+
+from annotation.models import JobKind, JobMetric, JobStatus, TrainingJob
+
+
+@pytest.fixture
+def job(cast):
+    job = TrainingJob.objects.create(
+        project=cast.project,
+        kind=JobKind.PPO,
+        status=JobStatus.RUNNING,
+        config={"kl": "<b>"},
+        log_tail="step 3 <script>alert(1)</script>",
+        step=3,
+        total_steps=10,
+        attempt=2,
+    )
+    for step, score in ((1, 0.5), (2, None), (3, 0.75)):
+        values = {"score": score, "note": "text", "ok": True}
+        JobMetric.objects.create(job=job, phase="ppo", step=step, values=values)
+    return job
+
+
+def test_the_page_shows_progress_charts_and_the_log(cast, enter, job):
+    html = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/").content.decode()
+    assert '<progress value="3" max="10"' in html
+    assert html.count("<figure") == 1
+    assert "score: from 0.5 to 0.75 over 3 points" in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert 'hx-trigger="every 2s"' in html
+
+
+def test_a_job_that_ended_is_not_asked_for_again(cast, enter, job):
+    TrainingJob.objects.update(status=JobStatus.FAILED, error="It diverged: KL 99 nats.")
+    html = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/").content.decode()
+    assert "hx-get" not in html
+    assert "It diverged: KL 99 nats." in html
+
+
+def test_every_number_as_csv(cast, enter, job):
+    response = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/metrics.csv")
+    rows = list(csv.reader(io.StringIO(response.content.decode())))
+    assert rows[0] == ["phase", "step", "name", "value"]
+    assert [row for row in rows if row[2] == "score"] == [
+        ["ppo", "1", "score", "0.5"],
+        ["ppo", "2", "score", ""],
+        ["ppo", "3", "score", "0.75"],
+    ]
+    assert response.headers["Content-Disposition"].startswith("attachment")
+
+
+def test_an_admin_cancels(cast, enter, job):
+    client = enter(cast.admin)
+    response = client.post(f"/p/shop/jobs/{job.pk}/cancel/", follow=True)
+    job.refresh_from_db()
+    assert job.cancel_requested_at is not None
+    assert "Stopping…" in response.content.decode()
+
+
+def test_cancelling_what_has_ended_is_told(cast, enter, job):
+    TrainingJob.objects.update(status=JobStatus.DONE)
+    response = enter(cast.admin).post(f"/p/shop/jobs/{job.pk}/cancel/", follow=True)
+    assert "has ended already" in response.content.decode()
+
+
+def test_the_list_of_jobs_has_a_query_budget(cast, enter, django_assert_max_num_queries):
+    for _ in range(60):
+        TrainingJob.objects.create(project=cast.project, kind=JobKind.SAMPLE)
+    client = enter(cast.labeler)
+    with django_assert_max_num_queries(6):
+        html = client.get("/p/shop/jobs/").content.decode()
+    assert "?page=2" in html

@@ -1,0 +1,110 @@
+"""Projects made and members added in a page; guideline and scheme in versions."""
+
+import pytest
+
+from annotation.models import Guideline, Membership, Project, Role, Scheme
+from tests.pages_cast import person
+
+NEW = {"name": "Poems", "slug": "poems", "axes": "overall", "guideline": "Choose the better."}
+
+
+def test_an_admin_makes_a_project_and_is_its_first_admin(cast, enter):
+    response = enter(cast.admin).post("/projects/new/", NEW)
+    assert response.headers["Location"] == "/p/poems/members/"
+    project = Project.objects.get(slug="poems")
+    assert project.memberships.get().user == cast.admin
+    assert project.memberships.get().role == Role.ADMIN
+
+
+@pytest.mark.parametrize(
+    "change", [{"slug": "shop"}, {"slug": "no blanks"}, {"name": ""}, {"axes": "a, a"}]
+)
+def test_a_project_that_makes_no_sense_keeps_what_was_typed(cast, enter, change):
+    response = enter(cast.admin).post("/projects/new/", NEW | {"description": "Ode"} | change)
+    html = response.content.decode()
+    assert response.status_code == 200
+    assert "Ode" in html
+    assert "error" in html
+    assert Project.objects.count() == 1
+
+
+def test_others_make_no_projects(cast, enter):
+    assert enter(cast.labeler).get("/projects/new/").status_code == 403
+    assert enter(cast.labeler).post("/projects/new/", NEW).status_code == 403
+
+
+def test_a_member_is_added_by_username(cast, enter):
+    person("mei")
+    form = {"username": "mei", "role": "labeler", "languages": "zh，en", "skills": "sql"}
+    enter(cast.admin).post("/p/shop/members/add/", form)
+    added = Membership.objects.get(user__username="mei")
+    assert (added.role, added.languages, added.skills) == ("labeler", ["zh", "en"], ["sql"])
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"username": "nobody", "role": "labeler"}, "There is no user nobody."),
+        ({"username": "lea-shop", "role": "labeler"}, "already"),
+        ({"username": "sam-shop", "role": "king"}, "king"),
+        ({"username": "", "role": "labeler"}, "Username"),
+    ],
+)
+def test_a_member_that_cannot_be_added_is_told(cast, enter, form, words):
+    response = enter(cast.admin).post("/p/shop/members/add/", form, follow=True)
+    assert words in response.content.decode()
+    assert cast.project.memberships.count() == 4
+
+
+def test_role_and_languages_are_changed(cast, enter):
+    member = cast.project.memberships.get(user=cast.labeler)
+    form = {"role": "reviewer", "languages": "en", "skills": ""}
+    enter(cast.admin).post(f"/p/shop/members/{member.pk}/change/", form)
+    member.refresh_from_db()
+    assert (member.role, member.languages) == ("reviewer", ["en"])
+
+
+def test_the_last_admin_stays(cast, enter):
+    member = cast.project.memberships.get(user=cast.admin)
+    client = enter(cast.admin)
+    response = client.post(f"/p/shop/members/{member.pk}/remove/", follow=True)
+    assert "A project keeps at least one admin." in response.content.decode()
+    client.post(f"/p/shop/members/{member.pk}/change/", {"role": "labeler"})
+    member.refresh_from_db()
+    assert member.role == Role.ADMIN
+
+
+def test_a_member_is_removed(cast, enter):
+    member = cast.project.memberships.get(user=cast.researcher)
+    enter(cast.admin).post(f"/p/shop/members/{member.pk}/remove/")
+    assert not cast.project.memberships.filter(user=cast.researcher).exists()
+
+
+def test_the_guideline_gets_a_new_version(cast, enter):
+    client = enter(cast.admin)
+    client.post("/p/shop/guideline/", {"text": "Be kind."})
+    assert list(Guideline.objects.values_list("version", flat=True)) == [1, 2]
+    client.post("/p/shop/guideline/", {"text": ""})
+    assert Guideline.objects.count() == 2
+
+
+def test_the_scheme_gets_a_new_version(cast, enter):
+    form = {"axes": "helpful, safe", "allow_tie": "on"}
+    enter(cast.admin).post("/p/shop/scheme/", form)
+    newest = Scheme.objects.latest("version")
+    assert (newest.version, newest.axes) == (2, ["helpful", "safe"])
+    assert (newest.allow_tie, newest.allow_both_bad, newest.allow_cannot_tell) == (
+        True,
+        False,
+        False,
+    )
+
+
+def test_the_list_of_members_has_a_query_budget(cast, enter, django_assert_max_num_queries):
+    for number in range(20):
+        Membership.objects.create(
+            project=cast.project, user=person(f"user-{number}"), role=Role.LABELER
+        )
+    client = enter(cast.admin)
+    with django_assert_max_num_queries(7):
+        client.get("/p/shop/members/")

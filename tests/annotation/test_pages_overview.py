@@ -1,0 +1,160 @@
+"""The overview: the loop as it stands, and what an admin does from there."""
+
+import pytest
+
+from annotation.models import (
+    AuditEntry,
+    JobKind,
+    JobStatus,
+    ModelVersion,
+    Promotion,
+    RetrainRule,
+    TrainingJob,
+)
+from annotation.pages.due import what_is_due
+from annotation.services import queue
+from annotation.services.projects import annotator_for
+from annotation.services.rankings import AxisRanking
+
+
+def answer(cast, number: int) -> None:
+    """So many answers of the labeler, on train prompts."""
+    for place in range(number):
+        comparison = cast.ask(f"Question {place} of {number}?", ["Yes.", "No."])
+        comparison.prompt.split = "train"
+        comparison.prompt.save()
+    annotator = annotator_for(user=cast.labeler, project=cast.project)
+    for _ in range(number):
+        lease = queue.claim_comparison(annotator=annotator)
+        rankings = [AxisRanking(groups=[[pk] for pk in lease.presented_order])]
+        queue.submit_preference(assignment=lease, rankings=rankings, key=f"key {lease.pk}")
+
+
+def running(project, **columns) -> TrainingJob:
+    return TrainingJob.objects.create(
+        project=project, kind=JobKind.REWARD, status=JobStatus.RUNNING, **columns
+    )
+
+
+def test_an_empty_loop(cast, enter):
+    html = enter(cast.researcher).get("/p/shop/").content.decode()
+    assert html.count('class="station') == 5
+    assert "No job has run yet." in html
+    assert "Start a job" not in html
+
+
+def test_a_running_job_shows_its_progress_where_it_works(cast, enter):
+    job = running(cast.project, step=30, total_steps=120, phase="train")
+    html = enter(cast.labeler).get("/p/shop/live/").content.decode()
+    assert '<progress value="30" max="120"' in html
+    assert "at-work" in html
+    assert f"/p/shop/jobs/{job.pk}/" in html
+    assert 'hx-trigger="every 2s"' in html
+    assert "<html" not in html
+
+
+def test_what_is_in_force_is_named(cast, enter):
+    for number in (1, 2):
+        version = ModelVersion.objects.create(
+            kind="policy", stage="sft", name=f"sft-{number}", path=f"m/{number}", sha256="0" * 64
+        )
+        Promotion.objects.create(
+            project=cast.project, slot="policy", version=version, verdict="first"
+        )
+    html = enter(cast.labeler).get("/p/shop/live/").content.decode()
+    assert "sft-2" in html
+    assert "sft-1" not in html
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence", "due"),
+    [
+        (3, "1 more answer makes a reward model due.", False),
+        (5, "3 more answers make a reward model due.", False),
+        (2, "A reward model is due now.", True),
+    ],
+)
+def test_what_is_due_and_why(cast, wanted, sentence, due):
+    answer(cast, 2)
+    rule = RetrainRule(project=cast.project, after_preferences=wanted)
+    found = what_is_due(cast.project, rule)
+    assert (found.sentence, found.is_due, found.have) == (sentence, due, 2)
+
+
+def test_nothing_is_due_without_answers_or_rule(cast):
+    rule = RetrainRule(project=cast.project, after_preferences=1)
+    assert "no new answers" in what_is_due(cast.project, rule).sentence
+    rule.enabled = False
+    assert "The retrain rule is off" in what_is_due(cast.project, rule).sentence
+
+
+def test_minutes_count_from_the_last_reward_job(cast):
+    running(cast.project)
+    TrainingJob.objects.update(status=JobStatus.DONE)
+    answer(cast, 1)
+    rule = RetrainRule(project=cast.project, every_minutes=30)
+    assert what_is_due(cast.project, rule).sentence == "A reward model is due in 30 minutes."
+
+
+def test_an_admin_queues_a_job(cast, enter):
+    form = {"kind": "sft", "lane": "experiment", "config": '{"lr_peak": 0.1}', "inputs": "{}"}
+    enter(cast.admin).post("/p/shop/jobs/start/", form)
+    job = TrainingJob.objects.get()
+    assert (job.kind, job.lane, job.config) == ("sft", "experiment", {"lr_peak": 0.1})
+    assert job.requested_by == cast.admin
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"kind": "nonsense"}, "kind:"),
+        ({"config": "{"}, "config:"),
+        ({"config": "[1]"}, "config must be a JSON object"),
+        ({"inputs": '{"data": ["/etc/passwd"]}'}, "/etc/passwd"),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_told_and_not_queued(cast, enter, form, words):
+    whole = {"kind": "sft", "lane": "loop", "config": "{}", "inputs": "{}"} | form
+    response = enter(cast.admin).post("/p/shop/jobs/start/", whole, follow=True)
+    assert words in response.content.decode()
+    assert not TrainingJob.objects.exists()
+
+
+def test_the_rule_is_changed_and_written_down(cast, enter):
+    form = {"enabled": "on", "after_preferences": "7", "every_minutes": ""}
+    enter(cast.admin).post("/p/shop/rule/", form)
+    rule = RetrainRule.objects.get(project=cast.project)
+    assert (rule.enabled, rule.after_preferences, rule.every_minutes) == (True, 7, None)
+    assert rule.ppo_after_reward is False
+    assert AuditEntry.objects.filter(action="project.retrain_rule", actor=cast.admin).exists()
+
+
+def test_a_rule_that_says_nothing_is_refused(cast, enter):
+    form = {"enabled": "on", "after_preferences": "", "every_minutes": ""}
+    response = enter(cast.admin).post("/p/shop/rule/", form, follow=True)
+    assert "Say after how many answers" in response.content.decode()
+    assert RetrainRule.objects.get(project=cast.project).after_preferences == 100
+
+
+def test_auto_promote_is_switched(cast, enter):
+    client = enter(cast.admin)
+    client.post("/p/shop/auto-promote/", {"auto_promote": "on"})
+    cast.project.refresh_from_db()
+    assert cast.project.auto_promote is True
+    client.post("/p/shop/auto-promote/", {})
+    cast.project.refresh_from_db()
+    assert cast.project.auto_promote is False
+
+
+def test_only_admins_see_the_audit_log(cast, enter):
+    assert "project.create" in enter(cast.admin).get("/p/shop/").content.decode()
+    assert "project.create" not in enter(cast.reviewer).get("/p/shop/").content.decode()
+
+
+def test_the_live_part_has_a_query_budget(cast, enter, django_assert_max_num_queries):
+    answer(cast, 3)
+    for _ in range(6):
+        TrainingJob.objects.create(project=cast.project, kind="sample", status=JobStatus.QUEUED)
+    client = enter(cast.labeler)
+    with django_assert_max_num_queries(15):
+        client.get("/p/shop/live/")

@@ -1,0 +1,90 @@
+"""Versions: the list, lineage both ways, promotion and roll-back, download."""
+
+import io
+import tarfile
+
+import pytest
+
+from annotation.models import JobKind, JobStatus, Promotion, TrainingJob
+from annotation.services import versions
+
+
+@pytest.fixture
+def family(cast, settings, tmp_path):
+    """A reward model made from an SFT policy."""
+    settings.ARTIFACTS_DIR = tmp_path
+    made = {}
+    for kind, stage in (("policy", "sft"), ("reward", "reward")):
+        folder = tmp_path / "models" / stage
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"weights")
+        job = TrainingJob.objects.create(
+            project=cast.project, kind=JobKind(stage), status=JobStatus.DONE
+        )
+        made[stage] = versions.register_version(
+            kind=kind,
+            stage=stage,
+            directory=folder,
+            name=f"{stage}-v",
+            job=job,
+            init=made.get("sft"),
+            metrics={
+                "accuracy": {"dev": 0.81234},
+                "gate": {"passed": True, "why": "Better than a coin.", "numbers": {"groups": 38}},
+            },
+        )
+    return made
+
+
+def test_the_list_says_what_is_in_force(cast, enter, family):
+    versions.promote(
+        project=cast.project, slot="reward", version=family["reward"], verdict="passed"
+    )
+    html = enter(cast.labeler).get("/p/shop/versions/").content.decode()
+    assert "reward-v" in html
+    assert "sft-v" in html
+    assert html.count("in force: Reward model") == 1
+
+
+def test_lineage_runs_both_ways(cast, enter, family):
+    client = enter(cast.labeler)
+    child = client.get(f"/p/shop/versions/{family['reward'].pk}/").content.decode()
+    parent = client.get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
+    assert f"/p/shop/versions/{family['sft'].pk}/" in child
+    assert f"/p/shop/versions/{family['reward'].pk}/" in parent
+    assert "Better than a coin." in child
+    assert "0.8123" in child
+
+
+def test_an_admin_promotes_and_rolls_back(cast, enter, family):
+    client = enter(cast.admin)
+    page = f"/p/shop/versions/{family['reward'].pk}/"
+    client.post(page + "promote/", {"slot": "reward"})
+    promotion = Promotion.objects.get()
+    assert (promotion.verdict, promotion.by) == ("by_admin", cast.admin)
+    assert promotion.numbers["numbers"] == {"groups": 38}
+    response = client.post("/p/shop/slots/reward/roll-back/", follow=True)
+    assert "There is no reward version before" in response.content.decode()
+
+
+def test_a_version_that_does_not_fit_the_slot_is_refused(cast, enter, family):
+    url = f"/p/shop/versions/{family['reward'].pk}/promote/"
+    response = enter(cast.admin).post(url, {"slot": "policy"}, follow=True)
+    assert "cannot be put in the slot" in response.content.decode()
+    assert not Promotion.objects.exists()
+
+
+def test_the_download_link_gives_the_files_with_a_card(cast, enter, family):
+    client = enter(cast.researcher)
+    html = client.get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
+    link = html.split(" download>")[0].rsplit('href="', 1)[1].split('"')[0]
+    response = client.get(link)
+    content = io.BytesIO(b"".join(response.streaming_content))
+    with tarfile.open(fileobj=content) as archive:
+        names = {name.rsplit("/", 1)[1] for name in archive.getnames()}
+    assert names == {"config.json", "model.safetensors", "README.md"}
+    assert (
+        " download>"
+        not in enter(cast.labeler).get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
+    )
