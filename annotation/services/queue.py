@@ -43,6 +43,8 @@ RELEASED_PER_CLAIM = 20
 """A claim clears away this many expired leases of others before it looks around."""
 CANDIDATES = 8
 """Comparisons looked at per query of the walk."""
+CLAIM_TRIES = 50
+"""A claim that loses this many races in a row asks to be repeated a second later."""
 MAX_RETRY_SECONDS = 60
 MAX_KEY, MAX_REASON, MAX_NOTE = 80, 200, 10_000
 
@@ -63,7 +65,7 @@ def claim_comparison(
         raise BadInput(f"A lease is {' or '.join(LeaseKind.values)}: {kind!r}.")
     in_project = Assignment.objects.filter(project=annotator.project_id)
     _release_expired(in_project, now, RELEASED_PER_CLAIM)
-    while True:
+    for _ in range(CLAIM_TRIES):
         _release_expired(in_project.filter(annotator=annotator), now)
         if lease := _lease_at_hand(annotator, kind, now):
             return lease
@@ -76,6 +78,7 @@ def claim_comparison(
                     return lease
             except IntegrityError:
                 break  # another tab of the same person was faster: its lease is theirs too
+    raise NothingToDo("all_leased", 1)
 
 
 def renew_lease(*, assignment: Assignment, now: datetime | None = None) -> Assignment:
@@ -174,10 +177,9 @@ def shown_order(comparison: Comparison, annotator: Annotator) -> list[int]:
 def _lease_at_hand(annotator: Annotator, kind: str, now: datetime) -> Assignment | None:
     """The live lease of this kind, or the prefetched one made active."""
     live = Assignment.objects.filter(annotator=annotator, holds_slot=True, expires_at__gt=now)
-    if lease := live.filter(kind=kind).first():
-        return lease
-    if kind != LeaseKind.ACTIVE:
-        return None
+    leases = {lease.kind: lease for lease in live}
+    if kind in leases or kind != LeaseKind.ACTIVE or not leases:
+        return leases.get(kind)
     try:
         with transaction.atomic():
             live.filter(kind=LeaseKind.PREFETCHED).update(
@@ -374,7 +376,7 @@ def _pools_of(annotator: Annotator) -> list[Pool]:
 def _all_pools(annotator: Annotator) -> Iterator[Pool]:
     """Every (language, skill) with open comparisons: two seeks per pool, whatever lies in it."""
     walk = _open(annotator).order_by("language", "skill").values_list("language", "skill")
-    pool = walk.first()
+    pool = walk.filter(language__gte="").first()  # true of all; it leads SQLite to the index
     while pool is not None:
         yield pool
         language, skill = pool

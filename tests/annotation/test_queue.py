@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
@@ -10,6 +12,7 @@ from annotation.models import Assignment, AssignmentState, Comparison, Preferenc
 from annotation.services.ledger import pause_batch
 from annotation.services.projects import new_guideline
 from annotation.services.queue import (
+    _candidates,
     claim_comparison,
     release_lease,
     renew_lease,
@@ -334,3 +337,20 @@ def test_a_claim_needs_few_queries_however_much_is_open(
     make_comparisons(project, 60)
     with django_assert_max_num_queries(22):
         claim_comparison(annotator=annotator)
+
+
+def test_every_step_of_the_walk_is_a_seek_in_the_index_of_open_comparisons(project, annotator):
+    make_comparisons(project, 3)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")  # three rows are read faster whole
+    with CaptureQueriesContext(connection) as walk:
+        _candidates(annotator)
+    steps = [query["sql"] for query in walk if 'FROM "annotation_comparison"' in query["sql"]]
+    assert len(steps) >= 4
+    for sql in steps:
+        with connection.cursor() as cursor:
+            how = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+            cursor.execute(f"{how} {sql}")
+            plan = str(cursor.fetchall())
+        assert "comparison_open_queue" in plan, (sql, plan)
