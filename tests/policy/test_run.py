@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -221,7 +223,8 @@ def test_a_run_works_outside_the_main_thread(opened):
 
 def test_progress_is_a_file_replaced_about_once_a_second(opened, tmp_path, monkeypatch):
     clock = iter([0.0, 100.0, 100.3, 101.1, 101.2])
-    monkeypatch.setattr("policy.run.time.monotonic", lambda: next(clock))
+    times = SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
+    monkeypatch.setattr("policy.run.time", times)
     path = tmp_path / "out" / "progress.json"
     with opened() as run:
         seen = []
