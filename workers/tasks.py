@@ -5,7 +5,7 @@ from typing import Any
 from celery import signals
 from celery.worker import WorkController
 from django.conf import settings
-from kombu import Connection
+from kombu.connection import Connection
 
 from annotation.models import JobKind, Project
 from annotation.services import jobs, queue, versions
