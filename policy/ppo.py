@@ -115,6 +115,9 @@ class Trainer:
     def train(self, on_step: OnStep | None) -> None:
         """All steps that are left, then a look at the last policy; ends early at kl_stop_nats."""
         total = self.config.steps
+        if self.run.restored is None:
+            cut = sum(prompt.dropped_turns > 0 for prompt in self.prompts)
+            self.run.log_step(0, "prompts", prompts=len(self.prompts), prompts_cut=cut)
         for step in range(self.run.first_step + 1, total + 1):
             rollouts = self.collect(step)
             if self.over_budget(rollouts):

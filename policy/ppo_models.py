@@ -98,12 +98,11 @@ def prompt_tokens(
     limit = min(room, config.max_prompt_tokens or room)
     rows = [row for row in read_prompts(path) if trained_on(row.split)]
     require(bool(rows), f"{path} holds no prompt of the train split")
-    return [
-        PromptTokens(
-            row.id, row.messages, render_prompt(tokenizer, row.messages, max_tokens=limit).ids
-        )
-        for row in rows
-    ]
+    prompts: list[PromptTokens] = []
+    for row in rows:
+        rendered = render_prompt(tokenizer, row.messages, max_tokens=limit)
+        prompts.append(PromptTokens(row.id, row.messages, rendered.ids, rendered.dropped_turns))
+    return prompts
 
 
 def draw(

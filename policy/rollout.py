@@ -30,6 +30,8 @@ class PromptTokens:
     id: str
     messages: Sequence[Message]
     ids: list[int]
+    dropped_turns: int = 0
+    """Turns left out or cut so that a whole response fits behind."""
 
 
 ScoreFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[float]]

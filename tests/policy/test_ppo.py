@@ -184,6 +184,9 @@ def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
     rows = [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
     assert len(rows) == 3 * SMALL["rollouts_per_step"]
     assert {row["prompt_id"] for row in rows} == {"p0", "p1", "p2", "p3", "p4"}
+    assert metrics_of(out, "prompts") == [
+        {"step": 0, "phase": "prompts", "prompts": 5, "prompts_cut": 0}
+    ]
     assert len({row["seed"] for row in rows}) == len(rows)
 
 
@@ -336,6 +339,14 @@ def test_a_response_longer_than_the_context_is_refused_and_nothing_written(ppo, 
     with pytest.raises(BadInput, match="max_response_tokens 32 leaves no room"):
         ppo(max_response_tokens=32)
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_too_long_lose_their_beginning_and_are_counted(ppo):
+    out = ppo(steps=1, max_prompt_tokens=5)
+    assert metrics_of(out, "prompts")[0]["prompts_cut"] == 1  # c d e of p2; two letters fit
+    shard = (out / "rollouts/step-00001.jsonl").read_text()
+    rows = [json.loads(line) for line in shard.splitlines()]
+    assert max(row["response_start"] for row in rows) == 5
 
 
 def test_a_file_without_train_prompts_is_refused(ppo, prompts, tmp_path):
