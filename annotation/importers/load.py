@@ -49,9 +49,9 @@ from annotation.services.ledger import (
 )
 from annotation.services.projects import outside_annotator
 
-CHUNK_ROWS = 200
+CHUNK_ROWS = 50
 CHUNK_BYTES = 4_000_000
-"""A chunk is one transaction: it ends at whichever of the two comes first."""
+"""A chunk ends at whichever comes first. It is one transaction: others wait for it on SQLite."""
 PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] = {
     "hh-rlhf": hh_rlhf.parse,
     "trl": trl.parse,

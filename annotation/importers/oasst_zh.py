@@ -30,7 +30,7 @@ def parse(row: Mapping[str, Any]) -> ComparisonRow:
     if not isinstance(row["output"], list):
         raise Refused(f"output must be a list, best answer first: {clip(row['output'])}")
     completions = [
-        CompletionRow(text=text_of(text, f"answer {place}"))
+        CompletionRow(text=text_of(text, f"answer {place}").strip())
         for place, text in enumerate(row["output"], start=1)
     ]
     require_distinct(completions)
@@ -54,8 +54,8 @@ def messages_of_instruction(row: Mapping[str, Any]) -> list[dict[str, str]]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Refused(f"history must hold pairs of user and assistant: {clip(pair)}")
         for role, content in zip(("user", "assistant"), pair, strict=True):
-            messages.append({"role": role, "content": text_of(content, "an earlier turn")})
-    question = text_of(row["instruction"], "instruction")
+            messages.append({"role": role, "content": text_of(content, "an earlier turn").strip()})
+    question = text_of(row["instruction"], "instruction").strip()
     added = row.get("input") or ""
     if not isinstance(added, str):
         raise Refused(f"input must be a text: {clip(added)}")

@@ -152,12 +152,12 @@ def require(row: Mapping[str, Any], *keys: str) -> None:
 
 
 def text_of(value: object, name: str) -> str:
-    """A text with something in it, without space around it. Raises Refused otherwise."""
+    """A text with something in it, as it is: space at its ends may be meant. Else Refused."""
     if not isinstance(value, str):
         raise Refused(f"{name} must be a text: {clip(value)}")
     if not value.strip():
         raise Refused(f"{name} is empty")
-    return value.strip()
+    return value
 
 
 def name_of(row: Mapping[str, Any], key: str, limit: int = MAX_ID_LENGTH) -> str:

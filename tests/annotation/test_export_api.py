@@ -6,6 +6,8 @@ import json
 import tarfile
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 from django.test import AsyncClient, Client
 
 from annotation import streaming
@@ -209,7 +211,9 @@ def test_a_download_streams_under_asgi_too(project, monkeypatch):
             f"{URL}/exports/{export}/train.jsonl",
             headers={"Authorization": headers["HTTP_AUTHORIZATION"]},
         )
-        return [piece async for piece in response.streaming_content]
+        found = [piece async for piece in response.streaming_content]
+        await sync_to_async(connections.close_all)()  # those of the thread the view ran in
+        return found
 
     found = asyncio.run(pieces())
     assert len(found) > 2

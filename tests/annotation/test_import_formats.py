@@ -55,6 +55,12 @@ def test_the_four_shapes_of_trl_say_the_same(shape):
     assert row == trl.parse(TRL_SHAPES[0])
 
 
+def test_space_at_the_ends_of_a_text_is_kept_where_it_may_be_meant():
+    row = trl.parse({"prompt": "    return x", "chosen": "a ", "rejected": "a"})
+    assert row.prompt.messages[0]["content"] == "    return x"
+    assert texts_of(row) == ["a ", "a"]
+
+
 def test_oasst_answers_are_ranked_in_the_order_they_stand_in():
     row = oasst_zh.parse(
         {
@@ -231,7 +237,7 @@ def test_a_whole_surrogate_pair_is_a_character():
 
 
 def test_demonstrations_come_with_prompt_and_completion_or_instruction_and_output():
-    ours = demonstrations.parse({"prompt": QUESTION, "completion": " Tea. ", "writer": "w"})
+    ours = demonstrations.parse({"prompt": QUESTION, "completion": "Tea.", "writer": "w"})
     assert (ours.completion.text, ours.completion.writer) == ("Tea.", "w")
     listed = demonstrations.parse({"prompt": "Which?", "completion": CHOSEN})
     assert listed.prompt.messages == ours.prompt.messages
@@ -286,6 +292,19 @@ def outcomes(path, parse):
 )
 def test_real_files_have_known_numbers_of_good_rows(shared_data, name, parse, expected):
     assert outcomes(shared_data / name, parse) == expected
+
+
+@pytest.mark.shared_data
+def test_no_two_real_preferences_are_the_same_one(shared_data):
+    """So 1,580 rows that parse are 1,580 comparisons and votes in the ledger."""
+    seen = set()
+    for raw in read_rows(shared_data / "hh-rlhf/harmless-base-test.jsonl.gz"):
+        try:
+            row = hh_rlhf.parse(parse_json(raw))
+        except Refused:
+            continue
+        seen.add(json.dumps([row.prompt.messages, sorted(texts_of(row))]))
+    assert len(seen) == 1580
 
 
 @pytest.mark.shared_data
