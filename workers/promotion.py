@@ -26,6 +26,7 @@ from annotation.models import (
     Split,
 )
 from annotation.services import audit, versions
+from annotation.services.snapshots import freeze
 from policy.config import BadInput as BadLaboratoryInput
 from policy.config import config_from
 from policy.losses import token_logprobs
@@ -35,6 +36,7 @@ from policy.run import seed_for
 from policy.scoring import batches_by_length
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import PairRow, evaluate_pairs
+from workers.datasets import votes_that_train
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 
 SMALL_DEV_GROUPS = 20
@@ -131,7 +133,7 @@ def judge_sft(version: ModelVersion, project: Project) -> Verdict:
 def judge_reward(version: ModelVersion, project: Project) -> Verdict:
     """Accuracy and log loss on the dev answers of its snapshot, against the version in force."""
     in_force = versions.in_force(project, Slot.REWARD)
-    comparisons = _dev_comparisons(version)
+    comparisons = _dev_comparisons(version, project)
     new = evaluate_pairs(versions.directory_of(version), comparisons)
     if in_force is None:
         return first_reward(new)
@@ -367,11 +369,14 @@ def shape_of(written: Sequence[Written]) -> dict[str, float]:
     }
 
 
-def _dev_comparisons(version: ModelVersion) -> list[Comparison]:
-    """Dev rows of the file that the version was trained from."""
-    if version.snapshot is None:
-        return []
-    path = Path(settings.ARTIFACTS_DIR) / version.snapshot.path
+def _dev_comparisons(version: ModelVersion, project: Project) -> list[Comparison]:
+    """Dev rows of the snapshot that the version was trained from, or of the project's votes now."""
+    snapshot = version.snapshot
+    if snapshot is None:  # it was trained from a file of its own
+        assert version.job is not None
+        query = {"splits": [Split.DEV.value], "annotators": votes_that_train(version.job.inputs)}
+        snapshot = freeze(project=project, kind="comparisons", query=query, by=None)
+    path = Path(settings.ARTIFACTS_DIR) / snapshot.path
     return [row for row in read_comparisons(path) if row.in_split("dev")]
 
 

@@ -4,12 +4,11 @@ from typing import Any
 
 from celery import signals
 from celery.worker import WorkController
-from django.conf import settings
 from kombu.connection import Connection
 
 from annotation.models import JobKind, Project
 from annotation.services import jobs, queue, versions
-from workers.celery import app
+from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
 from workers.topup import request_top_up
@@ -51,7 +50,7 @@ def send(connection: Connection, task: str, queue_name: str, row_id: int) -> Non
             task,
             [row_id],
             queue=queue_name,
-            expires=2 * settings.TICK_SECONDS,
+            expires=MESSAGE_SECONDS,
             connection=connection,
         )
 
@@ -80,7 +79,7 @@ def sweep_leases() -> None:
 def listen_for_hints(sender: WorkController, **_: Any) -> None:
     """The worker of the light queue hears the web's hints."""
     if "light" in sender.app.amqp.queues.consume_from:
-        Listener(lambda: dispatch.apply_async(expires=2 * settings.TICK_SECONDS)).start()
+        Listener(lambda: dispatch.apply_async(expires=MESSAGE_SECONDS)).start()
 
 
 @signals.worker_shutting_down.connect

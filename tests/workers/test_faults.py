@@ -20,7 +20,7 @@ from workers.celery import app, broker_url
 from workers.launch import ATTEMPT_FOLDER
 
 pytestmark = pytest.mark.celery
-STEPS = 500
+STEPS = 300
 CONFIG = {
     "vocab_size": 300,
     "width": 16,
@@ -77,16 +77,18 @@ class Trainers:
 
 
 def in_mid_training(job: TrainingJob, trainers: Trainers) -> psutil.Process:
-    """Wait until the ledger has its first steps and there is a checkpoint; the trainer."""
+    """The trainer, halted by SIGSTOP with a checkpoint behind it and its steps in the ledger."""
+    model = Path(trainers.prefix + "1") / "model"
 
-    def ready():
-        living = trainers.living()
-        folders = Path(trainers.prefix).parent.glob("attempt-*/model/checkpoints/step-*")
-        return job.metrics.count() >= 30 and any(folders) and living
+    def far_enough():
+        steps = (model / "metrics.jsonl").is_file() and len(
+            (model / "metrics.jsonl").read_bytes().splitlines()
+        )
+        return steps and steps >= 30 and any(model.glob("checkpoints/step-*")) and trainers.living()
 
-    (trainer,) = wait_for(ready, f"job {job.pk} to be in mid-training")
-    job.refresh_from_db()
-    assert job.status == JobStatus.RUNNING
+    (trainer,) = wait_for(far_enough, f"job {job.pk} to be in mid-training")
+    trainer.suspend()
+    wait_for(lambda: job.metrics.count() >= 30, "its steps to be in the ledger")
     assert job.metrics.count() < STEPS, "too quick a trainer for this test"
     return trainer
 
@@ -132,8 +134,8 @@ def test_a_kill_in_mid_training_is_found_and_the_job_finished_from_its_checkpoin
     job = wish()
     trainers = Trainers(job, concord)
     trainer = in_mid_training(job, trainers)
-    if victim == "both":
-        trainer.send_signal(signal.SIGSTOP)  # it cannot end by itself when the pipe closes
+    if victim == "celery":
+        trainer.resume()  # it sees the pipe close; with "both" it is killed before it could
     if victim in ("celery", "both"):
         concord.kill("training")
     if victim in ("trainer", "both"):
@@ -153,9 +155,8 @@ def test_a_worker_that_slept_through_its_jobs_next_attempt_touches_nothing(conco
     sleeper = concord.start("training")
     job = wish()
     trainers = Trainers(job, concord)
-    trainer = in_mid_training(job, trainers)
-    for pid in (sleeper.pid, trainer.pid):
-        os.kill(pid, signal.SIGSTOP)
+    in_mid_training(job, trainers)
+    os.kill(sleeper.pid, signal.SIGSTOP)
     concord.processes["sleeper"] = concord.processes.pop("training")
     concord.start("training")
     until(job, JobStatus.DONE, trainers)
@@ -171,7 +172,7 @@ def test_a_worker_that_shuts_down_gives_its_job_back_with_a_checkpoint(concord, 
     concord.start("training")
     job = wish()
     trainers = Trainers(job, concord)
-    in_mid_training(job, trainers)
+    in_mid_training(job, trainers).resume()
     assert concord.stop("training") == 0
     job.refresh_from_db()
     assert (job.status, job.attempt, job.lost_attempts) == (JobStatus.QUEUED, 1, 0)
@@ -186,8 +187,9 @@ def test_redis_goes_and_comes_back_empty_and_no_row_is_lost(concord, wish):
     concord.start("training")
     job = wish()
     trainers = Trainers(job, concord)
-    in_mid_training(job, trainers)
+    trainer = in_mid_training(job, trainers)
     concord.kill("redis")
+    trainer.resume()
     (concord.var / "redis.rdb").unlink(missing_ok=True)
     second = wish(seed=1)  # asked for while nobody can be told
     until(job, JobStatus.DONE, trainers)
@@ -217,7 +219,7 @@ def test_a_cancelled_job_ends_its_trainer_and_a_bad_setting_ends_with_its_senten
     concord.start("training")
     job = wish()
     trainers = Trainers(job, concord)
-    in_mid_training(job, trainers)
+    in_mid_training(job, trainers).resume()
     jobs.cancel_job(job=job, by=None)
     until(job, JobStatus.CANCELLED, trainers)
     assert trainers.living() == []

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
-from annotation.services import jobs, versions
+from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
 from rewardmodel.evaluate import PairRow
+from tests.annotation.making import as_shown, make_annotator, make_comparisons
 from tests.workers.tiny import tiny_policy, tiny_reward
 from workers import promotion
 from workers.generation import MODELS, Sampling, write_completions
@@ -217,6 +218,34 @@ def test_a_pass_promotes_only_where_the_project_says_so(
     assert (in_force.version == ppo_version) is auto_promote
     assert (in_force.verdict, in_force.numbers.get("numbers")) == (
         ("passed", {"x": 1}) if auto_promote else ("first", None)
+    )
+
+
+@pytest.mark.django_db
+def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
+    project, make_version
+):
+    annotator = make_annotator(project)
+    make_comparisons(project, 6)
+    project.prompts.update(split="dev")
+    for _ in range(6):
+        lease = queue.claim_comparison(annotator=annotator)
+        queue.submit_preference(assignment=lease, rankings=as_shown(lease), key=str(lease.pk))
+    trunk = make_version("p")
+    first = make_version("r1", kind="reward", stage="reward", trunk=trunk, seed=1)
+    verdict = judge_version(first.pk)
+    assert (verdict.verdict, verdict.numbers["groups"]) == ("first", 6)
+    assert versions.in_force(project, "reward") is None  # an admin decides
+    versions.promote(project=project, slot="reward", version=first, verdict="by_admin")
+    second = make_version("r2", kind="reward", stage="reward", trunk=trunk, seed=2)
+    numbers = judge_version(second.pk).numbers
+    assert numbers["against"] == "r1"
+    assert numbers["accuracy_difference"]["groups"] == 6
+    assert numbers["accuracy_difference"]["mean"] == pytest.approx(
+        numbers["accuracy"] - verdict.numbers["accuracy"]
+    )
+    assert numbers["log_loss_difference"]["mean"] == pytest.approx(
+        numbers["log_loss"] - verdict.numbers["log_loss"]
     )
 
 
