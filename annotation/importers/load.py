@@ -130,14 +130,20 @@ class Load:
         if isinstance(row, BadRow):
             return RowReport(row.line, Outcome.REFUSED, row.reason)
         try:
-            with transaction.atomic():
-                new = self.store(parse_json(row))
+            try:
+                new = self._store(row)
+            except IntegrityError:  # another import stored the same row meanwhile: now it is there
+                new = self._store(row)
         except (Refused, ConcordError) as problem:
             return RowReport(row.line, Outcome.REFUSED, str(problem))
         except (DataError, IntegrityError) as problem:
             reason = f"the database refused it: {clip(str(problem))}"
             return RowReport(row.line, Outcome.REFUSED, reason)
         return RowReport(row.line, Outcome.IMPORTED if new else Outcome.ALREADY_THERE)
+
+    @transaction.atomic
+    def _store(self, row: RawRow) -> bool:
+        return self.store(parse_json(row))
 
 
 def _chunks(rows: Iterator[RawRow | BadRow]) -> Iterator[list[RawRow | BadRow]]:

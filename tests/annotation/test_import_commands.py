@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import threading
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from annotation.errors import BadInput
 from annotation.importers import load
@@ -152,6 +154,31 @@ def test_an_import_that_is_interrupted_keeps_its_chunks_and_can_be_done_again(
     assert AuditEntry.objects.get(action="file.import").data["imported"] == 2
     monkeypatch.setattr(load, "store_comparison", store)
     assert "4 imported, 2 already there" in run("import_preferences", path, format="trl")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_imports_of_one_file_at_once_import_every_row_once(tmp_path):
+    project = make_project("here")
+    path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(20)])
+    source = load.source_for(project=project, name="set")
+    start, reports = threading.Barrier(2, timeout=60), []
+
+    def work():
+        try:
+            store = load.preference_store(project=project, source=source, format="trl")
+            start.wait()
+            reports.append(load.Load(project=project, source=source, path=path, store=store).run())
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.imported for report in reports) == 20
+    assert sum(report.already_there for report in reports) == 20
+    assert Preference.objects.count() == 20
 
 
 def test_a_second_answer_that_contradicts_the_first_is_refused(project, tmp_path):

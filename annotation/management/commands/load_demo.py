@@ -19,7 +19,6 @@ from annotation.importers.load import demonstration_store, source_for
 from annotation.models import (
     Batch,
     JobKind,
-    Origin,
     Project,
     Prompt,
     Purpose,
@@ -32,11 +31,10 @@ from annotation.models import (
 from annotation.services.audit import record
 from annotation.services.jobs import request_training
 from annotation.services.ledger import (
-    add_completion,
+    add_imported_completions,
     add_prompt,
     batch_for,
     open_comparison,
-    record_generation,
 )
 from annotation.services.projects import add_member, create_project
 
@@ -218,15 +216,14 @@ def _chosen(
 
 
 def _open(batch: Batch, prompt: Prompt, rows: list[Row]) -> None:
-    completions = []
-    for row in rows:
-        completion, _ = add_completion(prompt=prompt, source=batch.source, text=row["text"])
-        record_generation(completion=completion, origin=Origin.IMPORTED, writer=row["writer"])
-        completions.append(completion)
     open_comparison(
         batch=batch,
         prompt=prompt,
-        completions=completions,
+        completions=add_imported_completions(
+            prompt=prompt,
+            source=batch.source,
+            written=[(row["text"], row["writer"]) for row in rows],
+        ),
         answers_wanted=batch.project.answers_wanted,
     )
 
