@@ -184,6 +184,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    # three fields are called kind
+    "ENUM_NAME_OVERRIDES": {
+        "JobKind": "annotation.models.JobKind",
+        "LeaseKind": "annotation.models.LeaseKind",
+        "VersionKind": "annotation.models.VersionKind",
+    },
 }
 
 LOGGING = {
