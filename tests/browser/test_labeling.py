@@ -13,8 +13,8 @@ FOUR = ["First text.", "Second text.", "Third text.", "Fourth text."]
 
 
 def start(visitor: Visitor, cast: Cast) -> None:
-    """The labeler signs in and has work in front of them."""
-    visitor.sign_in(cast.labeler.username)
+    """The labeler has work in front of them."""
+    visitor.enter(cast.labeler)
     visitor.wait_for("form.answer")
 
 
@@ -24,7 +24,8 @@ def groups() -> list[list[int]]:
 
 def test_a_pair_is_answered_with_two_key_presses_and_the_next_is_there(visitor, cast):
     cast.ask("First?", ["Hi, how can I help?", "What."])
-    start(visitor, cast)
+    visitor.sign_in(cast.labeler.username)
+    visitor.wait_for("form.answer")
     cast.ask("Second?", ["Yes.", "No."])
     visitor.keys("2", "Enter")
     visitor.wait_for(NEXT)
@@ -78,12 +79,26 @@ def test_arrows_letters_and_backspace_correct_a_ranking(visitor, cast):
     assert groups() == [[a], [b], [d]]
 
 
-def test_all_bad_takes_the_places_away(visitor, cast):
+def test_all_bad_puts_the_places_aside(visitor, cast):
     cast.ask("First?", FOUR)
     start(visitor, cast)
-    visitor.keys("1", "2", "b", "Enter")
+    visitor.keys("1", "2", "b")
+    assert visitor.text(".order") == ""
+    visitor.keys("Enter")
     visitor.wait_for(".empty")
     assert Ranking.objects.get().outcome == "both_bad"
+
+
+def test_b_pressed_by_mistake_in_a_list_costs_nothing(visitor, cast):
+    cast.ask("First?", FOUR)
+    start(visitor, cast)
+    visitor.keys("1", "2", "b", "b")
+    assert not Preference.objects.exists()
+    visitor.keys("3", "4")
+    assert visitor.text(".order") == "A > B > C > D"
+    visitor.keys("Enter")
+    visitor.wait_for(".empty")
+    assert groups() == [[pk] for pk in Assignment.objects.get().presented_order]
 
 
 def test_a_note_is_written_without_its_letters_acting(visitor, cast):

@@ -81,7 +81,7 @@ def overflow(page) -> int:
 def test_every_page_is_whole(visitors, everything, options):
     cast, paths = everything
     visitor = visitors(**options)
-    visitor.sign_in(cast.admin.username)
+    visitor.enter(cast.admin, "/tokens/")
     for path in paths:
         visitor.visit(path)
         assert visitor.do(lambda page: page.locator("h1, .empty h2").count()) >= 1, path
@@ -98,7 +98,7 @@ def test_every_page_is_whole(visitors, everything, options):
 
 def test_the_overview_renews_itself(visitor, everything):
     cast, _paths = everything
-    visitor.sign_in(cast.admin.username)
+    visitor.enter(cast.admin, "/tokens/")
     visitor.visit("/p/shop/")
     visitor.wait_for("text=4/9")
     TrainingJob.objects.update(step=7)
@@ -107,7 +107,7 @@ def test_the_overview_renews_itself(visitor, everything):
 
 def test_chinese_is_a_click_away_and_stays(visitor, everything):
     cast, _paths = everything
-    visitor.sign_in(cast.labeler.username)
+    visitor.enter(cast.labeler)
     visitor.wait_for("form.answer")
     visitor.do(lambda page: page.click("text=简体中文"))
     visitor.wait_for("h1:has-text('为这 3 个回答排序')")
@@ -120,7 +120,7 @@ def test_chinese_is_a_click_away_and_stays(visitor, everything):
 
 def test_what_cannot_be_undone_is_asked_first(visitor, everything):
     cast, _paths = everything
-    visitor.sign_in(cast.admin.username)
+    visitor.enter(cast.admin, "/tokens/")
     visitor.visit("/p/shop/")
     visitor.do(lambda page: page.click("button:has-text('Cancel')"))
     visitor.wait_for("text=Stopping…")

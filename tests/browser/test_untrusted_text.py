@@ -21,7 +21,7 @@ def test_a_completion_that_attacks_is_text(visitor, cast):
     cast.ask(EVIL, [EVIL, "Harmless.", EVIL + "again"])
     requested: list[str] = []
     visitor.do(lambda page: page.on("request", lambda request: requested.append(request.url)))
-    visitor.sign_in(cast.labeler.username)
+    visitor.enter(cast.labeler)
     visitor.wait_for("form.answer")
     visitor.keys("1", "2", "3", "n")
     visitor.do(lambda page: page.fill("textarea", EVIL))

@@ -1,6 +1,6 @@
 /* Labeling by keys alone. The form works without this file; the file only presses its controls.
 
-   A pair: 1 and 2 choose, T, B, C choose, the same key again or Enter submits.
+   A pair: 1, 2, T, B and C choose, the same key again or Enter submits.
    A list: arrows move between answers, digits give places (equal digits tie), Enter submits.
    Words come from the form's data attributes, translated on the server. */
 
@@ -50,11 +50,12 @@ function choiceFor(key) {
   return field && [...field.querySelectorAll("input[data-key]")].find((i) => i.dataset.key === key);
 }
 
+/* In a list B and C are letters of answers too: there a second press submits nothing, and the
+   places that the choice puts aside come back with the next digit. */
 function choose(input) {
-  if (input.checked && fieldsets().length === 1) return submit();
+  if (input.checked && !cells.length && fieldsets().length === 1) return submit();
   input.checked = true;
-  cells.filter((cell) => cell.dataset.axis === input.dataset.axis).forEach((c) => (c.value = ""));
-  if (cells.length) showPlaces();
+  putAside(input.dataset.axis);
   say(words("sayChosen", { choice: input.dataset.name }));
   const open = fieldsets().findIndex((field) => !field.querySelector("input:checked"));
   if (open >= 0) axis = open;
@@ -102,15 +103,29 @@ function goTo(index) {
 function place(digit) {
   const cell = cells[at];
   if (digit < 1 || digit > Number(cell.max)) return say(words("sayRange"));
-  cell.value = digit;
   clearChoice(cell.dataset.axis);
+  cell.value = digit;
   say(words("sayPlaced", { letter: cell.dataset.letter, place: digit }));
   goTo(at + 1);
 }
 
+function putAside(axisOfChoice) {
+  cells.filter((cell) => cell.dataset.axis === axisOfChoice && cell.value).forEach((cell) => {
+    cell.dataset.aside = cell.value;
+    cell.value = "";
+  });
+  if (cells.length) showPlaces();
+}
+
+/* A place is given after all: the choice goes, and what it put aside comes back. */
 function clearChoice(axisOfCell) {
-  const field = fieldsets()[Number(axisOfCell)];
-  field.querySelectorAll("input:checked").forEach((input) => (input.checked = false));
+  const checked = fieldsets()[Number(axisOfCell)].querySelector("input:checked");
+  if (!checked) return;
+  checked.checked = false;
+  cells.filter((cell) => cell.dataset.axis === axisOfCell && cell.dataset.aside).forEach((cell) => {
+    cell.value = cell.value || cell.dataset.aside;
+    delete cell.dataset.aside;
+  });
 }
 
 /* ---- submit ---- */
@@ -170,6 +185,7 @@ function act(key, event) {
     if (key === "ArrowDown" || key === "ArrowRight") return goTo(at + 1);
     if (key === "ArrowUp" || key === "ArrowLeft") return goTo(at - 1);
     if (key === "Backspace" || key === "Delete") {
+      clearChoice(currentAxis());
       if (!cells[at].value) goTo(at - 1);
       cells[at].value = "";
       return showPlaces();
@@ -215,6 +231,7 @@ work.addEventListener("click", (event) => {
 work.addEventListener("change", (event) => {
   if (event.target.matches("input[data-key]")) {
     axis = fieldsets().indexOf(event.target.closest("fieldset"));
+    putAside(event.target.dataset.axis);
     say(words("sayChosen", { choice: event.target.dataset.name }));
   }
 });
