@@ -63,8 +63,11 @@ class PretrainConfig:
     """Longest sequence in tokens; also the length of a packed training window."""
     steps: int = 280
     """Optimizer steps. Steps decide, never seconds, so that a run can be repeated."""
+    packed: bool = True
+    """True: windows of `context` tokens cut from documents that stand one behind the other.
+    False: each document is a row of its own, which teaches short conversations sooner."""
     windows_per_step: int = 8
-    """Packed windows of `context` tokens in one optimizer step."""
+    """Packed windows, or documents, in one optimizer step."""
     lr_peak: float = 3e-3
     """For one to three million parameters; a 100M model wants about a tenth."""
     lr_final_fraction: float = 0.05

@@ -34,6 +34,23 @@ def epoch_windows(tokens: Tensor, context: int, generator: torch.Generator) -> T
     return all_windows[torch.randperm(len(all_windows), generator=generator)]
 
 
+NO_TOKEN = -1
+"""Fills rows of documents up to a rectangle; never read, never foretold."""
+
+
+def document_rows(documents: Iterable[Sequence[int]], context: int) -> list[list[int]]:
+    """Each document as a row of its own, at most context + 1 long.
+
+    A longer one is cut into rows that share one token, as windows do; what is left over is the
+    last row, so that each token after the first is foretold exactly once.
+    """
+    return [
+        list(document[start : start + context + 1])
+        for document in documents
+        for start in range(0, len(document) - 1, context)
+    ]
+
+
 def length_batches(
     lengths: Sequence[int], rows: int, generator: torch.Generator, *, chunk: int = 16
 ) -> list[list[int]]:

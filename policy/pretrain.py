@@ -3,7 +3,7 @@
 Data files: `.txt` holds documents separated by blank lines; `.jsonl` holds one document per row, as
 `text`, or as `messages` (a conversation that ends with the assistant's answer), which is rendered
 by policy/text.py, so that a corpus can teach the chat format. Documents stand one behind the other
-in packed windows, each with its end token.
+in packed windows, each with its end token; or, `packed` false, each is a row of its own.
 """
 
 import argparse
@@ -22,7 +22,15 @@ from policy.backbone import GPTShape, forward_logits, load_tokenizer, new_gpt, s
 from policy.config import BadInput, PretrainConfig, load_config, require
 from policy.data import Message, checked_messages, numbered_rows
 from policy.optim import adamw, clip_grad_norm, lr_at, require_finite, set_lr
-from policy.packing import epoch_windows, stream, windows
+from policy.packing import (
+    NO_TOKEN,
+    document_rows,
+    epoch_windows,
+    length_batches,
+    pad_right,
+    stream,
+    windows,
+)
 from policy.run import Run, add_training_arguments, device_from, generator_for, seed_for
 from policy.sampling import sample
 from policy.text import decode_completion, encode_document, render_conversation
@@ -129,12 +137,8 @@ def train(
     if config.tokenizer is not None:
         inputs["tokenizer"] = config.tokenizer
     tokenizer = tokenizer_for(config, corpus)
-    tokens = stream(document.encode(tokenizer) for document in corpus.train)
-    require(
-        len(tokens) > config.context,
-        f"the data makes {len(tokens)} tokens, one window takes {config.context + 1}",
-    )
-    tail = stream(document.encode(tokenizer) for document in corpus.heldout)
+    order = order_of([document.encode(tokenizer) for document in corpus.train], config)
+    tail = [document.encode(tokenizer) for document in corpus.heldout]
     tail_bytes = sum(len(text.encode()) for doc in corpus.heldout for text in doc.texts)
     shape = GPTShape(
         width=config.width, layers=config.layers, heads=config.heads, context=config.context
@@ -154,7 +158,6 @@ def train(
         if run.restored:
             run.restored.restore("model", model)
             optimizer.load_state_dict(run.restored.state["optimizer"])
-        order = WindowOrder(tokens, config)
         for step in range(run.first_step, config.steps):
             lr = lr_at(
                 step,
@@ -168,8 +171,8 @@ def train(
             numbers = train_step(model, order.batch(step).to(device), optimizer, config)
             done = step + 1
             run.log_step(done, "train", **numbers, lr=lr)
-            if len(tail) > 1 and (done % config.eval_every == 0 or done == config.steps):
-                bits = bits_per_byte(model, tail.to(device), tail_bytes, config.context)
+            if tail and (done % config.eval_every == 0 or done == config.steps):
+                bits = heldout_bits(model, tail, tail_bytes, config, device)
                 run.log_step(done, "heldout", bits_per_byte=bits)
                 numbers["heldout_bits_per_byte"] = bits
             if config.sample_every and (done % config.sample_every == 0 or done == config.steps):
@@ -197,6 +200,46 @@ def tokenizer_for(config: PretrainConfig, corpus: Corpus) -> Any:
         return tokenizer
     texts = (text for document in corpus.train for text in document.texts)
     return train_tokenizer(texts, vocab_size=config.vocab_size, context=config.context)
+
+
+class DocumentOrder:
+    """Which documents a step sees: a function of the step, as in WindowOrder.
+
+    A model sees nothing but the document itself, so it soon learns to look for an answer's words in
+    its own question; in a packed window it first has to learn where the question begins.
+    """
+
+    def __init__(self, rows: Sequence[list[int]], config: PretrainConfig) -> None:
+        require(bool(rows), "the data holds no document of two tokens")
+        self._rows = rows
+        self._config = config
+        self._epochs: dict[int, list[list[int]]] = {}
+        self._per_epoch = -(-len(rows) // config.windows_per_step)
+
+    def batch(self, step: int) -> Tensor:
+        """(windows_per_step or fewer, longest) long, NO_TOKEN behind the shorter ones."""
+        epoch, place = divmod(step, self._per_epoch)
+        if epoch not in self._epochs:
+            generator = generator_for(self._config.seed, epoch, "documents")
+            lengths = [len(row) for row in self._rows]
+            batches = length_batches(lengths, self._config.windows_per_step, generator)
+            self._epochs = {epoch: batches}
+        chosen = [self._rows[number] for number in self._epochs[epoch][place]]
+        return pad_right(chosen, NO_TOKEN)[0]
+
+
+def order_of(
+    documents: Sequence[Sequence[int]], config: PretrainConfig
+) -> "DocumentOrder | WindowOrder":
+    """The order of training over documents given as token ids."""
+    if not config.packed:
+        return DocumentOrder(document_rows(documents, config.context), config)
+    tokens = stream(documents)
+    require(
+        len(tokens) > config.context,
+        f"the data makes {len(tokens)} tokens, one window takes {config.context + 1}",
+    )
+    return WindowOrder(tokens, config)
 
 
 class WindowOrder:
@@ -243,10 +286,29 @@ def train_step(
 
 
 def next_token_nats(model: Any, batch: Tensor) -> Tensor:
-    """(B * context,) nats of each token after the first of every window."""
-    ids, targets = batch[:, :-1], batch[:, 1:]
-    logits = forward_logits(model, ids, torch.ones_like(ids, dtype=torch.bool))  # (B, T, V)
-    return cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    """(tokens,) nats of each token after the first of every row; NO_TOKEN counts as nothing."""
+    real = batch != NO_TOKEN
+    ids = batch.clamp(min=0)[:, :-1]
+    logits = forward_logits(model, ids, real[:, :-1])  # (B, T, V)
+    counts = real[:, 1:]
+    return cross_entropy(logits[counts], batch[:, 1:][counts], reduction="none")
+
+
+@torch.no_grad()
+def heldout_bits(
+    model: Any,
+    tail: Sequence[Sequence[int]],
+    tail_bytes: int,
+    config: PretrainConfig,
+    device: str,
+) -> float:
+    """Bits per byte of documents that are not trained on, read as training reads."""
+    if config.packed:
+        return bits_per_byte(model, stream(tail).to(device), tail_bytes, config.context)
+    rows = sorted(document_rows(tail, config.context), key=len)
+    batches = (pad_right(rows[at : at + 16], NO_TOKEN)[0] for at in range(0, len(rows), 16))
+    nats = sum(float(next_token_nats(model, batch.to(device)).double().sum()) for batch in batches)
+    return nats / math.log(2) / tail_bytes
 
 
 @torch.no_grad()

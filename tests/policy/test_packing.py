@@ -4,7 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.packing import epoch_windows, length_batches, pad_right, stream, windows
+from policy.packing import (
+    document_rows,
+    epoch_windows,
+    length_batches,
+    pad_right,
+    stream,
+    windows,
+)
 
 
 def seeded(seed=0):
@@ -33,6 +40,15 @@ def test_epochs_differ_and_repeat_by_seed():
     first = epoch_windows(tokens, 4, seeded(1))
     assert torch.equal(first, epoch_windows(tokens, 4, seeded(1)))
     assert not torch.equal(first, epoch_windows(tokens, 4, seeded(2)))
+
+
+def test_documents_are_rows_and_long_ones_are_cut_where_they_share_a_token():
+    assert document_rows([[1, 2], [3], [4, 5, 6, 7, 8, 9]], 2) == [
+        [1, 2],
+        [4, 5, 6],
+        [6, 7, 8],
+        [8, 9],
+    ]
 
 
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), rows=st.integers(1, 8))

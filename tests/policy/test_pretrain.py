@@ -17,7 +17,7 @@ from policy.__main__ import main
 from policy.backbone import forward_logits, load_causal_lm
 from policy.config import BadInput, PretrainConfig, Stopped
 from policy.packing import stream
-from policy.pretrain import bits_per_byte, read_corpus, read_documents, train
+from policy.pretrain import bits_per_byte, heldout_bits, read_corpus, read_documents, train
 from policy.sampling import sample
 from policy.text import decode_completion, render_prompt
 
@@ -118,7 +118,8 @@ def test_a_model_is_published_with_its_history(corpus, tmp_path):
     assert not (out / "checkpoints").exists()
 
 
-def test_it_learns_a_conversation_by_heart(tmp_path):
+@pytest.mark.parametrize("packed", [True, False])
+def test_it_learns_a_conversation_by_heart(tmp_path, packed):
     """The chat format comes from the corpus: a prompt is answered, and the answer ends."""
     path = tmp_path / "chat.jsonl"
     asked = {"where": "It comes tomorrow.", "您好": "请问有什么可以帮您？"}
@@ -131,7 +132,7 @@ def test_it_learns_a_conversation_by_heart(tmp_path):
     config = replace(
         TINY, width=32, heldout_fraction=0.0, steps=150, lr_peak=1e-2, sample_every=0, context=32
     )
-    config = replace(config, windows_per_step=2)
+    config = replace(config, windows_per_step=2 if packed else 8, packed=packed)
     train(config, [path] * 4, tmp_path / "out")
     model, tokenizer = load_causal_lm(tmp_path / "out")
     for question, answer in asked.items():
@@ -152,6 +153,22 @@ def test_bits_per_byte_is_its_definition_written_slowly(corpus, tmp_path):
         logits = forward_logits(model, before, torch.ones_like(before, dtype=torch.bool))
         nats -= logits[0, -1].log_softmax(-1)[tail[place]].item()
     found = bits_per_byte(model, tail, tail_bytes=100, context=16)
+    assert found == pytest.approx(nats / math.log(2) / 100, rel=1e-5)
+
+
+def test_heldout_documents_that_are_not_packed_do_not_see_each_other(corpus, tmp_path):
+    config = replace(TINY, steps=6, packed=False)
+    train(config, [corpus], tmp_path / "out")
+    model, tokenizer = load_causal_lm(tmp_path / "out")
+    documents = [document.encode(tokenizer) for document in read_corpus([corpus], 0.2).heldout]
+    nats = 0.0
+    for document in documents:
+        for place in range(1, len(document)):
+            start = (place - 1) // 16 * 16
+            before = torch.tensor([document[start:place]])
+            logits = forward_logits(model, before, torch.ones_like(before, dtype=torch.bool))
+            nats -= logits[0, -1].log_softmax(-1)[document[place]].item()
+    found = heldout_bits(model, documents, 100, config, "cpu")
     assert found == pytest.approx(nats / math.log(2) / 100, rel=1e-5)
 
 
@@ -206,19 +223,21 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_the_same(corpus, tmp_path):
             ).read_bytes()
 
 
-def test_stopped_on_request_it_saves_first(corpus, tmp_path):
+@pytest.mark.parametrize("packed", [True, False])
+def test_stopped_on_request_it_saves_first(corpus, tmp_path, packed):
+    config = replace(TINY, packed=packed)
     whole, out = tmp_path / "whole", tmp_path / "out"
-    train(TINY, [corpus], whole)
+    train(config, [corpus], whole)
 
     def stop(step, numbers):
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped, match="after step 7"):
-        train(TINY, [corpus], out, on_step=stop)
+        train(config, [corpus], out, on_step=stop)
     saved = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert saved == ["step-000005", "step-000007"]
-    train(TINY, [corpus], out)
+    train(config, [corpus], out)
     assert_same_weights(whole, out)
     assert rows_of(out) == rows_of(whole)
 
