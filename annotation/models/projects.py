@@ -34,7 +34,7 @@ class Project(models.Model):
     """A policy further than this from the SFT root, in nats per response, fails its gate."""
     lease_seconds = models.PositiveIntegerField(default=900)
     job_defaults = models.JSONField(default=dict, blank=True)
-    """Config per job kind, e.g. {"ppo": {...}}; a job's own config is laid over it. Inputs likewise:
+    """Config per job kind, e.g. {"ppo": {...}}; a job's own config is laid over it. Inputs are too:
     {"inputs": {"reward": {"annotators": ["person", "simulated"]}}} says whose votes train."""
 
     class Meta:
