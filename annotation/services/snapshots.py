@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, Max, Model, OuterRef, Prefetch, QuerySet
 
-from annotation.errors import BadInput
+from annotation.errors import BadInput, Conflict
 from annotation.funnel import (
     IN_THE_FILE,
     WITHOUT_PAIRS,
@@ -50,6 +50,7 @@ from annotation.services.audit import record
 
 KINDS = ("comparisons", "prompts", "demonstrations")
 PAGE_ROWS = 200
+MAX_TRIES = 5
 VOID = "preference.void"
 RANKING = (*IN_THE_FILE, Bucket.NO_STRICT_PAIR)
 """A comparison with one of these has a row."""
@@ -72,20 +73,24 @@ def freeze(
 
     query: annotators, languages, purposes, splits (each a list); `up_to`, a position as another
     snapshot has it, missing parts = now. Comparisons take people's votes of all splits unless told
-    otherwise, prompts and demonstrations those of train. Raises BadInput for anything else.
+    otherwise, prompts and demonstrations those of train. Raises BadInput for anything else,
+    Conflict if votes from before the position kept arriving.
     """
     if kind not in KINDS:
         raise BadInput(f"A snapshot holds {', '.join(KINDS)}: not {kind!r}.")
     options = dict(query or {})
     up_to = options.pop("up_to", None) or {}
-    plan = PLANS[kind](project, options)
-    position = plan.position(up_to)
-    known = DatasetSnapshot.objects.filter(
-        project=project, kind=kind, query=plan.query, ledger_position=position
-    )
-    if (found := known.order_by("pk").first()) and path_of(found).is_file():
-        return found
-    return _keep(project, kind, plan, position, by)
+    for _ in range(MAX_TRIES):
+        plan = PLANS[kind](project, options)
+        position = plan.position(up_to)
+        known = DatasetSnapshot.objects.filter(
+            project=project, kind=kind, query=plan.query, ledger_position=position
+        )
+        if (found := known.order_by("pk").first()) and path_of(found).is_file():
+            return found
+        if snapshot := _keep(project, kind, plan, position, by):
+            return snapshot
+    raise Conflict("The ledger did not come to rest while it was read; try again.")
 
 
 def path_of(snapshot: DatasetSnapshot) -> Path:
@@ -102,15 +107,20 @@ def rows_of(snapshot: DatasetSnapshot) -> Iterator[Row]:
 
 def _keep(
     project: Project, kind: str, plan: "Plan", position: Position, by: User | None
-) -> DatasetSnapshot:
-    """Write the files beside their place, rename them into it, and only then add the row."""
+) -> DatasetSnapshot | None:
+    """Write the files beside their place, rename them into it, and only then add the row.
+
+    None, and nothing kept, if the funnel doesn't sum: a transaction that took its id before the
+    position was read may be committed after its place was passed (PostgreSQL).
+    """
     folder = Path(settings.ARTIFACTS_DIR) / "snapshots"
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".part-{uuid.uuid4().hex}"
     try:
         rows, file_sha256 = _write_rows(part, plan.rows(position))
         counts = {str(bucket): number for bucket, number in sorted(plan.counts.items())}
-        plan.require_sum(position)
+        if sum(counts.values()) != plan.count(position):
+            return None
         manifest = json.dumps(
             {
                 "project": project.pk,
@@ -230,10 +240,9 @@ class ComparisonsPlan:
                 votes = comparison.preferences.all()
                 yield comparison_row(comparison, [v for v in votes if buckets[v.pk] in SHOWN])
 
-    def require_sum(self, position: Position) -> None:
-        """The promise of the funnel: every vote up to the position, each in one bucket."""
-        votes = votes_at(self.project, position).count()
-        assert self.counts.total() == votes, (self.counts, votes)
+    def count(self, position: Position) -> int:
+        """How many votes there are up to the position: what the funnel's buckets must sum to."""
+        return votes_at(self.project, position).count()
 
 
 def buckets_at(
@@ -397,9 +406,8 @@ class PromptsPlan:
                     "language": prompt.language,
                 }
 
-    def require_sum(self, position: Position) -> None:
-        prompts = self._all(position).count()
-        assert self.counts.total() == prompts, (self.counts, prompts)
+    def count(self, position: Position) -> int:
+        return self._all(position).count()
 
 
 class DemonstrationsPlan:
@@ -434,9 +442,8 @@ class DemonstrationsPlan:
                     "language": prompt.language,
                 }
 
-    def require_sum(self, position: Position) -> None:
-        answers = self._all(position).count()
-        assert self.counts.total() == answers, (self.counts, answers)
+    def count(self, position: Position) -> int:
+        return self._all(position).count()
 
 
 Plan = ComparisonsPlan | PromptsPlan | DemonstrationsPlan

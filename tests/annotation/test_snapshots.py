@@ -7,9 +7,9 @@ import threading
 import pytest
 from django.db import connection
 
-from annotation.errors import BadInput
+from annotation.errors import BadInput, Conflict
 from annotation.funnel import Bucket, VoteFacts, VoteQuery, bucket_of
-from annotation.models import DatasetSnapshot, Preference
+from annotation.models import DatasetSnapshot, Preference, Ranking
 from annotation.services import snapshots
 from annotation.services.ledger import add_completion, add_prompt, record_generation
 from annotation.services.review import void_preference
@@ -251,6 +251,40 @@ def test_two_who_freeze_at_once_get_one_snapshot(artifacts, monkeypatch):
     assert len(found) == 2
     assert len(set(found)) == DatasetSnapshot.objects.count() == 1
     assert len(list((artifacts / "snapshots").iterdir())) == 2  # rows and manifest, no parts
+
+
+def late_votes(project, monkeypatch, number):
+    """Let so many votes appear below the position, one per attempt, once the rows are written."""
+    comparison = compare(project)
+    gaps = [cast(comparison) for _ in range(number)]
+    cast(comparison)
+    ids = [vote.pk for vote in gaps]
+    Ranking.objects.filter(preference__in=ids).delete()
+    Preference.objects.filter(pk__in=ids).delete()
+    write = snapshots._write_rows
+
+    def write_and_be_late(*args):
+        written = write(*args)
+        if ids:
+            cast(comparison, pk=ids.pop())
+        return written
+
+    monkeypatch.setattr(snapshots, "_write_rows", write_and_be_late)
+
+
+def test_a_vote_that_is_committed_late_is_counted_too(project, monkeypatch, artifacts):
+    late_votes(project, monkeypatch, 2)
+    snapshot = frozen(project)
+    assert snapshot.counts["trained"] == 3
+    assert len(list((artifacts / "snapshots").iterdir())) == 2
+
+
+def test_a_ledger_that_never_rests_is_a_conflict(project, monkeypatch, artifacts):
+    late_votes(project, monkeypatch, snapshots.MAX_TRIES)
+    with pytest.raises(Conflict, match="did not come to rest"):
+        frozen(project)
+    assert list((artifacts / "snapshots").iterdir()) == []
+    assert not DatasetSnapshot.objects.exists()
 
 
 def test_nothing_is_left_behind_when_writing_fails(project, artifacts, monkeypatch):
