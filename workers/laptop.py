@@ -18,8 +18,8 @@ from pathlib import Path
 import django
 from django.conf import settings
 from django.core.management import call_command
+from honcho import manager as process_manager
 from honcho.environ import parse_procfile
-from honcho.manager import Manager
 
 SIGN_INS = ("labeler", "reviewer", "admin", "researcher")
 
@@ -93,7 +93,9 @@ def main() -> int:
         "REDIS_SOCKET": settings.REDIS_URL.removeprefix("unix://"),
         "PYTHONUNBUFFERED": "1",
     }
-    manager = Manager()
+    # From Ctrl-C to SIGKILL: a trainer saves a checkpoint, and its worker gives the job back.
+    process_manager.KILL_WAIT = 15
+    manager = process_manager.Manager()
     procfile = parse_procfile((settings.BASE_DIR / "Procfile").read_text())
     for name, command in procfile.processes.items():
         manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
