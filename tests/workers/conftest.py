@@ -22,8 +22,8 @@ from annotation.services.projects import create_project
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent.parent
-DEADLINE_SECONDS = 240
-"""For a condition that holds within seconds on a machine with nothing else to do."""
+DEADLINE_SECONDS = 600
+"""For what takes seconds on a machine with nothing else to do."""
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
