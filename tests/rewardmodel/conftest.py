@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from policy.backbone import GPTShape, new_gpt, save_model
 from policy.tokenizer import train_tokenizer
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Models this small lose more to waiting for each other's threads than they win."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
