@@ -126,6 +126,20 @@ def test_each_bad_row_is_one_refusal_and_costs_no_other(project, tmp_path, monke
     assert {row["outcome"] for row in told if row not in refused} == {"imported"}
 
 
+def test_a_refused_row_leaves_nothing_of_itself(project, tmp_path):
+    ten = {
+        "prompt": "Which of ten?",
+        "completions": [{"id": n, "text": f"Answer {n}."} for n in range(10)],
+        "votes": [{"ranking": [["0"], ["1"]]}],
+    }
+    two = {**ten, "prompt": "Which of two?", "completions": ten["completions"][:2]}
+    path = write(tmp_path / "rows.jsonl", [ten, two])
+    said = run("import_preferences", path, format="comparisons")
+    assert "line 1: refused: A comparison has 2 to 9 completions, not 10." in said
+    assert Prompt.objects.get().messages[0]["content"] == "Which of two?"
+    assert Completion.objects.count() == Generation.objects.count() == 2
+
+
 def test_one_entry_in_the_log_tells_of_a_file(project, tmp_path):
     path = write(tmp_path / "rows.jsonl", [pair(1), b"{", pair(2)])
     run("import_preferences", path, format="trl")
