@@ -71,6 +71,8 @@ def claim_comparison(
             return lease
         candidates = _candidates(annotator)
         if not candidates:
+            if lease := _lease_at_hand(annotator, kind, now):
+                return lease  # another tab took the last one between the two looks
             raise _nothing_to_do(annotator, now)
         for comparison in candidates:
             try:

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
 from annotation.models import Assignment, AssignmentState, Comparison, Preference
+from annotation.services import queue
 from annotation.services.ledger import pause_batch
 from annotation.services.projects import new_guideline
 from annotation.services.queue import (
@@ -354,3 +355,20 @@ def test_every_step_of_the_walk_is_a_seek_in_the_index_of_open_comparisons(proje
             cursor.execute(f"{how} {sql}")
             plan = str(cursor.fetchall())
         assert "comparison_open_queue" in plan, (sql, plan)
+
+
+def test_a_second_tab_that_takes_the_last_comparison_shares_its_lease(
+    project, annotator, monkeypatch
+):
+    """Both tabs look for a lease, then one takes the last comparison before the other looks."""
+    make_comparisons(project, 1)
+    look = queue._candidates
+
+    def while_the_other_tab_claims(of):
+        monkeypatch.setattr(queue, "_candidates", look)
+        queue.claim_comparison(annotator=annotator)
+        return look(of)
+
+    monkeypatch.setattr(queue, "_candidates", while_the_other_tab_claims)
+    lease = queue.claim_comparison(annotator=annotator)
+    assert lease == project.assignments.get()
