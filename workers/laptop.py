@@ -20,6 +20,7 @@ from django.conf import settings
 from django.core.management import call_command
 from honcho import manager as process_manager
 from honcho.environ import parse_procfile
+from honcho.printer import Printer
 
 SIGN_INS = ("labeler", "reviewer", "admin", "researcher")
 
@@ -47,7 +48,7 @@ def require_free(port: int) -> None:
             refuse(f"Port {port} is taken; choose another with `make run PORT=8001`.")
 
 
-def announce(port: int, stopping: threading.Event) -> None:
+def announce(port: int, log: Path, stopping: threading.Event) -> None:
     """Print the address and the sign-ins as soon as the web answers."""
     address = f"http://127.0.0.1:{port}"
     while not stopping.wait(0.2):
@@ -62,6 +63,7 @@ def announce(port: int, stopping: threading.Event) -> None:
             "Sign in as one of",
             *lines,
             "The demo's first models are trained in the background; labeling can start at once.",
+            f"What the processes say is written to {log}.",
             "Ctrl-C stops everything; `make run` goes on where it was.",
             "",
         ]
@@ -95,14 +97,16 @@ def main() -> int:
     }
     # From Ctrl-C to SIGKILL: a trainer saves a checkpoint, and its worker gives the job back.
     process_manager.KILL_WAIT = 15
-    manager = process_manager.Manager()
+    log = settings.VAR_DIR / "log.txt"
+    manager = process_manager.Manager(Printer(log.open("a", buffering=1), colour=False))
     procfile = parse_procfile((settings.BASE_DIR / "Procfile").read_text())
     for name, command in procfile.processes.items():
         manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
     stopping = threading.Event()
-    threading.Thread(target=announce, args=(port, stopping), daemon=True).start()
+    threading.Thread(target=announce, args=(port, log, stopping), daemon=True).start()
     manager.loop()
     stopping.set()
+    print("Everything is stopped.")  # noqa: T201
     return 0 if manager.returncode in (None, 130) else int(manager.returncode)
 
 

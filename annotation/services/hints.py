@@ -30,7 +30,7 @@ def wake_workers() -> bool:
             client.lpush(WAKE_KEY, "1")
             client.ltrim(WAKE_KEY, 0, MAX_WAITING - 1)
     except (redis.RedisError, OSError) as error:
-        log.warning("No hint to the workers, the next tick will find the work: %s", error)
+        log.info("No hint to the workers, the next tick will find the work: %s", error)
         return False
     return True
 
