@@ -265,6 +265,24 @@ def test_a_gate_that_breaks_is_a_failed_verdict_and_not_tried_again(
 
 
 @pytest.mark.django_db
+def test_of_two_workers_with_the_same_version_the_first_verdict_stands(
+    project, ppo_version, monkeypatch
+):
+    mine = promotion.Verdict(passed=True, verdict="passed", why="mine", numbers={})
+
+    def slow(version, project):
+        ModelVersion.objects.filter(pk=version.pk).update(metrics={"gate": {"why": "theirs"}})
+        return mine
+
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, slow)
+    project.auto_promote = True
+    project.save()
+    assert judge_version(ppo_version.pk) is None
+    assert ModelVersion.objects.get(pk=ppo_version.pk).metrics == {"gate": {"why": "theirs"}}
+    assert versions.in_force(project, "policy").name == "sft-1"
+
+
+@pytest.mark.django_db
 def test_an_admin_who_was_quicker_than_the_gate_is_no_error(project, ppo_version, monkeypatch):
     project.auto_promote = True
     project.save()
