@@ -73,6 +73,7 @@ def project(concord: Installation):
         by=None,
     )  # fmt: skip
     change_rule(project=project, changes={"after_preferences": 2}, by=None)
+    project.refresh_from_db()
     folder = concord.var
     turns = [[{"role": "user", "content": text}] for text in PROMPTS]
     imports = {
@@ -148,8 +149,10 @@ def once_around(concord: Installation, project) -> None:
     ).exists()
 
     out = concord.var / f"export-{project.pk}"
-    call_command("export_dataset", project="own", format="trl", out=str(out), stdout=StringIO())
-    rows = [json.loads(line) for file in out.glob("*.jsonl") for line in file.open()]
+    call_command("export_dataset", project="own", format="trl", out=out, stdout=StringIO())
+    rows = [
+        json.loads(line) for file in out.glob("*.jsonl") for line in file.read_text().splitlines()
+    ]
     assert VOTES[0][0] in json.dumps(rows, ensure_ascii=False)
     manifest = json.loads((out / "manifest.json").read_text())
     assert sum(manifest["funnel"].values()) == Preference.objects.filter(project=project).count()
@@ -175,7 +178,7 @@ def test_own_prompts_and_an_outside_model_go_once_around(
     concord: Installation, project, shared_data: Path
 ):
     call_command(
-        "register_model", project="own", dir=str(shared_data / "tiny-lm" / "hf"), slot="policy",
+        "register_model", project="own", dir=shared_data / "tiny-lm" / "hf", slot="policy",
         stdout=StringIO(),
     )  # fmt: skip
     concord.start("training")
