@@ -18,12 +18,13 @@ def everything(cast, settings, tmp_path):
     settings.ARTIFACTS_DIR = tmp_path
     compile_file(PO)
     cast.ask("One?", ["Yes.", "No."])
-    cast.ask("Two?", ["Yes.", "No.", "Maybe."])
     annotator = annotator_for(user=cast.labeler, project=cast.project)
     lease = queue.claim_comparison(annotator=annotator)
     answer = queue.submit_preference(
         assignment=lease, rankings=[AxisRanking(outcome="equal")], key="key"
     )
+    # only now: the queue is shuffled, and the list of three is what is left to label
+    cast.ask("Two?", ["Yes.", "No.", "Maybe."])
     job = TrainingJob.objects.create(
         project=cast.project,
         kind=JobKind.PPO,
