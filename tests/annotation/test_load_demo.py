@@ -1,5 +1,6 @@
 """The demo project: whole at the first call, untouched by the second, never off a laptop."""
 
+from collections import Counter
 from io import StringIO
 
 import pytest
@@ -26,16 +27,19 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, settings, tmp_path):
-    """Few comparisons; the fixtures cut to a part of their rows."""
-    monkeypatch.setattr(load_demo, "OPEN_PER_SPLIT", {"train": 12, "dev": 2, "test": 2})
-    read, kept = load_demo._read, {"prompts.jsonl": 20, "demonstrations.jsonl": 40}
-    monkeypatch.setattr(
-        load_demo,
-        "_read",
-        lambda path: (
-            row for place, row in enumerate(read(path)) if place % kept.get(path.name, 1) == 0
-        ),
-    )
+    """Few comparisons, and a few prompts and demonstrations of each split and language."""
+    monkeypatch.setattr(load_demo, "OPEN_PER_SPLIT", {"train": 16, "dev": 2, "test": 2})
+    read = load_demo._read
+
+    def read_some(path):
+        seen = Counter()
+        for row in read(path):
+            kind = (row["split"], row.get("language"))
+            seen[kind] += 1
+            if seen[kind] <= 8 or path.name == "completions.jsonl":
+                yield row
+
+    monkeypatch.setattr(load_demo, "_read", read_some)
     settings.ARTIFACTS_DIR = tmp_path / "artifacts"
 
 
