@@ -172,7 +172,9 @@ def test_a_worker_that_shuts_down_gives_its_job_back_with_a_checkpoint(concord, 
     concord.start("training")
     job = wish()
     trainers = Trainers(job, concord)
-    in_mid_training(job, trainers).resume()
+    trainer = in_mid_training(job, trainers)
+    concord.processes["training"].terminate()
+    trainer.resume()
     assert concord.stop("training") == 0
     job.refresh_from_db()
     assert (job.status, job.attempt, job.lost_attempts) == (JobStatus.QUEUED, 1, 0)
@@ -217,7 +219,7 @@ def test_a_message_delivered_twice_runs_the_job_once(concord, wish):
 
 def test_a_cancelled_job_ends_its_trainer_and_a_bad_setting_ends_with_its_sentence(concord, wish):
     concord.start("training")
-    job = wish()
+    job = wish(steps=100 * STEPS)
     trainers = Trainers(job, concord)
     in_mid_training(job, trainers).resume()
     jobs.cancel_job(job=job, by=None)

@@ -143,10 +143,10 @@ def once_around(concord: Installation, project) -> None:
         boss = Client()
         boss.force_login(admin)
         assert boss.post(f"/p/own/versions/{policy.pk}/promote/", follow=True).status_code == 200
-    wait_for(lambda: done(project, "sample", after=sample.pk), "the improved policy's comparisons")
-    assert Comparison.objects.filter(
-        project=project, completions__generations__model_version=policy
-    ).exists()
+    wait_for(  # a sample job of the policy before it may still come first
+        lambda: done(project, "sample", after=sample.pk) and comparisons_of(policy),
+        "the improved policy's comparisons",
+    )
 
     out = concord.var / f"export-{project.pk}"
     call_command("export_dataset", project="own", format="trl", out=out, stdout=StringIO())
@@ -156,6 +156,10 @@ def once_around(concord: Installation, project) -> None:
     assert VOTES[0][0] in json.dumps(rows, ensure_ascii=False)
     manifest = json.loads((out / "manifest.json").read_text())
     assert sum(manifest["funnel"].values()) == Preference.objects.filter(project=project).count()
+
+
+def comparisons_of(policy: ModelVersion) -> bool:
+    return Comparison.objects.filter(completions__generations__model_version=policy).exists()
 
 
 def policy_gate(policy: ModelVersion) -> dict | None:
