@@ -5,14 +5,13 @@ files and versions, without which no checkpoint would fit.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from annotation.errors import BadInput
-from annotation.funnel import VoteQuery
 from annotation.models import (
     DatasetSnapshot,
     JobKind,
@@ -23,6 +22,7 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.services import jobs, versions
+from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import freeze
 
 NO_INIT = "none"
@@ -86,11 +86,6 @@ COMMANDS: dict[JobKind, Callable[[TrainingJob], list[str]]] = {
     JobKind.REWARD: _reward,
     JobKind.PPO: _ppo,
 }
-
-
-def votes_that_train(inputs: Mapping[str, Any]) -> list[str]:
-    """Kinds of annotators whose votes a reward job takes: people's, unless its inputs say."""
-    return list(inputs.get("annotators", VoteQuery().annotators))
 
 
 def newest_pretrained(project: Project) -> ModelVersion | None:

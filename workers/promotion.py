@@ -26,6 +26,7 @@ from annotation.models import (
     Split,
 )
 from annotation.services import audit, versions
+from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import freeze
 from policy.config import BadInput as BadLaboratoryInput
 from policy.config import config_from
@@ -36,7 +37,6 @@ from policy.run import seed_for
 from policy.scoring import batches_by_length
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import PairRow, evaluate_pairs
-from workers.datasets import votes_that_train
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 
 SMALL_DEV_GROUPS = 20

@@ -88,6 +88,21 @@ def test_nothing_is_due_without_answers_or_rule(cast):
     assert "The retrain rule is off" in what_is_due(cast.project, rule).sentence
 
 
+def test_the_overview_waits_for_a_policy_in_the_making_as_the_loop_does(cast):
+    answer(cast, 2)
+    TrainingJob.objects.create(project=cast.project, kind="sft")
+    found = what_is_due(cast.project, RetrainRule(project=cast.project, after_preferences=2))
+    assert "waits for the policy" in found.sentence
+    assert not found.is_due
+
+
+def test_the_overview_counts_the_votes_that_train(cast):
+    answer(cast, 2)
+    cast.project.job_defaults = {"inputs": {"reward": {"annotators": ["simulated"]}}}
+    rule = RetrainRule(project=cast.project, after_preferences=1)
+    assert what_is_due(cast.project, rule).have == 0
+
+
 def test_minutes_count_from_the_last_reward_job(cast):
     running(cast.project)
     TrainingJob.objects.update(status=JobStatus.DONE)

@@ -5,8 +5,9 @@ from django.utils import timezone
 
 from annotation.models import DatasetSnapshot, JobKind, RetrainRule, TrainingJob
 from annotation.services import jobs, queue, versions
+from annotation.services.retraining import Facts, facts_of, is_due
 from tests.annotation.making import as_shown, make_annotator, make_comparisons
-from workers.retraining import Facts, facts_of, is_due, request_what_is_due
+from workers.retraining import request_what_is_due
 
 
 @pytest.mark.parametrize(
