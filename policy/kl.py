@@ -71,7 +71,9 @@ class AdaptiveKL:
     """Log-space proportional controller (arXiv:1909.08593, section 2.2).
 
     Each step multiplies the coefficient by 1 + clip(kl / target - 1, -0.2, 0.2) * n / horizon;
-    target in nats per response, horizon in rollouts.
+    target in nats per response, horizon in rollouts. A step of more rollouts than the horizon
+    counts as the whole of it: five horizons at once would take the coefficient to zero and more
+    below it, where KL is paid for.
     """
 
     def __init__(self, value: float, *, target_nats: float, horizon: int) -> None:
@@ -81,4 +83,4 @@ class AdaptiveKL:
 
     def update(self, kl_nats: float, num_rollouts: int) -> None:
         error = min(max(kl_nats / self.target_nats - 1.0, -0.2), 0.2)
-        self.value *= 1.0 + error * num_rollouts / self.horizon
+        self.value *= 1.0 + error * min(num_rollouts / self.horizon, 1.0)

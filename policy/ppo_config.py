@@ -60,8 +60,8 @@ class PPOConfig:
     kl_target_nats: float | None = 6.0
     """Nats per response that the coefficient steers towards; None keeps it fixed."""
     kl_horizon: int = 256
-    """Rollouts over which the adaptive coefficient reacts: at most 0.2 x rollouts / horizon a step.
-    10000 is published for runs of thousands of steps."""
+    """Rollouts over which the adaptive coefficient reacts: by at most 0.2 x rollouts / horizon a
+    step, and never by more than 0.2. 10000 is published for runs of thousands of steps."""
     kl_stop_nats: float | None = 12.0
     """Smoothed nats per response at which training ends with the last weights below it."""
     kl_smoothing: float = 0.5

@@ -86,6 +86,13 @@ def test_adaptive_coefficient_follows_the_published_rule(kl_nats, expected):  # 
     assert controller.value == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(("kl_nats", "factor"), [(0.0, 0.8), (600.0, 1.2)])
+def test_a_step_larger_than_the_horizon_counts_as_the_whole_horizon(kl_nats, factor):
+    controller = AdaptiveKL(0.05, target_nats=6.0, horizon=256)
+    controller.update(kl_nats, num_rollouts=2048)
+    assert controller.value == pytest.approx(0.05 * factor)
+
+
 def test_fixed_coefficient_stays():
     controller = FixedKL(0.05)
     controller.update(100.0, num_rollouts=512)
