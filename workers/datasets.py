@@ -64,13 +64,14 @@ def _reward(job: TrainingJob) -> list[str]:
 
 def _ppo(job: TrainingJob) -> list[str]:
     project = job.project
-    init = job.init or versions.in_force(project, Slot.POLICY)
-    reference = job.reference or versions.sft_root(project)
+    init = _needed(
+        job.init or versions.in_force(project, Slot.POLICY), "a policy in force to improve"
+    )
     reward = job.reward or versions.in_force(project, Slot.REWARD)
     _choose(
         job,
-        init=_needed(init, "a policy in force to improve"),
-        reference=_needed(reference, "an SFT version that KL is measured from"),
+        init=init,
+        reference=job.reference or versions.root_of(init),
         reward=_needed(reward, "a reward model in force"),
     )
     prompts = _data_file(job, "prompts", [Split.TRAIN])

@@ -150,23 +150,28 @@ def in_force(project: Project, slot: str) -> ModelVersion | None:
 
 
 def sft_root(project: Project) -> ModelVersion | None:
-    """The policy that KL is measured from in every round.
+    """The policy that KL is measured from in every round: the root of the policy in force.
 
-    The newest SFT version of the project's loop, else the first policy ever put in force (a
-    registered one).
+    While none is in force, the newest SFT version of the project's loop.
     """
-    tuned = ModelVersion.objects.filter(
-        job__project=project, job__lane=Lane.LOOP, stage=JobKind.SFT
-    ).order_by("-pk")
-    if newest := tuned.first():
-        return newest
-    first = (
-        Promotion.objects.filter(project=project, slot=Slot.POLICY)
-        .select_related("version")
-        .order_by("pk")
+    if policy := in_force(project, Slot.POLICY):
+        return root_of(policy)
+    return (
+        ModelVersion.objects.filter(job__project=project, job__lane=Lane.LOOP, stage=JobKind.SFT)
+        .order_by("-pk")
         .first()
     )
-    return first.version if first else None
+
+
+def root_of(policy: ModelVersion) -> ModelVersion:
+    """What a policy descends from: its nearest ancestor that PPO did not make, maybe itself.
+
+    Its reference leads there at once, for it was the root of its own round; where an older row has
+    none, its start does.
+    """
+    while policy.stage == JobKind.PPO and (parent := policy.reference or policy.init):
+        policy = parent
+    return policy
 
 
 # --- promotions ---------------------------------------------------------------------------------

@@ -206,13 +206,62 @@ def test_a_policy_put_back_writes_the_next_comparisons(project, make_version):
 # --- the root of KL -----------------------------------------------------------------------------
 
 
-def test_the_root_is_the_projects_newest_sft_version(project, make_version):
+@pytest.fixture
+def tuned(project, make_version):
+    """A function that gives a version of a training job its stage and its edges."""
+
+    def make(name, stage="sft", **edges):
+        job = jobs.request_training(project=project, kind=stage)
+        version = make_version(name, job=job, **edges)
+        version.stage = stage
+        version.save()
+        return version
+
+    return make
+
+
+def put_in_force(project, version):
+    versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+
+
+def test_before_any_policy_is_in_force_the_root_is_the_newest_sft_version(project, tuned):
     assert versions.sft_root(project) is None
-    registered = make_version("registered")
-    versions.promote(project=project, slot="policy", version=registered, verdict="registered")
-    assert versions.sft_root(project) == registered
-    job = jobs.request_training(project=project, kind="sft")
-    tuned = make_version("tuned", job=job)
-    tuned.stage = "sft"
-    tuned.save()
-    assert versions.sft_root(project) == tuned
+    tuned("sft-1")
+    newest = tuned("sft-2")
+    assert versions.sft_root(project) == newest
+
+
+def test_the_root_is_what_the_policy_in_force_descends_from(project, tuned):
+    root = tuned("sft-1")
+    put_in_force(project, root)
+    assert versions.sft_root(project) == root
+    first = tuned("ppo-1", stage="ppo", init=root, reference=root)
+    second = tuned("ppo-2", stage="ppo", init=first)  # an older row, without its reference
+    put_in_force(project, second)
+    assert versions.sft_root(project) == root
+
+
+def test_an_sft_version_that_was_not_promoted_changes_no_root(project, tuned):
+    root = tuned("sft-1")
+    put_in_force(project, root)
+    tuned("sft-2")
+    assert versions.sft_root(project) == root
+
+
+def test_a_registered_policy_in_force_is_its_own_root_whatever_came_before(
+    project, make_version, tuned
+):
+    put_in_force(project, tuned("sft-1"))
+    outside = make_version("outside")
+    put_in_force(project, outside)
+    assert versions.sft_root(project) == outside
+    put_in_force(project, tuned("ppo-1", stage="ppo", init=outside, reference=outside))
+    assert versions.sft_root(project) == outside
+
+
+def test_rolling_back_goes_back_to_the_older_root_too(project, make_version, tuned):
+    root = tuned("sft-1")
+    put_in_force(project, root)
+    put_in_force(project, make_version("outside"))
+    versions.roll_back(project=project, slot="policy")
+    assert versions.sft_root(project) == root

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def make_version(artifacts, project):
-    def make(name, kind="policy", stage=None):
+    def make(name, kind="policy", stage=None, **edges):
         folder = artifacts / "models" / name
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(b"x")
         job = jobs.request_training(project=project, kind=stage) if stage else None
         return versions.register_version(
-            kind=kind, stage=stage or "registered", directory=folder, job=job
+            kind=kind, stage=stage or "registered", directory=folder, job=job, **edges
         )
 
     return make
@@ -145,7 +145,9 @@ def test_a_later_attempt_reads_the_same_snapshot_though_votes_came_meanwhile(ask
 
 def test_ppo_improves_the_policy_in_force_and_measures_kl_from_the_root(ask, project, make_version):
     root = make_version("sft-1", stage="sft")
-    policy, reward = make_version("ppo-1"), make_version("r", "reward")
+    make_version("sft-2", stage="sft")  # newer, and nothing came of it
+    policy = make_version("ppo-1", stage="ppo", init=root, reference=root)
+    reward = make_version("r", "reward")
     versions.promote(project=project, slot="policy", version=policy, verdict="by_admin")
     versions.promote(project=project, slot="reward", version=reward, verdict="by_admin")
     for split in ("train", "dev"):
@@ -168,3 +170,6 @@ def test_ppo_improves_the_policy_in_force_and_measures_kl_from_the_root(ask, pro
     versions.promote(project=project, slot="policy", version=newer, verdict="by_admin")
     again = jobs.TrainingJob.objects.select_related("init", "reference", "reward", "snapshot")
     assert freeze_inputs(again.get(pk=job.pk)) == arguments
+    elsewhere = make_version("another-sft", stage="sft")
+    arguments = freeze_inputs(ask("ppo", init=elsewhere))  # an experiment has a root of its own
+    assert option(arguments, "--reference") == str(versions.directory_of(elsewhere))
