@@ -128,8 +128,10 @@ def missing_end(
 
 
 def prompt_hash(prompt: PromptTokens) -> str:
-    """sha256 of the prompt's token ids: what the reference reads, turns dropped or not."""
-    return hashlib.sha256(json.dumps(prompt.ids).encode()).hexdigest()
+    """sha256 of the prompt as the reference reads it, its ids, and of all that was said: a reward
+    model may read turns that were dropped for the reference."""
+    read = json.dumps([prompt.ids, prompt.messages])
+    return hashlib.sha256(read.encode()).hexdigest()
 
 
 def _read(path: Path) -> Iterator[tuple[str, ReferenceAnswers]]:

@@ -13,7 +13,7 @@ from policy.data import read_prompts, trained_on
 from policy.ppo_config import PPOConfig
 from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
-from policy.scoring import Scorer, load_scorer
+from policy.scoring import Scorer, empty_turn_tokens, load_scorer
 from policy.text import decode_completion, render_prompt
 from policy.value import fits_as_value_model, value_model_from
 
@@ -47,6 +47,8 @@ class Models:
         value_init = inputs.get("value_init")
         if score_fn is None:
             scorer = load_scorer(inputs["reward_model"], device=device)
+            if scorer.shares_tokenizer(tokenizer):
+                require_room(scorer, config)
             score_fn = score_fn_of(scorer, tokenizer)
             if value_init is None and fits_as_value_model(
                 scorer, policy, tokenizer, max_tokens=max_tokens
@@ -68,13 +70,13 @@ class Models:
 
 
 def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:
-    """The reward model over the policy's ids: as they are where it reads the same tokens, else as
-    text."""
+    """The reward model over the policy's answers: their ids as they are where it reads the same
+    tokens, else as text."""
 
     def by_tokens(
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
     ) -> Sequence[float]:
-        return scorer.score_tokens([prompt.ids for prompt in prompts], completions)
+        return scorer.score_tokens([prompt.messages for prompt in prompts], completions)
 
     def by_text(
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
@@ -83,6 +85,18 @@ def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:
         return scorer.score([prompt.messages for prompt in prompts], texts)
 
     return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
+
+
+def require_room(scorer: Scorer, config: PPOConfig) -> None:
+    """Raise BadInput unless the longest answer, cut and given its end token, can be scored."""
+    empty = empty_turn_tokens(scorer.tokenizer)
+    longest = config.max_response_tokens + 1 + empty
+    require(
+        longest <= scorer.max_tokens,
+        f"max_response_tokens {config.max_response_tokens} is too long for the reward model: with "
+        f"the end token and the {empty} tokens of an empty turn it takes {longest}, the reward "
+        f"model {scorer.max_tokens}",
+    )
 
 
 def prompt_tokens(

@@ -45,17 +45,29 @@ def encode(
     the score seen later. Raises TooLong where the completion leaves no room for an empty turn.
     """
     answer = encode_completion(tokenizer, completion)
+    return encode_ids(tokenizer, prompt, answer, max_tokens=max_tokens)
+
+
+def encode_ids(
+    tokenizer: Any, prompt: Sequence[Message], answer: Sequence[int], *, max_tokens: int
+) -> Encoded:
+    """`encode` of a completion that is ids already: they are kept, and no end token is added."""
     room = max_tokens - len(answer)
     try:
         rendered = render_prompt(tokenizer, prompt, max_tokens=room)
     except BadInput:
-        if len(render_prompt(tokenizer, EMPTY_TURN).ids) <= room:
+        if empty_turn_tokens(tokenizer) <= room:
             raise  # the prompt is at fault
         raise TooLong(
             f"a completion of {len(answer)} tokens is too long: the model takes {max_tokens}, "
             f"prompt included"
         ) from None
     return Encoded([*rendered.ids, *answer], rendered.dropped_turns)
+
+
+def empty_turn_tokens(tokenizer: Any) -> int:
+    """Tokens of the shortest prompt: what a completion must leave room for."""
+    return len(render_prompt(tokenizer, EMPTY_TURN).ids)
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +146,7 @@ class Scorer:
 
     def score_tokens(
         self,
-        prompt_ids: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[Message]],
         completion_ids: Sequence[Sequence[int]],
         batch_tokens: int = 8192,
     ) -> list[float]:
@@ -142,17 +154,12 @@ class Scorer:
 
         The ids are of this model's own tokenizer (see `shares_tokenizer`). completion_ids hold the
         end token where it was sampled; a completion without it is scored where it stops. A prompt
-        too long loses its beginning.
+        is read as `encode` reads it, whatever the sampler saw of it.
         """
-        rows = []
-        for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
-            room = self.max_tokens - len(completion)
-            if room < 1:
-                raise TooLong(
-                    f"a completion of {len(completion)} tokens is too long: the model takes "
-                    f"{self.max_tokens}, prompt included"
-                )
-            rows.append([*prompt[-room:], *completion])
+        rows = [
+            encode_ids(self.tokenizer, prompt, answer, max_tokens=self.max_tokens).ids
+            for prompt, answer in zip(prompts, completion_ids, strict=True)
+        ]
         return self.score_ids(rows, batch_tokens)
 
     def shares_tokenizer(self, tokenizer: Any) -> bool:

@@ -393,6 +393,55 @@ def test_the_command_trains_against_a_reward_model(tiny_policy, reward_model, pr
         assert row["score"] == pytest.approx(scorer.score_ids([ids])[0], abs=1e-5)
 
 
+def test_ppo_reads_a_prompt_as_training_and_the_gate_do(tiny_policy, reward_model, tmp_path):
+    turns = [
+        {"role": role, "content": content}
+        for role, content in (("user", "a b c d e"), ("assistant", "f g h i"), ("user", "j a b"))
+    ]
+    scorer = load_scorer(reward_model)
+    scorer.tokenizer.model_max_length = 16
+    save_model(scorer.model, scorer.tokenizer, reward_model)
+    path = tmp_path / "turns.jsonl"
+    path.write_text(json.dumps({"id": "p", "prompt": turns}) + "\n")
+    out = tmp_path / "out"
+    train(
+        PPOConfig(**(SMALL | {"steps": 1})),
+        init=tiny_policy(),
+        reward_model=reward_model,
+        prompts=path,
+        out=out,
+    )
+    rows = [json.loads(s) for s in (out / "rollouts/step-00001.jsonl").read_text().splitlines()]
+    end = [scorer.tokenizer.eos_token_id]
+    for row in rows:
+        answer = row["tokens"][row["response_start"] :] + (end if row["finish"] != "end" else [])
+        prompt = render_prompt(scorer.tokenizer, turns, max_tokens=16 - len(answer))
+        assert prompt.dropped_turns == 2  # whole turns, and not as many tokens as are too many
+        expected = scorer.score_ids([[*prompt.ids, *answer]])[0]
+        assert row["score"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_reward_model_too_short_for_an_answer_is_refused_and_nothing_written(
+    tiny_policy, reward_model, prompts, tmp_path
+):
+    scorer = load_scorer(reward_model)
+    scorer.tokenizer.model_max_length = 11  # 8 sampled, the end token and 3 of an empty turn: 12
+    save_model(scorer.model, scorer.tokenizer, reward_model)
+    with pytest.raises(
+        BadInput,
+        match="max_response_tokens 8 is too long for the reward model: with the end token and the "
+        "3 tokens of an empty turn it takes 12, the reward model 11",
+    ):
+        train(
+            PPOConfig(**SMALL),
+            init=tiny_policy(),
+            reward_model=reward_model,
+            prompts=prompts,
+            out=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_value_model_starts_from_the_reward_model_where_it_fits(
     tiny_policy, reward_model, prompts
 ):

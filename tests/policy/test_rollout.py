@@ -258,6 +258,14 @@ def test_each_prompt_is_answered_m_times_and_once_only(tmp_path):
     assert len(reference.asked) == 6
 
 
+def test_prompts_cut_to_the_same_ids_have_each_their_own_scores(tmp_path):
+    said = [[{"role": "user", "content": text}] for text in ("a b c", "j b c")]
+    cut = [PromptTokens(str(n), messages, [1], 1) for n, messages in enumerate(said)]
+    reference = Recorder()
+    reference.baseline(tmp_path).answers(cut, step=1)
+    assert len(reference.asked) == 6  # the reward model may read more of them than the policy
+
+
 def test_answers_survive_in_the_run_and_for_the_next_run(tmp_path):
     reference = Recorder()
     shared = tmp_path / "shared"

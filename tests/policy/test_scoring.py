@@ -19,6 +19,7 @@ from policy.scoring import (
     pad_right,
     scores_at_last_token,
 )
+from policy.text import encode_completion
 
 
 def said(*letters):
@@ -133,12 +134,21 @@ def test_a_sampled_pad_token_at_the_end_is_read_as_any_token(reward_model):
 def test_sampled_ids_are_scored_as_they_are(reward_model):
     scorer = load_scorer(reward_model())
     encoded = [scorer.encode(p, c).ids for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
-    completion_ids = [ids[-2:] for ids in encoded]  # with the end token
-    prompt_ids = [ids[:-2] for ids in encoded]
-    by_ids = scorer.score_tokens(prompt_ids, completion_ids)
-    close(by_ids, scorer.score(PROMPTS, COMPLETIONS))
-    without_end = scorer.score_tokens(prompt_ids, [ids[:-1] for ids in completion_ids])
+    completion_ids = [encode_completion(scorer.tokenizer, text) for text in COMPLETIONS]
+    by_ids = scorer.score_tokens(PROMPTS, completion_ids)
+    close(by_ids, scorer.score_ids(encoded))
+    without_end = scorer.score_tokens(PROMPTS, [ids[:-1] for ids in completion_ids])
     assert all(abs(one - other) > 1e-3 for one, other in zip(by_ids, without_end, strict=True))
+
+
+def test_a_prompt_too_long_is_cut_for_sampled_ids_as_it_is_for_texts(reward_model):
+    scorer = load_scorer(reward_model())
+    turns = [*said(*"abcdefghij"), {"role": "assistant", "content": "b b b b b b b b"}, *said("c")]
+    texts = ["d", "d e f g h i j a"]  # the longer one leaves room for the last turn alone
+    cut = [scorer.encode(turns, text).dropped_turns for text in texts]
+    assert cut == [0, 2]
+    completion_ids = [encode_completion(scorer.tokenizer, text) for text in texts]
+    close(scorer.score_tokens([turns] * 2, completion_ids), scorer.score([turns] * 2, texts))
 
 
 def test_a_long_prompt_loses_its_oldest_turns_and_the_completion_stays_whole(letters):
@@ -161,7 +171,7 @@ def test_a_completion_that_leaves_no_room_is_refused_with_its_length(letters, re
     with pytest.raises(TooLong, match="the model takes 32"):
         scorer.score([said("a")], ["a " * 40])
     with pytest.raises(TooLong, match="completion of 32 tokens"):
-        scorer.score_tokens([[1]], [[6] * 32])
+        scorer.score_tokens([said("a")], [[6] * 32])
 
 
 def test_ids_are_exchanged_only_between_tokenizers_that_agree(reward_model, letters):
