@@ -33,6 +33,8 @@ class Bucket(StrEnum):
     """Answered with ties alone."""
     BOTH_BAD = "both_bad"
     CANNOT_TELL = "cannot_tell"
+    NOT_TEXT = "not_text"
+    """Its prompt has typed parts (images ...), which nothing that trains can read."""
     FILTERED_KIND = "filtered_kind"
     FILTERED_LANGUAGE = "filtered_language"
     FILTERED_PURPOSE = "filtered_purpose"
@@ -105,6 +107,8 @@ class VoteFacts:
     split: str
     kind: str
     language: str
+    text_alone: bool
+    """As Prompt.text_alone has it."""
     answered: Bucket | None
     """What `answered` says of its rankings: None = it orders at least one pair."""
 
@@ -139,4 +143,6 @@ def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
         return Bucket.FILTERED_PURPOSE
     if vote.split not in query.splits:
         return Bucket.FILTERED_SPLIT
+    if not vote.text_alone:
+        return Bucket.NOT_TEXT
     return vote.answered or BUCKET_OF_SPLIT[Split(vote.split)]

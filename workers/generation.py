@@ -71,7 +71,7 @@ MODELS = Models()
 
 def text_messages(prompt: Prompt) -> list[Message] | None:
     """The prompt's conversation, or None where it holds more than text."""
-    if not all(isinstance(message.get("content"), str) for message in prompt.messages):
+    if not prompt.text_alone:
         return None
     return [{"role": m["role"], "content": m["content"]} for m in prompt.messages]
 

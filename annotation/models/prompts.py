@@ -66,6 +66,11 @@ class Prompt(models.Model):
     def __str__(self) -> str:
         return f"prompt {self.pk}"
 
+    @property
+    def text_alone(self) -> bool:
+        """No message has typed parts: the laboratories can read it."""
+        return all(isinstance(message["content"], str) for message in self.messages)
+
 
 class Completion(models.Model):
     """A text that answers a prompt, once per prompt however often it was written."""

@@ -34,6 +34,7 @@ BUCKETS = {
     "no_strict_pair": gettext_lazy("ties alone"),
     "both_bad": gettext_lazy("both bad"),
     "cannot_tell": gettext_lazy("cannot tell"),
+    "not_text": gettext_lazy("prompts with more than text"),
     "filtered_kind": gettext_lazy("other kinds of annotators"),
     "filtered_language": gettext_lazy("other languages"),
     "filtered_purpose": gettext_lazy("other purposes"),

@@ -216,6 +216,7 @@ class _History:
             split=vote.comparison.prompt.split,
             kind=vote.annotator.kind,
             language=vote.comparison.prompt.language,
+            text_alone=vote.comparison.prompt.text_alone,
             answered=answered(vote.rankings.all()),
         )
         return bucket_of(facts, VoteQuery.of(snapshot.query))

@@ -301,6 +301,7 @@ def facts_at(
                 split=comparison.prompt.split,
                 kind=vote.annotator.kind,
                 language=comparison.prompt.language,
+                text_alone=comparison.prompt.text_alone,
                 answered=answered(vote.rankings.all()),
             ),
         )
@@ -373,7 +374,9 @@ def _prompt_options(options: Mapping[str, Any], splits: tuple[str, ...]) -> Row:
 def _prompt_bucket(prompt: Prompt, query: Row) -> str:
     if query["languages"] and prompt.language not in query["languages"]:
         return Bucket.FILTERED_LANGUAGE
-    return prompt.split if prompt.split in query["splits"] else Bucket.FILTERED_SPLIT
+    if prompt.split not in query["splits"]:
+        return Bucket.FILTERED_SPLIT
+    return prompt.split if prompt.text_alone else Bucket.NOT_TEXT
 
 
 class PromptsPlan:

@@ -9,7 +9,7 @@ from django.db import connection
 
 from annotation.errors import BadInput, Conflict
 from annotation.funnel import Bucket, VoteFacts, VoteQuery, bucket_of
-from annotation.models import DatasetSnapshot, Preference, Ranking
+from annotation.models import DatasetSnapshot, Preference, Prompt, Ranking
 from annotation.services import snapshots
 from annotation.services.ledger import add_completion, add_prompt, record_generation
 from annotation.services.review import void_preference
@@ -39,6 +39,21 @@ def frozen(project, **query):
     return freeze(project=project, kind="comparisons", query=query)
 
 
+PICTURE = [
+    {
+        "role": "user",
+        "content": [{"type": "image", "url": "x.png"}, {"type": "text", "text": "What is it?"}],
+    }
+]
+
+
+def with_picture(comparison):
+    """The comparison, its prompt now of typed parts."""
+    Prompt.objects.filter(pk=comparison.prompt_id).update(messages=PICTURE)
+    comparison.refresh_from_db()
+    return comparison
+
+
 def one_vote_in_each_bucket(project):
     """A project whose funnel is known by hand: bucket -> number of votes."""
     cast(compare(project))
@@ -58,6 +73,7 @@ def one_vote_in_each_bucket(project):
     cast(compare(project), make_voter(project, "simulated"))
     cast(compare(project), make_voter(project, "model"))
     cast(compare(project), make_voter(project, "outside"))
+    cast(with_picture(compare(project)))
     return {
         "trained": 4,  # production, live, the revision, outside
         "dev": 2,
@@ -71,6 +87,7 @@ def one_vote_in_each_bucket(project):
         "no_strict_pair": 1,
         "both_bad": 1,
         "cannot_tell": 1,
+        "not_text": 1,
         "filtered_kind": 2,
         "filtered_language": 0,
         "filtered_purpose": 0,
@@ -166,6 +183,19 @@ def test_a_comparison_that_nobody_ranked_has_no_row(project):
     tied = compare(project)
     cast(tied, outcome="equal")
     assert [row["id"] for row in rows_of(frozen(project))] == [str(tied.pk)]
+
+
+def test_what_the_laboratories_cannot_read_has_no_row_and_is_counted(project):
+    cast(with_picture(compare(project)), outcome="both_bad")
+    prompt, _ = add_prompt(
+        project=project, source=project.sources.get(), messages=PICTURE, split="train"
+    )
+    ideal, _ = add_completion(prompt=prompt, source=project.sources.get(), text="A cat.")
+    record_generation(completion=ideal, origin="demonstration")
+    for kind, number in (("comparisons", 1), ("prompts", 2), ("demonstrations", 1)):
+        snapshot = freeze(project=project, kind=kind)
+        assert list(rows_of(snapshot)) == []
+        assert {name: n for name, n in snapshot.counts.items() if n} == {"not_text": number}
 
 
 def test_the_same_question_gives_the_same_row_and_the_hashes_hold(project):
@@ -377,6 +407,7 @@ FACTS = {
     "split": "train",
     "kind": "person",
     "language": "en",
+    "text_alone": True,
     "answered": None,
 }
 
@@ -392,6 +423,8 @@ FACTS = {
         ({"purpose": "evaluation", "split": "test"}, "test"),
         ({"kind": "model", "answered": Bucket.BOTH_BAD}, "filtered_kind"),
         ({"split": "dev", "answered": Bucket.BOTH_BAD}, "both_bad"),
+        ({"text_alone": False, "answered": Bucket.BOTH_BAD}, "not_text"),
+        ({"text_alone": False, "kind": "model"}, "filtered_kind"),
     ],
 )
 def test_the_first_reason_decides(facts, bucket):
