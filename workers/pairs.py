@@ -55,9 +55,11 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
     for start in range(0, len(planned), PROMPTS_AT_ONCE):
         beating.progress(start, len(planned), "sample")
         part = planned[start : start + PROMPTS_AT_ONCE]
-        prompts = Prompt.objects.in_bulk(part)
+        prompts = Prompt.objects.filter(project=project).in_bulk(part)
         with_text = {
-            pk: messages for pk in part if (messages := text_messages(prompts[pk])) is not None
+            pk: messages
+            for pk in part
+            if pk in prompts and (messages := text_messages(prompts[pk])) is not None
         }
         texts, identical = distinct_completions(
             model,
@@ -67,7 +69,7 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
             sampling=sampling,
         )
         done["identical_dropped"] += identical
-        done["without_text"] += len(part) - len(with_text)
+        done["without_text"] += len(prompts) - len(with_text)
         beating.progress(start, len(planned), "sample")
         for pk, written in texts.items():
             done += _open(job, policy, prompts[pk], written, sampling)

@@ -38,6 +38,7 @@ from annotation.models import (
 )
 from annotation.services import audit
 from annotation.services.hints import wake_workers_on_commit
+from annotation.services.retraining import votes_that_train
 
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
@@ -84,30 +85,28 @@ def request_training(
     """Queue a job. What is left out is filled in by the worker from what is in force at its start.
 
     config and inputs are laid over the project's job_defaults for this kind. Raises BadInput for an
-    unknown kind or lane, a version of the wrong kind, or a data path outside the folders that may
-    be read.
+    unknown kind or lane, a version of the wrong kind, what no job may be told (require_allowed), or
+    a data path outside the folders that may be read.
     """
     if kind not in JobKind.values:
         raise BadInput(f"kind must be one of {', '.join(JobKind.values)}: {kind!r}.")
     if lane not in Lane.values:
         raise BadInput(f"lane must be one of {', '.join(Lane.values)}: {lane!r}.")
-    _require_object("config", config)
-    _require_object("inputs", inputs)
-    for name in PATH_SETTINGS:
-        if config and name in config:
-            raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
+    defaults = project.job_defaults
+    whole_config = _laid_over("config", defaults.get(kind), config)
+    whole_inputs = _laid_over("inputs", defaults.get("inputs", {}).get(kind), inputs)
+    require_allowed(whole_config, whole_inputs)
     _require_kind("init", init, VersionKind.POLICY)
     _require_kind("reference", reference, VersionKind.POLICY)
     _require_kind("reward", reward, VersionKind.REWARD)
     if inputs and "data" in inputs:
         readable_data_files(inputs["data"])
-    defaults = project.job_defaults
     job = TrainingJob.objects.create(
         project=project,
         kind=kind,
         lane=lane,
-        config={**defaults.get(kind, {}), **(config or {})},
-        inputs={**defaults.get("inputs", {}).get(kind, {}), **(inputs or {})},
+        config=whole_config,
+        inputs=whole_inputs,
         init=init,
         reference=reference,
         reward=reward,
@@ -127,9 +126,31 @@ def request_training(
     return job
 
 
-def _require_object(name: str, value: object) -> None:
-    if value is not None and not isinstance(value, Mapping):
-        raise BadInput(f"{name} must be a JSON object: {value!r:.80}.")
+def require_allowed(config: object, inputs: object) -> None:
+    """Raise BadInput for what no job may be told, by its caller or by a project's defaults.
+
+    The settings themselves are checked by the laboratory that reads them.
+    """
+    config, inputs = _laid_over("config", config), _laid_over("inputs", inputs)
+    for name in PATH_SETTINGS:
+        if name in config:
+            raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
+    if "planned" in inputs:
+        raise BadInput(f"inputs.planned is the worker's own note: {inputs['planned']!r:.80}.")
+    wanted = inputs.get("comparisons", 0)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
+        raise BadInput(f"inputs.comparisons must be a whole number of 0 or more: {wanted!r:.80}.")
+    votes_that_train(inputs)
+
+
+def _laid_over(name: str, *objects: object) -> dict[str, Any]:
+    """JSON objects, None as an empty one, the later over the earlier."""
+    laid: dict[str, Any] = {}
+    for one in objects:
+        if one is not None and not isinstance(one, Mapping):
+            raise BadInput(f"{name} must be a JSON object: {one!r:.80}.")
+        laid |= one or {}
+    return laid
 
 
 def _require_kind(name: str, version: ModelVersion | None, kind: str) -> None:

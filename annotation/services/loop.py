@@ -9,6 +9,7 @@ from django.db import models, transaction
 from annotation.errors import BadInput
 from annotation.models import JobKind, Project, RetrainRule, User
 from annotation.services.audit import record
+from annotation.services.jobs import require_allowed
 
 LOOP_FIELDS = (
     "auto_promote",
@@ -77,3 +78,10 @@ def _require_job_defaults(value: object) -> None:
         raise BadInput(f"job_defaults holds a JSON object per job kind: {value!r:.80}.")
     if unknown := set(value) - kinds:
         raise BadInput(f"job_defaults knows {', '.join(sorted(kinds))}, not {min(unknown)!r}.")
+    inputs = value.get("inputs", {})
+    if unknown := set(inputs) - set(JobKind.values):
+        raise BadInput(
+            f"job_defaults.inputs knows {', '.join(JobKind.values)}, not {min(unknown)!r}."
+        )
+    for kind in JobKind.values:
+        require_allowed(value.get(kind), inputs.get(kind))

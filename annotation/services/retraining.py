@@ -96,5 +96,8 @@ def facts_of(project: Project) -> Facts:
 
 
 def votes_that_train(inputs: Mapping[str, Any]) -> list[str]:
-    """Kinds of annotators whose votes a reward job takes: people's, unless its inputs say."""
-    return list(inputs.get("annotators", VoteQuery().annotators))
+    """Kinds of annotators whose votes a reward job takes: people's, unless its inputs say.
+
+    Raises BadInput for kinds that there are not.
+    """
+    return list(VoteQuery.of({"annotators": inputs.get("annotators")}).annotators)

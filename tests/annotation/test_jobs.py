@@ -59,11 +59,34 @@ def test_a_jobs_config_is_laid_over_the_projects_defaults(project):
         ({"kind": "pretrain", "inputs": {"data": "x"}}, "inputs.data must be a list"),
         ({"kind": "pretrain", "inputs": {"data": ["../settings.py"]}}, "No file '../settings.py'"),
         ({"kind": "pretrain", "inputs": {"data": ["/etc/passwd"]}}, "No file '/etc/passwd'"),
+        ({"kind": "ppo", "config": {"baseline_cache": "/x"}}, "config.baseline_cache names a path"),
+        ({"kind": "sample", "inputs": {"planned": [1]}}, "inputs.planned is the worker's own"),
+        ({"kind": "sample", "inputs": {"comparisons": "three"}}, "of 0 or more: 'three'"),
+        ({"kind": "sample", "inputs": {"comparisons": -1}}, "of 0 or more: -1"),
+        ({"kind": "sample", "inputs": {"comparisons": True}}, "of 0 or more: True"),
+        ({"kind": "reward", "inputs": {"annotators": 3}}, "annotators must be a list of texts: 3"),
+        ({"kind": "reward", "inputs": {"annotators": ["robot"]}}, "not 'robot'"),
     ],
 )
 def test_a_wish_that_makes_no_sense_is_refused_with_the_value_seen(project, wish, sentence):
     with pytest.raises(BadInput, match=sentence):
         jobs.request_training(project=project, **wish)
+    assert not TrainingJob.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("defaults", "sentence"),
+    [
+        ({"ppo": {"baseline_cache": "/x"}}, "config.baseline_cache names a path"),
+        ({"inputs": {"ppo": {"planned": [1]}}}, "inputs.planned is the worker's own"),
+        ({"inputs": {"ppo": 5}}, "inputs must be a JSON object: 5"),
+        ({"ppo": 5}, "config must be a JSON object: 5"),
+    ],
+)
+def test_what_a_wish_may_not_say_the_projects_defaults_may_not_either(project, defaults, sentence):
+    project.job_defaults = defaults  # as a row from before the check, or from elsewhere
+    with pytest.raises(BadInput, match=sentence):
+        jobs.request_training(project=project, kind="ppo")
     assert not TrainingJob.objects.exists()
 
 

@@ -5,6 +5,7 @@ import pytest
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
 from annotation.services import jobs, versions
 from annotation.services.ledger import add_prompt
+from tests.annotation.making import make_project
 from tests.workers.tiny import tiny_policy
 from workers import pairs
 from workers.generation import MODELS, Models, Sampling
@@ -155,6 +156,21 @@ def test_a_prompt_that_holds_more_than_text_is_left_out_and_counted(project, pol
     project.heldout_share = 0.0
     project.save()
     assert sample(project, inputs={"comparisons": 1}).result["without_text"] == 1
+
+
+def test_prompts_of_other_projects_or_of_nobody_are_never_written_for(project, policy, prompts):
+    other = make_project()
+    theirs, _ = add_prompt(
+        project=other,
+        source=other.sources.get(),
+        messages=[{"role": "user", "content": "A secret?"}],
+    )
+    job = jobs.request_training(project=project, kind="sample", config=CONFIG)
+    TrainingJob.objects.filter(pk=job.pk).update(inputs={"planned": [theirs.pk, 10**6]})
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.result["comparisons"]) == (JobStatus.DONE, 0)
+    assert not theirs.completions.exists()
 
 
 def test_without_a_policy_the_job_fails_with_the_sentence(project):
