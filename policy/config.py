@@ -210,7 +210,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"cannot read the config file {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the config file {path} is not JSON: {error}") from error
     require(isinstance(value, dict), f"the config file {path} must hold one JSON object")
     return dict(value)
@@ -219,7 +219,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _json_or_string(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -228,6 +228,8 @@ def _typed(hint: Any, name: str, value: Any) -> Any:
     wanted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in wanted:
         return None
+    fits = not isinstance(value, int) or abs(value) < 2**63  # what a float and a seed can take
+    require(fits, f"{name} must fit into 64 bits: {value!r:.80}")
     if float in wanted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     fits = any(type(value) is kind for kind in wanted)

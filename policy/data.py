@@ -43,8 +43,8 @@ class Demonstration:
 def read_jsonl(path: Path | str, required: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Rows of a JSONL file in order. Blank lines are passed over.
 
-    Raises BadInput naming file and line for bad UTF-8, bad JSON, a row that is not an object, or
-    one without a required key.
+    Raises BadInput naming file and line for bad UTF-8, bad JSON, half a surrogate pair, a row that
+    is not an object, or one without a required key.
     """
     for _, row in numbered_rows(path, required):
         yield row
@@ -64,10 +64,23 @@ def numbered_rows(
                 raise BadInput(f"{path} line {number} is not UTF-8: {error.reason}") from error
             except ValueError as error:
                 raise BadInput(f"{path} line {number} is not JSON: {error}") from error
+            except RecursionError as error:
+                raise BadInput(f"{path} line {number} is nested too deeply") from error
+            if b"\\u" in line:
+                _require_unicode(row, f"{path} line {number}")
             require(isinstance(row, dict), f"{path} line {number} is not a JSON object")
             for key in required:
                 require(key in row, f"{path} line {number} has no {key!r}")
             yield number, row
+
+
+def _require_unicode(row: Any, where: str) -> None:
+    """JSON can escape half of a surrogate pair, which no tokenizer takes and no file holds."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise BadInput(f"{where} holds half a surrogate pair: {half!r}") from error
 
 
 def _opened(path: Path | str) -> BinaryIO:

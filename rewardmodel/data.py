@@ -30,6 +30,9 @@ COMPLETION_KEYS = ("id", "text", "model")
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 """Turn marks of hh-rlhf transcripts, the usual text of TRL rows that have no `prompt`."""
 
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-100, 1e100
+"""Of a vote that counts: between them no sum is infinite, and no share of one is 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -223,8 +226,10 @@ def _vote(row: object, index: Mapping[str, int]) -> Vote:
     require(len(set(ranked)) == len(ranked), f"ranking names a completion twice: {clip(ranking)}")
     weight = 1.0 if weight is None else weight
     require(
-        isinstance(weight, int | float) and 0 <= weight < float("inf"),
-        f"weight of a vote must be a number >= 0: {clip(weight)}",
+        isinstance(weight, int | float)
+        and (weight == 0 or SMALLEST_WEIGHT <= weight <= LARGEST_WEIGHT),
+        f"weight of a vote must be 0 or a number from {SMALLEST_WEIGHT} to {LARGEST_WEIGHT}: "
+        f"{clip(weight)}",
     )
     return Vote(
         ranking=tuple(tuple(index[name] for name in group) for group in ranking if group),

@@ -48,6 +48,9 @@ def test_json_and_back_is_the_same():
         (["epochs=true"], "epochs must be int: True"),
         (["epochs=0"], "epochs must be above 0: 0"),
         (["lr_peak=NaN"], "lr_peak must be finite: nan"),
+        (["seed=100000000000000000000000"], "seed must fit into 64 bits: 1000"),
+        ([f"lr_peak=1{400 * '0'}"], "lr_peak must fit into 64 bits: 1000"),
+        (["seed=" + 100_000 * "["], "seed must be int: "),
         (["warmup_fraction=1"], "warmup_fraction must be in"),
     ],
 )
@@ -58,7 +61,12 @@ def test_what_cannot_be_meant_is_refused_with_the_value(words, said):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"{", "is not JSON"), (b"[1]", "one JSON object"), (b"\xff\xfe", "is not JSON")],
+    [
+        (b"{", "is not JSON"),
+        (b"[1]", "one JSON object"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+    ],
 )
 def test_a_bad_config_file_is_named(tmp_path, content, said):
     path = tmp_path / "c.json"

@@ -45,6 +45,12 @@ def test_demonstrations_are_read_and_train_rows_told_apart(tmp_path):
     assert rows[0].completion == "您好"
 
 
+def test_a_whole_surrogate_pair_is_a_character_like_any_other(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'{"a": "\\ud83d\\ude00 \\\\ud800"}\n')
+    assert [row["a"] for row in read_jsonl(path)] == ["\U0001f600 \\ud800"]
+
+
 def test_blank_lines_and_a_byte_order_mark_are_passed_over(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n  \n{"a": 2}\n')
@@ -57,6 +63,8 @@ def test_blank_lines_and_a_byte_order_mark_are_passed_over(tmp_path):
         (b"{", "line 2 is not JSON"),
         (b"[]", "line 2 is not a JSON object"),
         (b"\xff{}", "line 2 is not UTF-8"),
+        (b'{"id": 1, "x": ' + b"[" * 100_000, "line 2 is nested too deeply"),
+        (b'{"id": 1, "prompt": "x\\uD800y"}', "line 2 holds half a surrogate pair: '.*ud800'"),
         (b'{"id": 1}', "line 2 has no 'prompt'"),
         (b'{"id": 1, "prompt": []}', "line 2: a conversation must be a list"),
         (b'{"id": 1, "prompt": [{"role": "bot", "content": ""}]}', "line 2: role .* 'bot'"),

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from policy.config import BadInput
-from rewardmodel.data import PairTable, Vote, parse_row, parse_transcript, read_comparisons
+from rewardmodel.data import (
+    LARGEST_WEIGHT,
+    SMALLEST_WEIGHT,
+    PairTable,
+    Vote,
+    parse_row,
+    parse_transcript,
+    read_comparisons,
+)
 
 
 def vote(ranking, **fields):
@@ -77,6 +85,13 @@ def test_vote_weights_count_and_weight_zero_is_left_out():
     table = table_of(votes, k=2)
     assert table.targets == pytest.approx((0.75,))
     assert table.num_answers == 2
+
+
+def test_weights_at_both_ends_of_what_is_taken_still_give_shares():
+    little = Vote(((0,), (1,), (2,)), weight=SMALLEST_WEIGHT)
+    table = PairTable.of([little, Vote(((1,), (0,)), weight=LARGEST_WEIGHT)])
+    assert sum(table.weights) == pytest.approx(1.0)
+    assert table.targets == pytest.approx((0.0, 1.0, 1.0))
 
 
 def test_each_vote_shares_its_own_weight_among_its_own_pairs():
@@ -190,7 +205,13 @@ def test_a_transcript_becomes_its_turns():
         (row([vote([["x0"], ["x7"]])]), 'names a completion that the row has not: "x7"'),
         (row([vote([["x0"], ["x0"]])]), "names a completion twice"),
         (row([vote(["x0", "x1"])]), "must be a list of lists"),
-        (row([vote([["x0"]], weight=-1)]), "weight of a vote must be a number >= 0: -1"),
+        (
+            row([vote([["x0"]], weight=-1)]),
+            "weight of a vote must be 0 or a number from 1e-100 to 1e+100: -1",
+        ),
+        (row([vote([["x0"]], weight=1e308)] * 2), "from 1e-100 to 1e+100: 1e+308"),
+        (row([vote([["x0"]], weight=5e-324)]), "from 1e-100 to 1e+100: 5e-324"),
+        (row([vote([["x0"]], weight=10**400)]), "from 1e-100 to 1e+100: 1000"),
         (row([], k=1), "needs two completions or more: it has 1"),
         (row([]) | {"prompt": []}, "must be a list of messages that is not empty, got []"),
         (row([]) | {"prompt": [{"role": "user"}]}, "a message must be {role, content} with text"),
