@@ -13,11 +13,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from policy.backbone import forward_logits, load_causal_lm, save_model, score_model_from
 from policy.config import BadInput, Diverged, Stopped, load_config
-from policy.ppo import add_arguments, run_command, train
+from policy.ppo import Trainer, add_arguments, run_command, train
 from policy.ppo_config import PPOConfig
-from policy.ppo_models import Models, score_fn_of
+from policy.ppo_models import Models, prompt_tokens, score_fn_of
+from policy.run import Run
 from policy.scoring import load_scorer
 from policy.text import render_prompt
+from policy.update import targets_of
 
 WANTED = 8  # the letter c
 SMALL = {
@@ -188,6 +190,33 @@ def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
         {"step": 0, "phase": "prompts", "prompts": 5, "prompts_cut": 0}
     ]
     assert len({row["seed"] for row in rows}) == len(rows)
+
+
+def test_policy_that_still_is_the_reference_gains_nothing_on_average(tiny_policy, tmp_path):  # T24
+    def score(prompts, completions):
+        """Some prompts are far easier than others, which is what the baseline takes away."""
+        return [
+            50.0 * prompt.ids[1] + sum(ids) / 10
+            for prompt, ids in zip(prompts, completions, strict=True)
+        ]
+
+    path, init = tmp_path / "prompts.jsonl", tiny_policy()
+    rows = [
+        {"id": str(n), "prompt": " ".join("abcdefghij"[int(c)] for c in f"{n:03}")}
+        for n in range(1000)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PPOConfig(**(SMALL | {"rollouts_per_step": 250, "baseline_samples": 4}))
+    inputs = {"init": init, "reference": init}
+    models = Models.load(config, inputs, score_fn=score, device="cpu")
+    drawn_from = prompt_tokens(path, models.tokenizer, config, context=32)
+    with Run(tmp_path / "out", command="ppo", config=config, inputs=inputs) as run:
+        rollouts = Trainer(run, models, drawn_from, config).collect(1)
+    gains = targets_of(rollouts, config, kl_coef=0.3).rewards.sum(dim=1)
+    assert rollouts.scores.mean() > 300
+    assert gains.std() > 0.1
+    half_width = 2.576 * gains.std() / len(gains) ** 0.5  # 99 %
+    assert abs(gains.mean()) < half_width
 
 
 # Resume

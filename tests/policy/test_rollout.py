@@ -22,7 +22,6 @@ from policy.rollout import (
     rows_of,
     write_shard,
 )
-from policy.run import seed_for
 from policy.sampling import Sampled, sample
 from policy.update import minibatches, policy_gradient, targets_of, value_gradient
 from policy.value import value_model_from
@@ -299,37 +298,6 @@ def test_an_unreadable_cache_is_bad_input_with_its_name(tmp_path):
     (tmp_path / "step-00001.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match=r"step-00001\.jsonl cannot be read"):
         Recorder().baseline(tmp_path)
-
-
-def test_policy_that_still_is_the_reference_gains_nothing_on_average(models, tmp_path):  # T24
-    policy, _, _, tokenizer = models
-
-    def answers(prompt_ids, seeds):
-        return sample(
-            policy, tokenizer, prompt_ids, temperature=TEMPERATURE, max_new_tokens=6, seeds=seeds
-        )
-
-    def score(prompts, samples):
-        return [float(sum(one.tokens)) / 10 for one in samples]
-
-    letters = torch.randint(6, 16, (250, 4), generator=torch.Generator().manual_seed(6)).tolist()
-    prompts = [PromptTokens(str(row), [], [4, *row, 2, 5]) for row in letters]
-    baseline = ReferenceBaseline(
-        sample=answers,
-        score=score,
-        answers_per_prompt=4,
-        folder=tmp_path / "b",
-        shared=None,
-        key={},
-    )
-    own = answers([one.ids for one in prompts], [seed_for("own", one.id) for one in prompts])
-    theirs = baseline.answers(prompts, step=1)
-    differences = torch.tensor(
-        [a - sum(b.scores) / 4 for a, b in zip(score(prompts, own), theirs, strict=True)]
-    )
-    assert differences.std() > 0.1
-    half_width = 2.576 * differences.std() / math.sqrt(len(differences))  # 99 %
-    assert abs(differences.mean()) < half_width
 
 
 @pytest.mark.parametrize(
