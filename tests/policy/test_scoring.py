@@ -141,6 +141,13 @@ def test_sampled_ids_are_scored_as_they_are(reward_model):
     assert all(abs(one - other) > 1e-3 for one, other in zip(by_ids, without_end, strict=True))
 
 
+def test_an_answer_of_nothing_is_its_end_token_alone_as_text_and_as_ids(reward_model):
+    scorer = load_scorer(reward_model())
+    end = scorer.tokenizer.eos_token_id
+    assert scorer.encode(PROMPTS[1], "").ids[-1] == end
+    close(scorer.score([PROMPTS[1]], [""]), scorer.score_tokens([PROMPTS[1]], [[end]]))
+
+
 def test_a_prompt_too_long_is_cut_for_sampled_ids_as_it_is_for_texts(reward_model):
     scorer = load_scorer(reward_model())
     turns = [*said(*"abcdefghij"), {"role": "assistant", "content": "b b b b b b b b"}, *said("c")]
