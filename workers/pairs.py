@@ -75,7 +75,6 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
     return {
         **dict.fromkeys(("comparisons", "completions", "evaluation", "too_few_distinct"), 0),
         **done,
-        "prompts": Prompt.objects.filter(project=project).count(),
     }
 
 
