@@ -10,6 +10,7 @@ from workers import pairs
 from workers.generation import MODELS, Models, Sampling
 from workers.pairs import distinct_completions
 from workers.sampling import run_sample_job
+from workers.topup import request_top_up
 
 pytestmark = pytest.mark.django_db
 CONFIG = {"max_new_tokens": 8, "temperature": 1.0}
@@ -211,3 +212,13 @@ def test_models_are_kept_and_the_least_used_go(project, artifacts):
     kept.policy(found[2])  # b goes
     assert kept.policy(found[0]) is a
     assert len(kept._loaded) == 2
+
+
+def test_a_bad_setting_fails_one_job_and_not_one_per_tick(project, policy, prompts):
+    project.job_defaults = {"sample": {"top_p": 0.9}}
+    project.save()
+    job = request_top_up(project)
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.init) == (JobStatus.FAILED, policy)
+    assert request_top_up(project) is None
