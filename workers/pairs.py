@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Max
+
 from annotation.errors import BadInput
 from annotation.models import (
     Batch,
@@ -176,12 +178,17 @@ def _record(
 
 
 def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:
-    """One batch per policy version and purpose; the newest policy's questions are asked first."""
-    promotions = Promotion.objects.filter(project=project, slot=Slot.POLICY).count()
+    """One batch per policy version and purpose; the newest policy's questions are asked first.
+
+    The promotions up to the policy's own are counted: its job may run after the next promotion.
+    """
+    promotions = Promotion.objects.filter(project=project, slot=Slot.POLICY)
+    own = promotions.filter(version=policy).aggregate(newest=Max("pk"))["newest"]
+    rank = promotions.filter(pk__lte=own or 0).count()
     return ledger.batch_for(
         project=project,
         name=f"{policy.name[:80]} #{policy.pk}: {purpose}",
         source=source,
         purpose=purpose,
-        priority=min(promotions, HIGHEST_PRIORITY),
+        priority=min(rank, HIGHEST_PRIORITY),
     )

@@ -3,8 +3,9 @@
 import pytest
 
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
-from annotation.services import jobs, versions
+from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
+from tests.annotation.making import make_annotator
 from tests.workers.tiny import tiny_policy
 from workers import pairs
 from workers.generation import MODELS, Models, Sampling
@@ -222,3 +223,40 @@ def test_a_bad_setting_fails_one_job_and_not_one_per_tick(project, policy, promp
     job.refresh_from_db()
     assert (job.status, job.init) == (JobStatus.FAILED, policy)
     assert request_top_up(project) is None
+
+
+@pytest.fixture
+def improved(artifacts):
+    """Another policy, not in force."""
+    folder = tiny_policy(artifacts / "models" / "q", seed=1)
+    return versions.register_version(kind="policy", stage="registered", directory=folder)
+
+
+def test_a_promoted_policy_writes_though_enough_is_open_and_is_asked_about_first(
+    project, policy, prompts, improved
+):
+    project.open_target, project.heldout_share = 2, 0.0
+    project.job_defaults = {"sample": CONFIG}
+    project.save()
+    sample(project)
+    annotator = make_annotator(project)
+    versions.promote(project=project, slot="policy", version=improved, verdict="by_admin")
+    run_sample_job(TrainingJob.objects.get(status=JobStatus.QUEUED).pk)
+    writers = []
+    for _ in range(4):
+        lease = queue.claim_comparison(annotator=annotator)
+        generations = Generation.objects.filter(completion__comparisons=lease.comparison)
+        writers += generations.values_list("model_version", flat=True).distinct()
+        queue.skip_comparison(assignment=lease)
+    assert writers == [improved.pk] * 2 + [policy.pk] * 2
+
+
+def test_a_policy_that_is_not_in_force_any_more_is_not_asked_about_first(
+    project, policy, prompts, improved
+):
+    """Its job waited while another was promoted."""
+    versions.promote(project=project, slot="policy", version=improved, verdict="by_admin")
+    for version in (policy, improved):
+        sample(project, init=version, inputs={"comparisons": 1})
+    old, new = Comparison.objects.order_by("pk")
+    assert old.priority < new.priority
