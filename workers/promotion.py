@@ -38,6 +38,7 @@ from policy.scoring import batches_by_length
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import PairRow, evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
+from workers.launch import OUT_OF_REACH
 
 SMALL_DEV_GROUPS = 20
 """With fewer groups on dev no accuracy says anything, and the gate says so."""
@@ -80,6 +81,8 @@ def judge_version(version_id: int) -> Verdict | None:
         verdict = JUDGES[JobKind(version.stage)](version, project)
     except (BadInput, BadLaboratoryInput) as error:
         verdict = Verdict(passed=False, verdict="failed", why=str(error), numbers={})
+    except OUT_OF_REACH:
+        raise  # the next tick sends it again
     except Exception as error:
         # Kept as a verdict, or every tick would try and crash again; and raised for the log.
         why = f"The gate itself failed: {type(error).__name__}: {error}"

@@ -1,6 +1,10 @@
 """workers.pairs: a sample job with a real (tiny) policy, from claim to comparisons."""
 
+from datetime import timedelta
+
 import pytest
+from django.db import OperationalError
+from django.utils import timezone
 
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
 from annotation.services import jobs, queue, versions
@@ -104,6 +108,27 @@ def test_run_again_after_a_kill_it_writes_nothing_twice(project, policy, prompts
     assert (job.status, job.attempt) == (JobStatus.DONE, 2)
     assert Comparison.objects.count() == len(job.inputs["planned"]) == 5
     assert Generation.objects.count() == 10
+
+
+def test_where_the_ledger_is_out_of_reach_the_job_is_left_to_its_stale_heartbeat(
+    project, policy, prompts, monkeypatch
+):
+    def locked(*_):
+        raise OperationalError("database is locked")
+
+    job = jobs.request_training(
+        project=project, kind="sample", config=CONFIG, inputs={"comparisons": 3}
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "_open", locked)
+        with pytest.raises(OperationalError):
+            run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.error) == (JobStatus.RUNNING, "")
+    jobs.requeue_stale(now=timezone.now() + timedelta(days=1))
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.result["comparisons"]) == (JobStatus.DONE, 3)
 
 
 def test_a_completion_can_be_drawn_again_from_its_row(project, policy, prompts):

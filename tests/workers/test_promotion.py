@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from django.db import OperationalError
 
 from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
 from annotation.services import jobs, queue, versions
@@ -262,6 +263,21 @@ def test_a_gate_that_breaks_is_a_failed_verdict_and_not_tried_again(
     gate = ModelVersion.objects.get(pk=ppo_version.pk).metrics["gate"]
     assert (gate["passed"], gate["why"]) == (False, "The gate itself failed: KeyError: 'surprise'")
     assert judge_version(ppo_version.pk) is None
+
+
+@pytest.mark.django_db
+def test_a_gate_that_the_ledger_let_down_keeps_no_verdict_and_is_tried_again(
+    project, ppo_version, monkeypatch
+):
+    def locked(version, project):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(promotion.JUDGES, JobKind.PPO, locked)
+        with pytest.raises(OperationalError):
+            judge_version(ppo_version.pk)
+    assert ppo_version in versions.versions_without_verdict()
+    assert judge_version(ppo_version.pk) is not None
 
 
 @pytest.mark.django_db
