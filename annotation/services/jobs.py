@@ -38,6 +38,7 @@ from annotation.models import (
 )
 from annotation.services import audit
 from annotation.services.hints import wake_workers_on_commit
+from annotation.services.inputs import require_inputs
 
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
@@ -84,8 +85,8 @@ def request_training(
     """Queue a job. What is left out is filled in by the worker from what is in force at its start.
 
     config and inputs are laid over the project's job_defaults for this kind. Raises BadInput for an
-    unknown kind or lane, a version of the wrong kind, or a data path outside the folders that may
-    be read.
+    unknown kind or lane, a version of the wrong kind, inputs of a wrong type, or a data path
+    outside the folders that may be read.
     """
     if kind not in JobKind.values:
         raise BadInput(f"kind must be one of {', '.join(JobKind.values)}: {kind!r}.")
@@ -93,6 +94,7 @@ def request_training(
         raise BadInput(f"lane must be one of {', '.join(Lane.values)}: {lane!r}.")
     _require_object("config", config)
     _require_object("inputs", inputs)
+    require_inputs("inputs", inputs or {})
     for name in PATH_SETTINGS:
         if config and name in config:
             raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")

@@ -1,6 +1,6 @@
 """How a project's loop turns: what is kept open, what is retrained when, who promotes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -9,6 +9,7 @@ from django.db import models, transaction
 from annotation.errors import BadInput
 from annotation.models import JobKind, Project, RetrainRule, User
 from annotation.services.audit import record
+from annotation.services.inputs import require_inputs
 
 LOOP_FIELDS = (
     "auto_promote",
@@ -72,8 +73,16 @@ def _require_known(changes: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def _require_job_defaults(value: object) -> None:
-    kinds = {*JobKind.values, "inputs"}
+    defaults = _of_kinds("job_defaults", value, [*JobKind.values, "inputs"])
+    inputs = _of_kinds("job_defaults.inputs", defaults.get("inputs", {}), JobKind.values)
+    for kind, one in inputs.items():
+        require_inputs(f"job_defaults.inputs.{kind}", one)
+
+
+def _of_kinds(name: str, value: object, known: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The value, if it is a JSON object of JSON objects under known names; raises BadInput."""
     if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
-        raise BadInput(f"job_defaults holds a JSON object per job kind: {value!r:.80}.")
-    if unknown := set(value) - kinds:
-        raise BadInput(f"job_defaults knows {', '.join(sorted(kinds))}, not {min(unknown)!r}.")
+        raise BadInput(f"{name} holds a JSON object per job kind: {value!r:.80}.")
+    if unknown := set(value) - set(known):
+        raise BadInput(f"{name} knows {', '.join(sorted(known))}, not {min(unknown)!r}.")
+    return value

@@ -48,6 +48,13 @@ def test_a_rule_that_says_no_time_changes_nothing_at_all(client, project):
         ({"heldout_share": 1.5}, "heldout_share"),
         ({"job_defaults": {"lunch": {}}}, "lunch"),
         ({"job_defaults": {"ppo": 3}}, "job_defaults"),
+        ({"job_defaults": {"inputs": {"lunch": {}}}}, "lunch"),
+        ({"job_defaults": {"inputs": {"reward": 3}}}, "job_defaults.inputs"),
+        ({"job_defaults": {"inputs": {"reward": {"annotators": None}}}}, "reward.annotators"),
+        ({"job_defaults": {"inputs": {"reward": {"annotators": ["cat"]}}}}, "['cat']"),
+        ({"job_defaults": {"inputs": {"reward": {"annotators": [["person"]]}}}}, "person"),
+        ({"job_defaults": {"inputs": {"sample": {"comparisons": "three"}}}}, "three"),
+        ({"job_defaults": {"inputs": {"pretrain": {"data": "x.txt"}}}}, "x.txt"),
     ],
 )
 def test_a_bad_value_is_named(client, project, body, seen):

@@ -57,6 +57,12 @@ def test_a_jobs_config_is_laid_over_the_projects_defaults(project):
         ({"kind": "sft", "config": ["x"]}, r"config must be a JSON object: \['x'\]."),
         ({"kind": "sft", "config": {"tokenizer": "/etc"}}, "config.tokenizer names a path"),
         ({"kind": "pretrain", "inputs": {"data": "x"}}, "inputs.data must be a list"),
+        (
+            {"kind": "reward", "inputs": {"annotators": "person"}},
+            "inputs.annotators must be",
+        ),
+        ({"kind": "sample", "inputs": {"comparisons": True}}, "inputs.comparisons must be a whole"),
+        ({"kind": "sample", "inputs": {"comparisons": -1}}, "from 0 to 100000: -1"),
         ({"kind": "pretrain", "inputs": {"data": ["../settings.py"]}}, "No file '../settings.py'"),
         ({"kind": "pretrain", "inputs": {"data": ["/etc/passwd"]}}, "No file '/etc/passwd'"),
     ],
