@@ -281,6 +281,24 @@ def test_a_gate_that_the_ledger_let_down_keeps_no_verdict_and_is_tried_again(
 
 
 @pytest.mark.django_db
+def test_a_verdict_is_kept_though_its_promotion_fails_and_says_so(
+    project, ppo_version, monkeypatch
+):
+    project.auto_promote = True
+    project.job_defaults = {"inputs": {"sample": 5}}  # the sample job cannot be asked for
+    project.save()
+    passed = promotion.Verdict(passed=True, verdict="passed", why="It is better.", numbers={})
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, lambda version, project: passed)
+    with pytest.raises(TypeError):
+        judge_version(ppo_version.pk)
+    gate = ModelVersion.objects.get(pk=ppo_version.pk).metrics["gate"]
+    assert (gate["passed"], gate["verdict"]) == (True, "passed")
+    assert gate["why"].startswith("It is better. Promoting it failed: TypeError: ")
+    assert versions.in_force(project, "policy").name == "sft-1"
+    assert judge_version(ppo_version.pk) is None
+
+
+@pytest.mark.django_db
 def test_of_two_workers_with_the_same_version_the_first_verdict_stands(
     project, ppo_version, monkeypatch
 ):
