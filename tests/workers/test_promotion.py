@@ -9,6 +9,9 @@ from django.db import OperationalError
 from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
 from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
+from policy.backbone import load_causal_lm, save_model, score_model_from
+from policy.scoring import load_scorer
+from policy.text import encode_completion
 from rewardmodel.evaluate import PairRow
 from tests.annotation.making import as_shown, make_annotator, make_comparisons
 from tests.workers.tiny import tiny_policy, tiny_reward
@@ -203,6 +206,84 @@ def test_a_policy_gate_measures_score_kl_and_shape_and_keeps_its_verdict(project
     assert 0 < numbers["new_mean_tokens"] <= 8
     assert 0 <= numbers["new_share_without_end"] <= 1
     assert versions.in_force(project, "policy").name == "sft-1"  # no auto_promote: an admin decides
+
+
+def save_again(version, model, tokenizer):
+    """Change the files of a version, and the hash by which loaded models are kept."""
+    directory = versions.directory_of(version)
+    save_model(model, tokenizer, directory)
+    version.sha256 = versions.sha256_of_directory(directory)
+    version.save()
+
+
+def says_only(letter, version):
+    """Make the version answer with this letter and nothing else, whatever it is asked."""
+    model, tokenizer = load_causal_lm(versions.directory_of(version))
+    embedding = model.lm_head.weight.data[encode_completion(tokenizer, letter)[0]]
+    embedding *= 3  # longer than all others, so that none lies nearer to it
+    norm = model.transformer.ln_f
+    norm.weight.data.zero_()
+    norm.bias.data = 1e5 * embedding
+    save_again(version, model, tokenizer)
+
+
+def likes(letter, other, version):
+    """Make the reward version score an answer of one letter far above one of the other."""
+    directory = versions.directory_of(version)
+    model, tokenizer = score_model_from(directory, seed=0)
+    scorer = load_scorer(directory)
+    with torch.no_grad():
+        ends = [
+            model.transformer(
+                torch.tensor([scorer.encode(CONVERSATIONS[0], one * LETTERS).ids])
+            ).last_hidden_state[0, -1]
+            for one in (letter, other)
+        ]
+    towards = ends[0] - ends[1]  # (D,) a head that points there tells the two best
+    model.score.weight.data[0] = 10 * towards / towards.dot(towards)
+    save_again(version, model, tokenizer)
+
+
+LETTERS = 8
+"""As many as the policies below may write."""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("new", "old", "passed"), [("a", "b", True), ("b", "a", False)])
+def test_a_policy_passes_where_its_answers_score_higher_and_not_where_they_score_lower(
+    project, ppo_version, new, old, passed
+):
+    project.kl_budget_nats = 1e9
+    likes("a", "b", ppo_version.reward)
+    says_only(new, ppo_version)
+    says_only(old, versions.in_force(project, "policy"))
+    changed = ModelVersion.objects.get(pk=ppo_version.pk)  # with the new hashes of all its edges
+    verdict = promotion.judge_policy(changed, project)
+    gain = verdict.numbers["score_gain"]
+    assert gain["mean"] > 1 if passed else gain["mean"] < -1
+    assert verdict.passed is passed
+
+
+@pytest.mark.django_db
+def test_both_policies_are_tried_at_the_temperature_and_length_that_ppo_trained_with(
+    project, ppo_version, monkeypatch
+):
+    ppo_version.job.config = {"temperature": 0.3, "max_response_tokens": 5}
+    tempers, kl_temperatures = [], []
+
+    def write(*arguments, sampling, **named):
+        tempers.append(sampling)
+        return write_completions(*arguments, sampling=sampling, **named)
+
+    def kl(root, written, temperature):
+        kl_temperatures.append(temperature)
+        return kl_to(root, written, temperature)
+
+    monkeypatch.setattr(promotion, "write_completions", write)
+    monkeypatch.setattr(promotion, "kl_to", kl)
+    promotion.judge_policy(ppo_version, project)
+    assert tempers == [Sampling(temperature=0.3, max_new_tokens=5)] * 2
+    assert kl_temperatures == [0.3]
 
 
 @pytest.mark.django_db
