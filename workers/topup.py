@@ -4,21 +4,27 @@ import random
 from datetime import timedelta
 from itertools import takewhile
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from annotation.models import (
+    Annotator,
+    Assignment,
+    AssignmentState,
     Comparison,
     JobKind,
     JobStatus,
     Lane,
+    Membership,
     ModelVersion,
     Project,
     Prompt,
+    Role,
     Slot,
     Split,
     TrainingJob,
 )
+from annotation.permissions import LABEL
 from annotation.services import versions
 from annotation.services.jobs import request_training
 
@@ -32,8 +38,28 @@ HELDOUT, TRAIN = (Split.DEV, Split.TEST), (Split.TRAIN,)
 
 
 def open_comparisons(project: Project) -> int:
-    """Comparisons that still want an answer."""
-    return Comparison.objects.open().filter(project=project).count()
+    """Comparisons that still want an answer, but for those that all who label are through with.
+
+    A comparison that everybody skipped stays open for whoever joins later; nobody who is here can
+    take it. Labelers count from the start, reviewers and admins once they took a comparison;
+    languages and skills are not looked at.
+    """
+    finished = Assignment.objects.filter(
+        state__in=(AssignmentState.ANSWERED, AssignmentState.SKIPPED)
+    )
+    by_member = finished.filter(
+        comparison=OuterRef(OuterRef("pk")), annotator__user=OuterRef("user")
+    )
+    has_labeled = Annotator.objects.filter(project=OuterRef("project"), user=OuterRef("user"))
+    could_take = Membership.objects.filter(
+        Q(role=Role.LABELER) | Exists(has_labeled),
+        ~Exists(by_member),
+        project=project,
+        role__in=LABEL,
+    )
+    by_anyone = finished.filter(comparison=OuterRef("pk"))
+    still_open = Comparison.objects.open().filter(project=project)
+    return still_open.filter(~Exists(by_anyone) | Exists(could_take)).count()
 
 
 def request_top_up(project: Project) -> TrainingJob | None:

@@ -4,12 +4,14 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.db.models import Count
 from django.utils import timezone
 
-from annotation.models import JobKind, TrainingJob
-from annotation.services import jobs, versions
+from annotation.models import Comparison, JobKind, TrainingJob
+from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
-from tests.annotation.making import make_comparisons
+from annotation.services.projects import annotator_for
+from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_member
 from workers.topup import open_comparisons, plan_prompts, request_top_up
 
 pytestmark = pytest.mark.django_db
@@ -199,3 +201,61 @@ def test_prompts_of_one_kind_are_planned_unless_its_share_is_zero(project, split
     project.heldout_share = share
     for seed in range(20):
         assert len(plan_prompts(project, count=5, seed=seed)) == planned
+
+
+def finish(project, annotator, number, *, answer=False):
+    """The annotator is through with that many comparisons."""
+    for _ in range(number):
+        lease = queue.claim_comparison(annotator=annotator)
+        if answer:
+            queue.submit_preference(assignment=lease, rankings=as_shown(lease), key=str(lease.pk))
+        else:
+            queue.skip_comparison(assignment=lease)
+
+
+def test_what_every_labeler_has_skipped_is_not_waited_for(project, policy):
+    make_comparisons(project, 8)
+    finish(project, make_annotator(project), 4)
+    assert open_comparisons(project) == 4
+    assert request_top_up(project) is not None
+
+
+@pytest.mark.parametrize(
+    ("role", "has_labeled", "count"),
+    [
+        ("labeler", False, 8),
+        ("labeler", True, 8),
+        ("admin", False, 5),
+        ("admin", True, 8),
+        ("researcher", False, 5),
+        ("researcher", True, 5),
+    ],
+)
+def test_it_is_waited_for_while_another_who_labels_could_take_it(project, role, has_labeled, count):
+    make_comparisons(project, 8)
+    member = make_member(project, role)
+    if has_labeled:
+        annotator_for(user=member, project=project)
+    finish(project, make_annotator(project), 3)
+    assert open_comparisons(project) == count
+
+
+def test_what_everybody_answered_and_wants_more_answers_is_not_waited_for(project):
+    make_comparisons(project, 4, answers_wanted=3)
+    for annotator in (make_annotator(project), make_annotator(project)):
+        finish(project, annotator, 2, answer=True)
+    taken = Comparison.objects.annotate(answers=Count("preferences")).filter(answers=2).count()
+    assert open_comparisons(project) == 4 - taken
+
+
+def test_a_lease_that_was_given_back_may_be_taken_again(project):
+    make_comparisons(project, 1)
+    queue.release_lease(assignment=queue.claim_comparison(annotator=make_annotator(project)))
+    assert open_comparisons(project) == 1
+
+
+def test_open_comparisons_are_counted_in_one_query(project, django_assert_num_queries):
+    make_comparisons(project, 3)
+    finish(project, make_annotator(project), 1)
+    with django_assert_num_queries(1):
+        assert open_comparisons(project) == 2
