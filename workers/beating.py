@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connection
 
 from annotation.models import TrainingJob
 from annotation.services import jobs
 from annotation.services.jobs import Pulse
-from workers.launch import shutting_down
+from workers.launch import OUT_OF_REACH, shutting_down
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,6 @@ class Beating:
                 attempt=self.attempt,
                 **self._told,  # type: ignore[arg-type]
             )
-        except (OperationalError, InterfaceError) as error:
+        except OUT_OF_REACH as error:
             log.warning("Job %s: the ledger is out of reach: %s", self.job_id, error)
             close_old_connections()

@@ -45,6 +45,10 @@ GRACE_SECONDS = 10.0
 END_SECONDS = 30.0
 """A process that outlives SIGKILL this long hangs in the kernel."""
 
+OUT_OF_REACH = (OperationalError, InterfaceError)
+"""The ledger cannot be asked just now, which says nothing of the work at hand. It is left to the
+stale heartbeat or the next tick, and marked with no failure."""
+
 shutting_down = threading.Event()
 """Set when this worker was told to stop (workers/tasks.py)."""
 log = logging.getLogger(__name__)
@@ -210,7 +214,7 @@ class Watch:
         """False if the ledger could not be reached: the trainer goes on, we try again later."""
         try:
             pulse = say()
-        except (OperationalError, InterfaceError) as error:
+        except OUT_OF_REACH as error:
             log.warning("Job %s: the ledger is out of reach: %s", self.job_id, error)
             close_old_connections()
             return False

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Max
+
 from annotation.errors import BadInput
 from annotation.models import (
     Batch,
@@ -47,8 +49,9 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
     policy = job.init or versions.in_force(project, Slot.POLICY)
     if policy is None:
         raise BadInput("This job needs a policy in force to write with, and the project has none.")
+    _store(job, init=policy)  # first: a job that fails below counts against this policy's next
     config = config_from(SampleConfig, job.config)
-    planned = _planned(job, policy, config.seed)
+    planned = _planned(job, config.seed)
     sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
     model = MODELS.policy(policy)
     done: Counter[str] = Counter()
@@ -77,21 +80,24 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
     return {
         **dict.fromkeys(("comparisons", "completions", "evaluation", "too_few_distinct"), 0),
         **done,
-        "prompts": Prompt.objects.filter(project=project).count(),
     }
 
 
-def _planned(job: TrainingJob, policy: ModelVersion, seed: int) -> list[int]:
+def _store(job: TrainingJob, **chosen: Any) -> None:
+    """Write what was chosen into the row, and into the job at hand."""
+    for name, value in chosen.items():
+        setattr(job, name, value)
+    jobs.store_inputs(job_id=job.pk, attempt=job.attempt, chosen=chosen)
+
+
+def _planned(job: TrainingJob, seed: int) -> list[int]:
     """The prompts of the job, chosen at its first start and kept in its row."""
     if "planned" not in job.inputs:
         wanted = job.inputs.get("comparisons")
         if wanted is None:
             wanted = max(0, job.project.open_target - open_comparisons(job.project))
         planned = plan_prompts(job.project, count=wanted, seed=seed_for(seed, job.pk, "plan"))
-        job.init, job.inputs = policy, {**job.inputs, "planned": planned}
-        jobs.store_inputs(
-            job_id=job.pk, attempt=job.attempt, chosen={"init": policy, "inputs": job.inputs}
-        )
+        _store(job, inputs={**job.inputs, "planned": planned})
     return list(job.inputs["planned"])
 
 
@@ -174,12 +180,17 @@ def _record(
 
 
 def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:
-    """One batch per policy version and purpose; the newest policy's questions are asked first."""
-    promotions = Promotion.objects.filter(project=project, slot=Slot.POLICY).count()
+    """One batch per policy version and purpose; the newest policy's questions are asked first.
+
+    The promotions up to the policy's own are counted: its job may run after the next promotion.
+    """
+    promotions = Promotion.objects.filter(project=project, slot=Slot.POLICY)
+    own = promotions.filter(version=policy).aggregate(newest=Max("pk"))["newest"]
+    rank = promotions.filter(pk__lte=own or 0).count()
     return ledger.batch_for(
         project=project,
         name=f"{policy.name[:80]} #{policy.pk}: {purpose}",
         source=source,
         purpose=purpose,
-        priority=min(promotions, HIGHEST_PRIORITY),
+        priority=min(rank, HIGHEST_PRIORITY),
     )

@@ -7,7 +7,7 @@ numbers at hand. Everything is measured on dev: test is sealed.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from policy.scoring import batches_by_length
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import PairRow, evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
+from workers.launch import OUT_OF_REACH
 
 SMALL_DEV_GROUPS = 20
 """With fewer groups on dev no accuracy says anything, and the gate says so."""
@@ -80,15 +81,27 @@ def judge_version(version_id: int) -> Verdict | None:
         verdict = JUDGES[JobKind(version.stage)](version, project)
     except (BadInput, BadLaboratoryInput) as error:
         verdict = Verdict(passed=False, verdict="failed", why=str(error), numbers={})
+    except OUT_OF_REACH:
+        raise  # the next tick sends it again
     except Exception as error:
         # Kept as a verdict, or every tick would try and crash again; and raised for the log.
         why = f"The gate itself failed: {type(error).__name__}: {error}"
         _keep(version, project, slot, Verdict(passed=False, verdict="failed", why=why, numbers={}))
         raise
-    return verdict if _keep(version, project, slot, verdict) else None
+    try:
+        return verdict if _keep(version, project, slot, verdict) else None
+    except OUT_OF_REACH:
+        raise
+    except Exception as error:
+        # What was measured stands, and an admin may promote by it.
+        why = f"{verdict.why} Promoting it failed: {type(error).__name__}: {error}"
+        _keep(version, project, slot, replace(verdict, why=why), promote=False)
+        raise
 
 
-def _keep(version: ModelVersion, project: Project, slot: str, verdict: Verdict) -> bool:
+def _keep(
+    version: ModelVersion, project: Project, slot: str, verdict: Verdict, *, promote: bool = True
+) -> bool:
     """Store a verdict and promote on a pass, together; False if another was quicker."""
     with transaction.atomic():
         locked = ModelVersion.objects.select_for_update().get(pk=version.pk)
@@ -106,7 +119,7 @@ def _keep(version: ModelVersion, project: Project, slot: str, verdict: Verdict) 
         )
         project.refresh_from_db()
         first_policy = slot == Slot.POLICY and verdict.verdict == "first"
-        wanted = verdict.passed and (project.auto_promote or first_policy)
+        wanted = promote and verdict.passed and (project.auto_promote or first_policy)
         if wanted and versions.in_force(project, slot) != locked:  # else an admin was quicker
             versions.promote(
                 project=project,

@@ -4,6 +4,7 @@ from annotation.errors import BadInput
 from annotation.services import jobs
 from policy.config import BadInput as BadLaboratoryInput
 from workers.beating import Beating, Interrupted
+from workers.launch import OUT_OF_REACH
 from workers.pairs import write_comparisons
 from workers.training import fail_crashed, settle_interrupted, worker_name
 
@@ -21,6 +22,8 @@ def run_sample_job(job_id: int) -> None:
         settle_interrupted(job, interrupted.pulse)
     except (BadInput, BadLaboratoryInput) as error:
         jobs.fail_job(job_id=job.pk, attempt=job.attempt, error=str(error), exit_code=2)
+    except OUT_OF_REACH:
+        raise  # left to the stale heartbeat: the next attempt follows the same plan
     except Exception as error:
         fail_crashed(job, error)
         raise

@@ -1,5 +1,6 @@
 """The tasks: thin, and safe to run twice. What they do is said in the module that each calls."""
 
+import logging
 from typing import Any
 
 from celery import signals
@@ -19,6 +20,7 @@ RUN_SAMPLE, JUDGE = "workers.model_tasks.run_sample", "workers.model_tasks.judge
 """By name: importing them would load torch."""
 MAX_BACKLOG = 10
 """A busy worker's queue is not filled further: each tick would add the same messages again."""
+log = logging.getLogger(__name__)
 
 
 @app.task
@@ -65,8 +67,11 @@ def requeue_stale_jobs() -> None:
 def look_what_is_due() -> None:
     """Reward jobs by rule, PPO after a new reward model, comparisons to write."""
     for project in Project.objects.all():
-        request_what_is_due(project)
-        request_top_up(project)
+        try:
+            request_what_is_due(project)
+            request_top_up(project)
+        except Exception:  # of one project, which the others must not wait for
+            log.exception("Project %s: what is due could not be asked for", project.slug)
 
 
 @app.task

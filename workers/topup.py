@@ -1,29 +1,65 @@
 """How many comparisons are missing, and for which prompts the next ones are written."""
 
 import random
+from datetime import timedelta
+from itertools import takewhile
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
 
 from annotation.models import (
+    Annotator,
+    Assignment,
+    AssignmentState,
     Comparison,
     JobKind,
     JobStatus,
     Lane,
+    Membership,
     ModelVersion,
     Project,
     Prompt,
+    Role,
     Slot,
     Split,
     TrainingJob,
 )
+from annotation.permissions import LABEL
 from annotation.services import versions
 from annotation.services.jobs import request_training
 
 TOP_UP_BELOW = 0.75
 """Share of open_target at which the next comparisons are written, so that they come in batches."""
+RETRY_SECONDS = 60
+"""From a sample job in vain to the next one; doubled with each more in a row."""
+MAX_DOUBLINGS = 6
+"""So about an hour at most."""
+HELDOUT, TRAIN = (Split.DEV, Split.TEST), (Split.TRAIN,)
 
 
 def open_comparisons(project: Project) -> int:
-    """Comparisons that still want an answer."""
-    return Comparison.objects.open().filter(project=project).count()
+    """Comparisons that still want an answer, but for those that all who label are through with.
+
+    A comparison that everybody skipped stays open for whoever joins later; nobody who is here can
+    take it. Labelers count from the start, reviewers and admins once they took a comparison;
+    languages and skills are not looked at.
+    """
+    finished = Assignment.objects.filter(
+        state__in=(AssignmentState.ANSWERED, AssignmentState.SKIPPED)
+    )
+    by_member = finished.filter(
+        comparison=OuterRef(OuterRef("pk")), annotator__user=OuterRef("user")
+    )
+    has_labeled = Annotator.objects.filter(project=OuterRef("project"), user=OuterRef("user"))
+    could_take = Membership.objects.filter(
+        Q(role=Role.LABELER) | Exists(has_labeled),
+        ~Exists(by_member),
+        project=project,
+        role__in=LABEL,
+    )
+    by_anyone = finished.filter(comparison=OuterRef("pk"))
+    still_open = Comparison.objects.open().filter(project=project)
+    return still_open.filter(~Exists(by_anyone) | Exists(could_take)).count()
 
 
 def request_top_up(project: Project) -> TrainingJob | None:
@@ -37,43 +73,75 @@ def request_top_up(project: Project) -> TrainingJob | None:
     sampled = TrainingJob.objects.filter(project=project, kind=JobKind.SAMPLE, lane=Lane.LOOP)
     if sampled.filter(status__in=(JobStatus.QUEUED, JobStatus.RUNNING)).exists():
         return None
-    last = sampled.exclude(status=JobStatus.CANCELLED).order_by("-pk").first()
-    if last is not None and _would_do_nothing_again(last, policy, project):
+    ended = sampled.exclude(status=JobStatus.CANCELLED).order_by("-pk")
+    if not _could_help(ended, policy, project):
         return None
     return request_training(
         project=project, kind=JobKind.SAMPLE, reason=f"{count} of {target} comparisons are open"
     )
 
 
-def _would_do_nothing_again(last: TrainingJob, policy: ModelVersion, project: Project) -> bool:
-    """The last sample job of this policy failed or had nothing new to say about these prompts."""
-    if last.init_id != policy.pk:
+def _could_help(ended: QuerySet[TrainingJob], policy: ModelVersion, project: Project) -> bool:
+    """Whether the next sample job may be tried now, after those that ended, newest first.
+
+    Not where there is no prompt, or the policy was asked about every prompt and had nothing new to
+    say: that takes another policy or prompt. After other jobs in vain the next one waits, longer
+    each time; only the first unlucky draw of prompts is drawn again at once.
+    """
+    num_prompts = Prompt.objects.filter(
+        project=project, split__in=[split for splits in _shares(project) for split in splits]
+    ).count()
+    if num_prompts == 0:
         return False
-    if last.status == JobStatus.FAILED:
+    in_vain = list(takewhile(lambda job: _in_vain(job, policy), ended[: MAX_DOUBLINGS + 1]))
+    if not in_vain:
         return True
-    return last.result.get("comparisons") == 0 and last.result.get("prompts") == (
-        Prompt.objects.filter(project=project).count()
-    )
+    last = in_vain[0]
+    if last.status == JobStatus.DONE:
+        if len(last.inputs["planned"]) >= num_prompts:
+            return False
+        if len(in_vain) == 1:
+            return True
+    since = timezone.now() - (last.finished_at or last.requested_at)
+    return since >= timedelta(seconds=RETRY_SECONDS * 2 ** (len(in_vain) - 1))
+
+
+def _in_vain(job: TrainingJob, policy: ModelVersion) -> bool:
+    """The job failed, or all that this policy wrote in it made no new comparison.
+
+    One that planned no prompt found enough comparisons open, which says nothing of the policy.
+    """
+    if job.init_id not in (policy.pk, None):
+        return False
+    if job.status == JobStatus.FAILED:
+        return True
+    return bool(job.inputs.get("planned")) and job.result.get("comparisons") == 0
 
 
 def plan_prompts(project: Project, *, count: int, seed: int) -> list[int]:
     """Ids of the prompts to write for: `count`, or fewer where the project has fewer.
 
-    Each is of a held-out split with probability heldout_share, else of train. Within a split they
-    are drawn uniformly, those without an open comparison first.
+    Each is of a held-out split with probability heldout_share, else of train; where a project has
+    prompts of one kind alone, all are of that kind, unless its share is 0. Within a kind they are
+    drawn uniformly, those without an open comparison first.
     """
     rng = random.Random(seed)
-    heldout = _shuffled(project, [Split.DEV, Split.TEST], rng)
-    train = _shuffled(project, [Split.TRAIN], rng)
-    planned = []
-    for _ in range(count):
-        pool = heldout if rng.random() < project.heldout_share else train
-        if pool:
-            planned.append(pool.pop())
-    return planned
+    drawn = [(_shuffled(project, splits, rng), share) for splits, share in _shares(project).items()]
+    pools = [pool for pool, _ in drawn if pool]
+    if not pools:
+        return []
+    shares = [share for pool, share in drawn if pool]
+    chosen = rng.choices(pools, weights=shares, k=count)
+    return [pool.pop() for pool in chosen if pool]
 
 
-def _shuffled(project: Project, splits: list[Split], rng: random.Random) -> list[int]:
+def _shares(project: Project) -> dict[tuple[Split, ...], float]:
+    """Kinds of splits that comparisons are to be written for, and how often each."""
+    shares = {HELDOUT: project.heldout_share, TRAIN: 1 - project.heldout_share}
+    return {splits: share for splits, share in shares.items() if share > 0}
+
+
+def _shuffled(project: Project, splits: tuple[Split, ...], rng: random.Random) -> list[int]:
     """Ids of the prompts of these splits in random order, to be taken from the end."""
     ids = list(
         Prompt.objects.filter(project=project, split__in=splits)

@@ -28,7 +28,7 @@ from annotation.services.hints import wake_workers_on_commit
 from annotation.services.jobs import Pulse
 from workers.beating import Beating, Interrupted
 from workers.datasets import freeze_inputs, job_folder
-from workers.launch import Ended, launch, shutting_down
+from workers.launch import OUT_OF_REACH, Ended, launch, shutting_down
 
 STOPPED = (3, -signal.SIGTERM)
 """Stopped on request; SIGTERM itself where it came before the trainer listened for it."""
@@ -51,6 +51,8 @@ def run_training_job(job_id: int) -> None:
         settle_interrupted(job, interrupted.pulse)
     except BadInput as error:
         jobs.fail_job(job_id=job.pk, attempt=job.attempt, error=error.detail, exit_code=2)
+    except OUT_OF_REACH:
+        raise  # left to the stale heartbeat: the next attempt publishes what is finished
     except Exception as error:
         fail_crashed(job, error)
         raise

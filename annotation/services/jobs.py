@@ -38,7 +38,7 @@ from annotation.models import (
 )
 from annotation.services import audit
 from annotation.services.hints import wake_workers_on_commit
-from annotation.services.retraining import votes_that_train
+from annotation.services.inputs import require_inputs
 
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
@@ -137,10 +137,7 @@ def require_allowed(config: object, inputs: object) -> None:
             raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
     if "planned" in inputs:
         raise BadInput(f"inputs.planned is the worker's own note: {inputs['planned']!r:.80}.")
-    wanted = inputs.get("comparisons", 0)
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
-        raise BadInput(f"inputs.comparisons must be a whole number of 0 or more: {wanted!r:.80}.")
-    votes_that_train(inputs)
+    require_inputs("inputs", inputs)
 
 
 def _laid_over(name: str, *objects: object) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How a project's loop turns: what is kept open, what is retrained when, who promotes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -73,15 +73,16 @@ def _require_known(changes: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def _require_job_defaults(value: object) -> None:
-    kinds = {*JobKind.values, "inputs"}
-    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
-        raise BadInput(f"job_defaults holds a JSON object per job kind: {value!r:.80}.")
-    if unknown := set(value) - kinds:
-        raise BadInput(f"job_defaults knows {', '.join(sorted(kinds))}, not {min(unknown)!r}.")
-    inputs = value.get("inputs", {})
-    if unknown := set(inputs) - set(JobKind.values):
-        raise BadInput(
-            f"job_defaults.inputs knows {', '.join(JobKind.values)}, not {min(unknown)!r}."
-        )
+    defaults = _of_kinds("job_defaults", value, [*JobKind.values, "inputs"])
+    inputs = _of_kinds("job_defaults.inputs", defaults.get("inputs", {}), JobKind.values)
     for kind in JobKind.values:
-        require_allowed(value.get(kind), inputs.get(kind))
+        require_allowed(defaults.get(kind), inputs.get(kind))
+
+
+def _of_kinds(name: str, value: object, known: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The value, if it is a JSON object of JSON objects under known names; raises BadInput."""
+    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+        raise BadInput(f"{name} holds a JSON object per job kind: {value!r:.80}.")
+    if unknown := set(value) - set(known):
+        raise BadInput(f"{name} knows {', '.join(sorted(known))}, not {min(unknown)!r}.")
+    return value

@@ -203,7 +203,7 @@ def promote(
         verdict=verdict,
     )
     if slot == Slot.POLICY:
-        _request_top_up(project, f"{version.name} was promoted", by)
+        _request_top_up(project, version, f"{version.name} was promoted", by)
     elif slot == Slot.REWARD:
         _request_ppo(project, f"{version.name} was promoted", by)
     return promotion
@@ -240,7 +240,7 @@ def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promoti
         instead_of=left.pk,
     )
     if slot == Slot.POLICY:
-        _request_top_up(project, f"rolled back to {back.name}", by)
+        _request_top_up(project, back, f"rolled back to {back.name}", by)
     return promotion
 
 
@@ -269,19 +269,24 @@ def _require_slot(slot: str) -> None:
         raise BadInput(f"slot must be one of {', '.join(Slot.values)}: {slot!r}.")
 
 
-def _waits_in_loop(project: Project, kind: str) -> bool:
-    """A job that waits takes what is in force when it starts, so a second would do the same."""
+def _waiting(project: Project, kind: str) -> QuerySet[TrainingJob]:
     return TrainingJob.objects.filter(
         project=project, kind=kind, lane=Lane.LOOP, status=JobStatus.QUEUED
-    ).exists()
+    )
 
 
-def _request_top_up(project: Project, reason: str, by: User | None) -> None:
-    """New comparisons by the policy now in force, however many of older ones are still open."""
-    if project.open_target and not _waits_in_loop(project, JobKind.SAMPLE):
+def _request_top_up(project: Project, version: ModelVersion, reason: str, by: User | None) -> None:
+    """New comparisons by this policy, however many of older ones are still open.
+
+    The job names the policy, so that no other serves: one that waits may have chosen the policy
+    before (its worker gave it back), be claimed at this moment, or write less.
+    """
+    same = {"init": version, "inputs__comparisons": project.open_target}
+    if project.open_target and not _waiting(project, JobKind.SAMPLE).filter(**same).exists():
         request_training(
             project=project,
             kind=JobKind.SAMPLE,
+            init=version,
             inputs={"comparisons": project.open_target},
             reason=reason,
             by=by,
@@ -289,10 +294,11 @@ def _request_top_up(project: Project, reason: str, by: User | None) -> None:
 
 
 def _request_ppo(project: Project, reason: str, by: User | None) -> None:
+    """PPO against the reward model now in force; a job that has chosen nothing yet will do it."""
     rule = RetrainRule.objects.filter(project=project, enabled=True, ppo_after_reward=True)
-    if (
-        rule.exists()
-        and in_force(project, Slot.POLICY)
-        and not _waits_in_loop(project, JobKind.PPO)
-    ):
+    if not rule.exists() or in_force(project, Slot.POLICY) is None:
+        return
+    # Locked until the promotion is committed: whoever claims the job then sees the new version.
+    undecided = _waiting(project, JobKind.PPO).filter(init=None, reward=None)
+    if undecided.select_for_update(no_key=True).first() is None:
         request_training(project=project, kind=JobKind.PPO, reason=reason, by=by)

@@ -49,10 +49,17 @@ def test_a_rule_that_says_no_time_changes_nothing_at_all(client, project):
         ({"job_defaults": {"lunch": {}}}, "lunch"),
         ({"job_defaults": {"ppo": 3}}, "job_defaults"),
         ({"job_defaults": {"ppo": {"baseline_cache": "/x"}}}, "config.baseline_cache names a path"),
-        ({"job_defaults": {"inputs": {"sample": 5}}}, "inputs must be a JSON object: 5"),
+        ({"job_defaults": {"inputs": {"sample": 5}}}, "job_defaults.inputs"),
         ({"job_defaults": {"inputs": {"nap": {}}}}, "nap"),
         ({"job_defaults": {"inputs": {"sample": {"planned": [1]}}}}, "inputs.planned"),
         ({"job_defaults": {"inputs": {"reward": {"annotators": 3}}}}, "annotators must be a list"),
+        ({"job_defaults": {"inputs": {"lunch": {}}}}, "lunch"),
+        ({"job_defaults": {"inputs": {"reward": 3}}}, "job_defaults.inputs"),
+        ({"job_defaults": {"inputs": {"reward": {"annotators": None}}}}, "inputs.annotators"),
+        ({"job_defaults": {"inputs": {"reward": {"annotators": ["cat"]}}}}, "['cat']"),
+        ({"job_defaults": {"inputs": {"reward": {"annotators": [["person"]]}}}}, "person"),
+        ({"job_defaults": {"inputs": {"sample": {"comparisons": "three"}}}}, "three"),
+        ({"job_defaults": {"inputs": {"pretrain": {"data": "x.txt"}}}}, "x.txt"),
     ],
 )
 def test_a_bad_value_is_named(client, project, body, seen):

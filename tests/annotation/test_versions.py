@@ -1,10 +1,11 @@
 """services.versions: registering directories, promoting, rolling back."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import AuditEntry, JobKind, Promotion, TrainingJob
@@ -123,12 +124,32 @@ def test_no_sample_job_without_its_promotion(project, make_version, monkeypatch)
     assert not TrainingJob.objects.exists()
 
 
-def test_a_sample_job_that_still_waits_serves_the_next_promotion_too(project, make_version):
-    for name in ("a", "b"):
-        versions.promote(
-            project=project, slot="policy", version=make_version(name), verdict="by_admin"
-        )
-    assert TrainingJob.objects.count() == 1
+def test_a_promotions_sample_job_names_the_version_and_how_many(project, make_version):
+    version = make_version("a")
+    versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+    job = TrainingJob.objects.get()
+    assert (job.init, job.inputs) == (version, {"comparisons": project.open_target})
+
+
+def test_whatever_waits_already_each_promoted_policy_gets_its_own_sample_job(project, make_version):
+    """A waiting job may have chosen the policy before, or write less: a top-up, a released one."""
+    a, b = make_version("a"), make_version("b")
+    jobs.request_training(project=project, kind="sample")
+    for version in (a, b):
+        versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+    inits = TrainingJob.objects.order_by("pk").values_list("init", flat=True)
+    assert list(inits) == [None, a.pk, b.pk]
+
+
+def test_a_sample_job_of_the_same_policy_that_still_waits_is_enough(project, make_version):
+    a, b = make_version("a"), make_version("b")
+    for version in (a, b):
+        versions.promote(project=project, slot="policy", version=version, verdict="by_admin")
+    versions.roll_back(project=project, slot="policy")  # the job of a waits still
+    assert TrainingJob.objects.count() == 2
+    TrainingJob.objects.update(inputs={})  # as a top-up that a's worker gave back
+    versions.promote(project=project, slot="policy", version=b, verdict="by_admin")
+    assert TrainingJob.objects.filter(init=b).count() == 2
 
 
 def test_no_sample_job_where_no_comparison_should_be_open(project, make_version):
@@ -145,6 +166,58 @@ def test_promoting_a_reward_model_makes_a_ppo_job_where_a_policy_is_in_force(pro
     again = make_version("r2", kind="reward")
     versions.promote(project=project, slot="reward", version=again, verdict="passed")
     assert TrainingJob.objects.filter(kind=JobKind.PPO).count() == 1
+
+
+def ppo_jobs():
+    return TrainingJob.objects.filter(kind=JobKind.PPO).order_by("pk")
+
+
+def test_a_ppo_job_that_never_started_serves_the_next_reward_model_too(project, make_version):
+    versions.promote(project=project, slot="policy", version=make_version("p"), verdict="first")
+    for name in ("r1", "r2"):
+        reward = make_version(name, kind="reward")
+        versions.promote(project=project, slot="reward", version=reward, verdict="passed")
+    assert ppo_jobs().count() == 1
+
+
+@pytest.mark.parametrize("chosen", ["init", "reward"])
+def test_a_ppo_job_that_has_chosen_its_versions_does_not_serve_the_next_reward_model(
+    project, make_version, chosen
+):
+    policy, before = make_version("p"), make_version("r1", kind="reward")
+    versions.promote(project=project, slot="policy", version=policy, verdict="first")
+    versions.promote(project=project, slot="reward", version=before, verdict="passed")
+    job = jobs.claim_job(job_id=ppo_jobs().get().pk, worker="w")
+    version = {"init": policy, "reward": before}[chosen]
+    jobs.store_inputs(job_id=job.pk, attempt=1, chosen={chosen: version})
+    jobs.release_job(job_id=job.pk, attempt=1)
+    reward = make_version("r2", kind="reward")
+    versions.promote(project=project, slot="reward", version=reward, verdict="passed")
+    assert ppo_jobs().count() == 2
+
+
+def reward_that_a_worker_sees(project, job):
+    """What is in force once the job is claimed, in a thread of its own."""
+    try:
+        assert jobs.claim_job(job_id=job.pk, worker="w")
+        return versions.in_force(project, "reward")
+    finally:
+        connections.close_all()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_ppo_job_claimed_amid_a_promotion_sees_the_new_reward_model(project, make_version):
+    """The promotion trusts in the job that waits, so it may not start from what was before."""
+    versions.promote(project=project, slot="policy", version=make_version("p"), verdict="first")
+    before, reward = (make_version(name, kind="reward") for name in ("r1", "r2"))
+    versions.promote(project=project, slot="reward", version=before, verdict="passed")
+    job = ppo_jobs().get()
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        versions.promote(project=project, slot="reward", version=reward, verdict="passed")
+        seen = pool.submit(reward_that_a_worker_sees, project, job)
+        wait([seen], timeout=1)  # it has the time to claim, and must wait for the commit
+    assert seen.result() == reward
+    assert ppo_jobs().count() == 1
 
 
 def test_no_ppo_job_where_the_rule_says_no(project, make_version):

@@ -1,16 +1,21 @@
 """workers.pairs: a sample job with a real (tiny) policy, from claim to comparisons."""
 
+from datetime import timedelta
+
 import pytest
+from django.db import OperationalError
+from django.utils import timezone
 
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
-from annotation.services import jobs, versions
+from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
-from tests.annotation.making import make_project
+from tests.annotation.making import make_annotator, make_project
 from tests.workers.tiny import tiny_policy
 from workers import pairs
 from workers.generation import MODELS, Models, Sampling
 from workers.pairs import distinct_completions
 from workers.sampling import run_sample_job
+from workers.topup import request_top_up
 
 pytestmark = pytest.mark.django_db
 CONFIG = {"max_new_tokens": 8, "temperature": 1.0}
@@ -103,6 +108,27 @@ def test_run_again_after_a_kill_it_writes_nothing_twice(project, policy, prompts
     assert (job.status, job.attempt) == (JobStatus.DONE, 2)
     assert Comparison.objects.count() == len(job.inputs["planned"]) == 5
     assert Generation.objects.count() == 10
+
+
+def test_where_the_ledger_is_out_of_reach_the_job_is_left_to_its_stale_heartbeat(
+    project, policy, prompts, monkeypatch
+):
+    def locked(*_):
+        raise OperationalError("database is locked")
+
+    job = jobs.request_training(
+        project=project, kind="sample", config=CONFIG, inputs={"comparisons": 3}
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "_open", locked)
+        with pytest.raises(OperationalError):
+            run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.error) == (JobStatus.RUNNING, "")
+    jobs.requeue_stale(now=timezone.now() + timedelta(days=1))
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.result["comparisons"]) == (JobStatus.DONE, 3)
 
 
 def test_a_completion_can_be_drawn_again_from_its_row(project, policy, prompts):
@@ -227,3 +253,50 @@ def test_models_are_kept_and_the_least_used_go(project, artifacts):
     kept.policy(found[2])  # b goes
     assert kept.policy(found[0]) is a
     assert len(kept._loaded) == 2
+
+
+def test_a_bad_setting_fails_one_job_and_not_one_per_tick(project, policy, prompts):
+    project.job_defaults = {"sample": {"top_p": 0.9}}
+    project.save()
+    job = request_top_up(project)
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.init) == (JobStatus.FAILED, policy)
+    assert request_top_up(project) is None
+
+
+@pytest.fixture
+def improved(artifacts):
+    """Another policy, not in force."""
+    folder = tiny_policy(artifacts / "models" / "q", seed=1)
+    return versions.register_version(kind="policy", stage="registered", directory=folder)
+
+
+def test_a_promoted_policy_writes_though_enough_is_open_and_is_asked_about_first(
+    project, policy, prompts, improved
+):
+    project.open_target, project.heldout_share = 2, 0.0
+    project.job_defaults = {"sample": CONFIG}
+    project.save()
+    sample(project)
+    annotator = make_annotator(project)
+    versions.promote(project=project, slot="policy", version=improved, verdict="by_admin")
+    run_sample_job(TrainingJob.objects.get(status=JobStatus.QUEUED).pk)
+    writers = []
+    for _ in range(4):
+        lease = queue.claim_comparison(annotator=annotator)
+        generations = Generation.objects.filter(completion__comparisons=lease.comparison)
+        writers += generations.values_list("model_version", flat=True).distinct()
+        queue.skip_comparison(assignment=lease)
+    assert writers == [improved.pk] * 2 + [policy.pk] * 2
+
+
+def test_a_policy_that_is_not_in_force_any_more_is_not_asked_about_first(
+    project, policy, prompts, improved
+):
+    """Its job waited while another was promoted."""
+    versions.promote(project=project, slot="policy", version=improved, verdict="by_admin")
+    for version in (policy, improved):
+        sample(project, init=version, inputs={"comparisons": 1})
+    old, new = Comparison.objects.order_by("pk")
+    assert old.priority < new.priority

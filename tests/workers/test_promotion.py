@@ -4,10 +4,15 @@ import math
 
 import pytest
 import torch
+from django.db import OperationalError
 
+from annotation.errors import BadInput
 from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
 from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
+from policy.backbone import load_causal_lm, save_model, score_model_from
+from policy.scoring import load_scorer
+from policy.text import encode_completion
 from rewardmodel.evaluate import PairRow
 from tests.annotation.making import as_shown, make_annotator, make_comparisons
 from tests.workers.tiny import tiny_policy, tiny_reward
@@ -204,6 +209,84 @@ def test_a_policy_gate_measures_score_kl_and_shape_and_keeps_its_verdict(project
     assert versions.in_force(project, "policy").name == "sft-1"  # no auto_promote: an admin decides
 
 
+def save_again(version, model, tokenizer):
+    """Change the files of a version, and the hash by which loaded models are kept."""
+    directory = versions.directory_of(version)
+    save_model(model, tokenizer, directory)
+    version.sha256 = versions.sha256_of_directory(directory)
+    version.save()
+
+
+def says_only(letter, version):
+    """Make the version answer with this letter and nothing else, whatever it is asked."""
+    model, tokenizer = load_causal_lm(versions.directory_of(version))
+    embedding = model.lm_head.weight.data[encode_completion(tokenizer, letter)[0]]
+    embedding *= 3  # longer than all others, so that none lies nearer to it
+    norm = model.transformer.ln_f
+    norm.weight.data.zero_()
+    norm.bias.data = 1e5 * embedding
+    save_again(version, model, tokenizer)
+
+
+def likes(letter, other, version):
+    """Make the reward version score an answer of one letter far above one of the other."""
+    directory = versions.directory_of(version)
+    model, tokenizer = score_model_from(directory, seed=0)
+    scorer = load_scorer(directory)
+    with torch.no_grad():
+        ends = [
+            model.transformer(
+                torch.tensor([scorer.encode(CONVERSATIONS[0], one * LETTERS).ids])
+            ).last_hidden_state[0, -1]
+            for one in (letter, other)
+        ]
+    towards = ends[0] - ends[1]  # (D,) a head that points there tells the two best
+    model.score.weight.data[0] = 10 * towards / towards.dot(towards)
+    save_again(version, model, tokenizer)
+
+
+LETTERS = 8
+"""As many as the policies below may write."""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("new", "old", "passed"), [("a", "b", True), ("b", "a", False)])
+def test_a_policy_passes_where_its_answers_score_higher_and_not_where_they_score_lower(
+    project, ppo_version, new, old, passed
+):
+    project.kl_budget_nats = 1e9
+    likes("a", "b", ppo_version.reward)
+    says_only(new, ppo_version)
+    says_only(old, versions.in_force(project, "policy"))
+    changed = ModelVersion.objects.get(pk=ppo_version.pk)  # with the new hashes of all its edges
+    verdict = promotion.judge_policy(changed, project)
+    gain = verdict.numbers["score_gain"]
+    assert gain["mean"] > 1 if passed else gain["mean"] < -1
+    assert verdict.passed is passed
+
+
+@pytest.mark.django_db
+def test_both_policies_are_tried_at_the_temperature_and_length_that_ppo_trained_with(
+    project, ppo_version, monkeypatch
+):
+    ppo_version.job.config = {"temperature": 0.3, "max_response_tokens": 5}
+    tempers, kl_temperatures = [], []
+
+    def write(*arguments, sampling, **named):
+        tempers.append(sampling)
+        return write_completions(*arguments, sampling=sampling, **named)
+
+    def kl(root, written, temperature):
+        kl_temperatures.append(temperature)
+        return kl_to(root, written, temperature)
+
+    monkeypatch.setattr(promotion, "write_completions", write)
+    monkeypatch.setattr(promotion, "kl_to", kl)
+    promotion.judge_policy(ppo_version, project)
+    assert tempers == [Sampling(temperature=0.3, max_new_tokens=5)] * 2
+    assert kl_temperatures == [0.3]
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("auto_promote", [True, False])
 def test_a_pass_promotes_only_where_the_project_says_so(
@@ -261,6 +344,39 @@ def test_a_gate_that_breaks_is_a_failed_verdict_and_not_tried_again(
         judge_version(ppo_version.pk)
     gate = ModelVersion.objects.get(pk=ppo_version.pk).metrics["gate"]
     assert (gate["passed"], gate["why"]) == (False, "The gate itself failed: KeyError: 'surprise'")
+    assert judge_version(ppo_version.pk) is None
+
+
+@pytest.mark.django_db
+def test_a_gate_that_the_ledger_let_down_keeps_no_verdict_and_is_tried_again(
+    project, ppo_version, monkeypatch
+):
+    def locked(version, project):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(promotion.JUDGES, JobKind.PPO, locked)
+        with pytest.raises(OperationalError):
+            judge_version(ppo_version.pk)
+    assert ppo_version in versions.versions_without_verdict()
+    assert judge_version(ppo_version.pk) is not None
+
+
+@pytest.mark.django_db
+def test_a_verdict_is_kept_though_its_promotion_fails_and_says_so(
+    project, ppo_version, monkeypatch
+):
+    project.auto_promote = True
+    project.job_defaults = {"inputs": {"sample": 5}}  # the sample job cannot be asked for
+    project.save()
+    passed = promotion.Verdict(passed=True, verdict="passed", why="It is better.", numbers={})
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, lambda version, project: passed)
+    with pytest.raises(BadInput, match="inputs must be a JSON object: 5"):
+        judge_version(ppo_version.pk)
+    gate = ModelVersion.objects.get(pk=ppo_version.pk).metrics["gate"]
+    assert (gate["passed"], gate["verdict"]) == (True, "passed")
+    assert gate["why"].startswith("It is better. Promoting it failed: BadInput: ")
+    assert versions.in_force(project, "policy").name == "sft-1"
     assert judge_version(ppo_version.pk) is None
 
 

@@ -2,8 +2,11 @@
 
 import json
 import signal
+from datetime import timedelta
 
 import pytest
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
 
 from annotation.models import JobStatus, ModelVersion, TrainingJob
 from annotation.services import jobs, versions
@@ -153,6 +156,33 @@ def test_an_error_that_nobody_foresaw_fails_the_job_and_is_raised(project, monke
         "The worker failed: KeyError: 'surprise'",
     )
     assert "Traceback" in job.log_tail
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_model_that_the_ledger_could_not_take_is_published_by_the_next_attempt(
+    project, monkeypatch, error
+):
+    def trains(*, job_id, attempt, folder, arguments):
+        finished(folder / "model")
+        return Ended(0, Pulse.GO_ON, "")
+
+    def gone(**_):
+        raise error("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(training, "freeze_inputs", lambda job: ["policy", "sft"])
+    monkeypatch.setattr(training, "launch", trains)
+    job = jobs.request_training(project=project, kind="sft")
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "register_version", gone)  # after the rename
+        with pytest.raises(error):
+            run_training_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.error) == (JobStatus.RUNNING, "")
+    jobs.requeue_stale(now=timezone.now() + timedelta(days=1))
+    run_training_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.attempt) == (JobStatus.DONE, 2)
+    assert ModelVersion.objects.get().job == job
 
 
 def test_a_job_that_is_taken_is_left_alone(job):

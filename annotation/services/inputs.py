@@ -1,0 +1,39 @@
+"""What a job works on beyond versions: `TrainingJob.inputs`, checked before it becomes a row."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from annotation.errors import BadInput
+from annotation.models import AnnotatorKind
+
+MAX_COMPARISONS = 100_000
+
+
+def _is_list_of_paths(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+def _is_list_of_kinds(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(one in AnnotatorKind.values for one in value)
+    )
+
+
+def _is_number_of_comparisons(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COMPARISONS
+
+
+CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "data": (_is_list_of_paths, "a list of file paths"),
+    "annotators": (_is_list_of_kinds, f"a list of kinds out of {', '.join(AnnotatorKind.values)}"),
+    "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
+}
+
+
+def require_inputs(name: str, inputs: Mapping[str, Any]) -> None:
+    """Raise BadInput, which calls the inputs `name`, where the workers could not read one."""
+    for key, (fits, what) in CHECKS.items():
+        if key in inputs and not fits(inputs[key]):
+            raise BadInput(f"{name}.{key} must be {what}: {inputs[key]!r:.80}.")
