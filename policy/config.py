@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+OPTIMIZERS = ("adamw", "muon")
+
 
 class BadInput(ValueError):
     """What the caller gave cannot be used; the message is one sentence with the value seen."""
@@ -47,6 +49,11 @@ def require_all_positive(config: object, *names: str) -> None:
         require(value > 0, f"{name} must be above 0: {value}")
 
 
+def require_optimizer(name: str) -> None:
+    """Raise BadInput for a name that is not in OPTIMIZERS."""
+    require(name in OPTIMIZERS, f"optimizer must be one of {', '.join(OPTIMIZERS)}: {name!r}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
     """Tokenizer and a GPT-2-shaped model from plain text. About 1.7 million parameters."""
@@ -68,6 +75,8 @@ class PretrainConfig:
     False: each document is a row of its own, which teaches short conversations sooner."""
     windows_per_step: int = 8
     """Packed windows, or documents, in one optimizer step."""
+    optimizer: str = "adamw"
+    """`adamw`, or `muon` for the matrices of the layers (policy/optim.py)."""
     lr_peak: float = 3e-3
     """For one to three million parameters; a 100M model wants about a tenth."""
     lr_final_fraction: float = 0.05
@@ -92,6 +101,7 @@ class PretrainConfig:
             *("width", "layers", "heads", "context", "steps", "windows_per_step"),
             *("lr_peak", "max_grad_norm", "eval_every", "checkpoint_every"),
         )
+        require_optimizer(self.optimizer)
         require(self.vocab_size >= 270, f"vocab_size must be >= 270 (bytes): {self.vocab_size}")
         require(
             self.width % self.heads == 0,

@@ -1,4 +1,5 @@
-"""The optimizer's small parts: AdamW groups, the learning-rate curve, and the check for finite."""
+"""The optimizers' small parts: AdamW groups, Muon beside it, the learning-rate curve, and the check
+for finite."""
 
 import math
 from typing import Any, Literal
@@ -29,6 +30,62 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, beta2), eps=eps, fused=True)
 
 
+def optimizer_for(
+    name: str, model: nn.Module, *, lr: float, weight_decay: float, beta2: float, eps: float = 1e-8
+) -> "torch.optim.AdamW | MuonWithAdamW":
+    """The optimizer of this name over the model's parameters; see adamw and MuonWithAdamW."""
+    if name == "adamw":
+        return adamw(model, lr=lr, weight_decay=weight_decay, beta2=beta2, eps=eps)
+    return MuonWithAdamW(model, lr=lr, weight_decay=weight_decay, beta2=beta2, eps=eps)
+
+
+class MuonWithAdamW:
+    """Muon for the matrices of the layers, AdamW for embeddings, heads, biases and norms.
+
+    Muon (Jordan 2024; arXiv:2502.16982) steps along the orthogonalised momentum, so that no
+    direction of a matrix is left behind: a small model learns to compare two places of a text in
+    about two thirds of AdamW's steps. Updates are scaled to the size of AdamW's (equation 4 there),
+    so one learning rate serves both.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, lr: float, weight_decay: float, beta2: float, eps: float
+    ) -> None:
+        layers = {
+            name: p
+            for name, p in model.named_parameters()
+            if p.requires_grad and p.dim() == 2 and any(part.isdigit() for part in name.split("."))
+        }
+        rest = [p for name, p in model.named_parameters() if p.requires_grad and name not in layers]
+        self._parts = {
+            "muon": torch.optim.Muon(
+                layers.values(), lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
+            "adamw": torch.optim.AdamW(
+                rest, lr=lr, weight_decay=0.0, betas=(0.9, beta2), eps=eps, fused=True
+            ),
+        }
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts.values() for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self._parts.values():
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for part in self._parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+
 def lr_at(
     step: int,
     *,
@@ -51,7 +108,7 @@ def lr_at(
     return final + (peak - final) * left
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: "torch.optim.Optimizer | MuonWithAdamW", lr: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -21,7 +21,14 @@ from torch.nn.functional import cross_entropy
 from policy.backbone import GPTShape, forward_logits, load_tokenizer, new_gpt, save_model
 from policy.config import BadInput, PretrainConfig, load_config, require
 from policy.data import Message, checked_messages, numbered_rows
-from policy.optim import adamw, clip_grad_norm, lr_at, require_finite, set_lr
+from policy.optim import (
+    MuonWithAdamW,
+    clip_grad_norm,
+    lr_at,
+    optimizer_for,
+    require_finite,
+    set_lr,
+)
 from policy.packing import (
     NO_TOKEN,
     document_rows,
@@ -144,8 +151,12 @@ def train(
         width=config.width, layers=config.layers, heads=config.heads, context=config.context
     )
     model = new_gpt(tokenizer, shape, seed=config.seed, device=device).train()
-    optimizer = adamw(
-        model, lr=config.lr_peak, weight_decay=config.weight_decay, beta2=config.beta2
+    optimizer = optimizer_for(
+        config.optimizer,
+        model,
+        lr=config.lr_peak,
+        weight_decay=config.weight_decay,
+        beta2=config.beta2,
     )
     with Run(
         out,
@@ -273,7 +284,10 @@ class WindowOrder:
 
 
 def train_step(
-    model: Any, batch: Tensor, optimizer: torch.optim.Optimizer, config: PretrainConfig
+    model: Any,
+    batch: Tensor,
+    optimizer: "torch.optim.Optimizer | MuonWithAdamW",
+    config: PretrainConfig,
 ) -> dict[str, float]:
     """One step on (B, context + 1) tokens: mean nats per token, and the gradient's norm before."""
     loss = next_token_nats(model, batch).mean()

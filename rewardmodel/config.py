@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from policy.config import require, require_all_positive
+from policy.config import require, require_all_positive, require_optimizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,6 +14,8 @@ class RewardConfig:
     lr_peak: float = 1e-3
     """Highest learning rate, after the warm-up; from there linear to 0. For models of 0.3 to 3
     million parameters; 5e-5 is usual at 100M and 3e-6 from 1B up (arXiv:2403.17031)."""
+    optimizer: str = "adamw"
+    """`adamw`, or `muon` for the matrices of the layers (policy/optim.py)."""
     warmup_fraction: float = 0.05
     """Share of the steps over which the learning rate rises from 0."""
     weight_decay: float = 0.0
@@ -61,6 +63,7 @@ class RewardConfig:
             self.max_tokens is None or self.max_tokens >= 8,
             f"max_tokens must be null or >= 8: {self.max_tokens}",
         )
+        require_optimizer(self.optimizer)
         require(self.keep in ("best", "last"), f"keep must be best or last: {self.keep!r}")
         require(self.vocab_size >= 300, f"vocab_size must be >= 300: {self.vocab_size}")
         require(

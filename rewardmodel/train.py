@@ -15,7 +15,14 @@ from torch import nn
 
 from policy.backbone import save_model
 from policy.config import load_config, require
-from policy.optim import adamw, clip_grad_norm, lr_at, require_finite, set_lr
+from policy.optim import (
+    MuonWithAdamW,
+    clip_grad_norm,
+    lr_at,
+    optimizer_for,
+    require_finite,
+    set_lr,
+)
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of, scores_at_last_token
 from rewardmodel.batches import Batch, Example, Examples, examples_of_step, num_steps, pieces
@@ -29,6 +36,9 @@ from rewardmodel.model import starting_model
 ADAM_EPS = 1e-5
 """lm-human-preferences and its reproduction (arXiv:2403.17031); PyTorch's 1e-8 makes the first
 steps larger."""
+
+BETA2 = 0.999
+"""AdamW's second-moment decay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +115,13 @@ class Training:
         self.total = num_steps(
             len(examples), per_step=config.comparisons_per_step, num_epochs=config.epochs
         )
-        self.optimizer = adamw(
-            model, lr=config.lr_peak, weight_decay=config.weight_decay, eps=ADAM_EPS
+        self.optimizer = optimizer_for(
+            config.optimizer,
+            model,
+            lr=config.lr_peak,
+            weight_decay=config.weight_decay,
+            beta2=BETA2,
+            eps=ADAM_EPS,
         )
         self.best_model: nn.Module | None = None
         """Weights at the lowest dev log loss; None where the last ones are kept."""
@@ -181,7 +196,10 @@ class Training:
 
 
 def train_step(
-    model: Any, examples: Sequence[Example], optimizer: torch.optim.Optimizer, config: RewardConfig
+    model: Any,
+    examples: Sequence[Example],
+    optimizer: "torch.optim.Optimizer | MuonWithAdamW",
+    config: RewardConfig,
 ) -> StepStats:
     """One update. The step goes through the model in pieces of bounded size, whose gradients add
     up to that of the whole."""

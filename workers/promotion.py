@@ -218,7 +218,7 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
     }
     scorer = MODELS.scorer(reward)
     scores = {
-        name: scorer.score(conversations, [one.text or " " for one in rows])
+        name: scorer.score(conversations, [one.text for one in rows])
         for name, rows in written.items()
     }
     groups = [prompt.split_group for prompt, _ in trial]

@@ -198,12 +198,14 @@ train(config, [sys.argv[2]], sys.argv[3], on_step=on_step)
 """
 
 
-def test_a_killed_run_goes_on_and_ends_bit_for_bit_the_same(corpus, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_goes_on_and_ends_bit_for_bit_the_same(corpus, tmp_path, optimizer):
     """SIGKILL after step 13, checkpoint at 10; finished by a second attempt, and by its own."""
+    config = replace(TINY, optimizer=optimizer)
     whole, killed, second = (tmp_path / name for name in ("whole", "killed", "second"))
-    train(TINY, [corpus], whole)
+    train(config, [corpus], whole)
     child = subprocess.run(
-        [sys.executable, "-c", KILLED, json.dumps(asdict(TINY)), str(corpus), str(killed)],
+        [sys.executable, "-c", KILLED, json.dumps(asdict(config)), str(corpus), str(killed)],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         cwd=ROOT,
         check=False,
@@ -211,9 +213,11 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_the_same(corpus, tmp_path):
     assert child.returncode == -signal.SIGKILL
     assert rows_of(killed)[-1]["step"] == 13
     steps = []
-    train(TINY, [corpus], second, resume_from=[killed], on_step=lambda step, _: steps.append(step))
+    train(
+        config, [corpus], second, resume_from=[killed], on_step=lambda step, _: steps.append(step)
+    )
     assert steps[0] == 11
-    train(TINY, [corpus], killed)
+    train(config, [corpus], killed)
     for resumed in (second, killed):
         assert_same_weights(whole, resumed)
         assert rows_of(resumed) == rows_of(whole)

@@ -148,18 +148,23 @@ def test_without_dev_rows_the_last_weights_are_kept(write_rows, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keep", "dev_disagrees", "kept_step"),
-    [("last", False, 10), ("best", False, 10), ("best", True, 2)],
+    ("keep", "dev_disagrees", "kept_step", "optimizer"),
+    [
+        ("last", False, 10, "adamw"),
+        ("last", False, 10, "muon"),
+        ("best", False, 10, "adamw"),
+        ("best", True, 2, "adamw"),
+    ],
 )
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
-    write_rows, tmp_path, keep, dev_disagrees, kept_step
+    write_rows, tmp_path, keep, dev_disagrees, kept_step, optimizer
 ):
     dev = gold_rows(8, seed=6, split="dev")
     if dev_disagrees:  # the best step then lies before the stop
         for row in dev:
             row["votes"][0]["ranking"].reverse()
     data = write_rows(gold_rows(40, seed=5, split="train") + dev)
-    config = with_changes(epochs=2, keep=keep)
+    config = with_changes(epochs=2, keep=keep, optimizer=optimizer)
 
     def stop_at(stop_step: int):
         def on_step(step, stats):
