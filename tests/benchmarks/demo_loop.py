@@ -14,7 +14,6 @@ import json
 import random
 import sys
 import time
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,10 @@ from fixtures.evaluation import (  # noqa: E402
 from fixtures.gold import utility  # noqa: E402
 from fixtures.labelers import LABELERS  # noqa: E402
 
-ANSWERS = {"train": 1800, "dev": 200}
-FIXTURE_SHARE = 0.25
-"""Of the comparisons that show two fixture completions instead of two of the policy's."""
+SIZES = (2, 4)
+"""As annotation/management/commands/load_demo.py opens a prompt's completions."""
+POLICY_LISTS = {"train": 456, "dev": 60}
+"""Prompts with a list of the policy's own four answers."""
 
 
 def settings(kind: str) -> list[str]:
@@ -53,64 +53,72 @@ def train(kind: str, *arguments: str, out: Path) -> float:
     return time.monotonic() - started
 
 
+def shown_together(
+    samples: list[dict[str, Any]], rng: random.Random
+) -> list[tuple[str, list[str]]]:
+    """(prompt id, texts) as the demo opens its comparisons: the fixtures' pairs and lists, and lists
+    of the policy's own answers."""
+    splits = {row["id"]: row["split"] for row in read_rows(FIXTURES / "prompts.jsonl")}
+    fixture: dict[str, list[str]] = {}
+    policy: dict[str, list[str]] = {}
+    for written, rows in ((fixture, read_rows(FIXTURES / "completions.jsonl")), (policy, samples)):
+        for row in rows:
+            texts = written.setdefault(row["prompt_id"], [])
+            if splits[row["prompt_id"]] != "test" and row["text"].strip() not in ("", *texts):
+                texts.append(row["text"])
+    found = [
+        (prompt_id, texts[start : start + size])
+        for prompt_id, texts in fixture.items()
+        for start, size in zip((0, SIZES[0]), SIZES)
+    ]
+    for split, wanted in POLICY_LISTS.items():
+        of_split = [name for name in sorted(policy) if splits[name] == split]
+        found += [(name, policy[name]) for name in rng.sample(of_split, min(wanted, len(of_split)))]
+    return [(prompt_id, texts) for prompt_id, texts in found if len(texts) > 1]
+
+
 def comparisons(
     samples: list[dict[str, Any]], *, seed: int, shuffled: bool
 ) -> list[dict[str, Any]]:
-    """Rows of two completions with one simulated answer each; shuffled: the winner by lot."""
+    """Rows with one simulated answer each; shuffled: the order by lot."""
     rng = random.Random(f"comparisons {seed}")
     prompts = {row["id"]: row for row in read_rows(FIXTURES / "prompts.jsonl")}
-    written: dict[str, dict[str, set[str]]] = {"policy": {}, "fixture": {}}
-    for row in samples:
-        written["policy"].setdefault(row["prompt_id"], set()).add(row["text"])
-    for row in read_rows(FIXTURES / "completions.jsonl"):
-        written["fixture"].setdefault(row["prompt_id"], set()).add(row["text"])
-    pairs = [
-        (prompt_id, pair, source == "fixture")
-        for source, by_prompt in written.items()
-        for prompt_id, texts in sorted(by_prompt.items())
-        for pair in combinations(sorted(text for text in texts if text.strip()), 2)
-    ]
-    rng.shuffle(pairs)
     rows = []
-    for split, wanted in ANSWERS.items():
-        of_split = [pair for pair in pairs if prompts[pair[0]]["split"] == split]
-        fixture = [pair for pair in of_split if pair[2]][: int(FIXTURE_SHARE * wanted)]
-        policy = [pair for pair in of_split if not pair[2]][: wanted - len(fixture)]
-        for number, (prompt_id, texts, _) in enumerate([*fixture, *policy]):
-            row = prompts[prompt_id]
-            shown = rng.sample(texts, 2)
-            labeler = LABELERS[number % len(LABELERS)]
-            name = f"{split}-{number}"
-            worth = [utility(row, text).total for text in shown]
-            groups = labeler.rank(worth, labeler.rng_for(name, seed))
-            if shuffled:
-                groups = [[place] for place in rng.sample((0, 1), 2)]
-            rows.append(
-                {
-                    "id": name,
-                    "split": split,
-                    "group": prompt_id,
-                    "prompt": row["prompt"],
-                    "completions": [
-                        {"id": str(place), "text": text, "model": "sft"}
-                        for place, text in enumerate(shown)
-                    ],
-                    "votes": [
-                        {
-                            "axis": "overall",
-                            "ranking": [[str(place) for place in group] for group in groups],
-                            "strength": None,
-                            "weight": 1.0,
-                            "annotator": labeler.name,
-                            "kind": "simulated",
-                        }
-                    ],
-                }
-            )
+    for number, (prompt_id, texts) in enumerate(shown_together(samples, rng)):
+        row = prompts[prompt_id]
+        shown = rng.sample(texts, len(texts))
+        labeler = LABELERS[number % len(LABELERS)]
+        name = f"{row['split']}-{number}"
+        worth = [utility(row, text).total for text in shown]
+        groups = labeler.rank(worth, labeler.rng_for(name, seed))
+        if shuffled:
+            groups = [[place] for place in rng.sample(range(len(shown)), len(shown))]
+        rows.append(
+            {
+                "id": name,
+                "split": row["split"],
+                "group": prompt_id,
+                "prompt": row["prompt"],
+                "completions": [
+                    {"id": str(place), "text": text, "model": ""}
+                    for place, text in enumerate(shown)
+                ],
+                "votes": [
+                    {
+                        "axis": "overall",
+                        "ranking": [[str(place) for place in group] for group in groups],
+                        "strength": None,
+                        "weight": 1.0,
+                        "annotator": labeler.name,
+                        "kind": "simulated",
+                    }
+                ],
+            }
+        )
     return rows
 
 
-def one_run(out: Path, *, seed: int, shuffled: bool) -> dict[str, Any]:
+def one_run(out: Path, *, seed: int, shuffled: bool, split: str) -> dict[str, Any]:
     """All stages of one seed; its figures."""
     base = out / f"seed-{seed}"
     base.mkdir(parents=True, exist_ok=True)
@@ -148,8 +156,12 @@ def one_run(out: Path, *, seed: int, shuffled: bool) -> dict[str, Any]:
         "policy ppo", "--init", str(base / "sft"), "--reward-model", str(work / "reward"),
         "--prompts", str(FIXTURES / "prompts.jsonl"), *settings("ppo"), *seeded, out=work / "ppo",
     )  # fmt: skip
-    sampling: dict[str, Any] = {"temperature": temperature, "max_new_tokens": longest}
-    reward = judge_reward_model(work / "reward", work)
+    sampling: dict[str, Any] = {
+        "temperature": temperature,
+        "max_new_tokens": longest,
+        "split": split,
+    }
+    reward = judge_reward_model(work / "reward", work, split=split)
     before = judge_policy(base / "sft", work, **sampling)
     after = judge_policy(work / "ppo", work, **sampling)
     metrics = [json.loads(line) for line in (work / "ppo" / "metrics.jsonl").open()]
@@ -179,12 +191,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "demo-loop")
     parser.add_argument("--no-control", action="store_true")
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="dev while settings are sought"
+    )
     arguments = parser.parse_args()
     runs = [(seed, False) for seed in arguments.seeds]
     if not arguments.no_control:
         runs.append((arguments.seeds[0], True))
     for seed, shuffled in runs:
-        for name, value in one_run(arguments.out, seed=seed, shuffled=shuffled).items():
+        figures = one_run(arguments.out, seed=seed, shuffled=shuffled, split=arguments.split)
+        for name, value in figures.items():
             print(f"{name:<18} {value}", flush=True)
         print(flush=True)
 

@@ -73,10 +73,10 @@ MEMBERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 """User name, role, languages read (none = any). The password is the name and "-demo"."""
 LICENCE = "own work, as the repository"
-OPEN_PER_SPLIT = {Split.TRAIN: 300, Split.DEV: 40, Split.TEST: 40}
-"""Comparisons that labeling starts with; those on dev and test prompts are for evaluation only."""
-ONE_IN_FULL = 8
-"""One comparison in so many has all of its prompt's completions, the others have two."""
+OPEN_PER_SPLIT = {Split.TRAIN: 456, Split.DEV: 40, Split.TEST: 40}
+"""Prompts that labeling starts with; those of dev and test are for evaluation only."""
+SIZES = (2, 4)
+"""A prompt's completions are put side by side first, then what is left of them as a list."""
 RETRAIN_AFTER = 50
 """New answers until the demo's reward model is due."""
 
@@ -203,16 +203,20 @@ def _prompt(project: Project, source: Source, row: Row) -> Prompt:
 def _chosen(
     prompts: dict[str, Row], written: dict[str, list[Row]]
 ) -> Iterator[tuple[str, list[Row]]]:
-    """Prompts to open a comparison for, spread over all of a split, with the completions in it."""
+    """Prompts to open comparisons for, spread over all of a split, with the completions in each."""
     for split, number in OPEN_PER_SPLIT.items():
         fits = [
             prompt_id
             for prompt_id, row in prompts.items()
             if row["split"] == split and len(written.get(prompt_id, ())) >= 2
         ]
-        for place, prompt_id in enumerate(_spread(fits, number)):
-            in_full = place % ONE_IN_FULL == 0
-            yield prompt_id, written[prompt_id] if in_full else written[prompt_id][:2]
+        for prompt_id in _spread(fits, number):
+            start = 0
+            for size in SIZES:
+                rows = written[prompt_id][start : start + size]
+                start += size
+                if len(rows) >= 2:
+                    yield prompt_id, rows
 
 
 def _open(batch: Batch, prompt: Prompt, rows: list[Row]) -> None:
