@@ -56,8 +56,8 @@ def train(kind: str, *arguments: str, out: Path) -> float:
 def shown_together(
     samples: list[dict[str, Any]], rng: random.Random
 ) -> list[tuple[str, list[str]]]:
-    """(prompt id, texts) as the demo opens its comparisons: the fixtures' pairs and lists, and lists
-    of the policy's own answers."""
+    """(prompt id, texts) as the demo opens its comparisons: the fixtures' pairs and lists, and the
+    policy's own answers as lists."""
     splits = {row["id"]: row["split"] for row in read_rows(FIXTURES / "prompts.jsonl")}
     fixture: dict[str, list[str]] = {}
     policy: dict[str, list[str]] = {}
