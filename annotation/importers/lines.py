@@ -4,14 +4,13 @@ No row is held beyond MAX_ROW_BYTES: what is longer is read past and comes out a
 are counted from 1; an array's element carries the line it begins on.
 """
 
-import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from gzip import BadGzipFile, GzipFile
+from io import SEEK_END, BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from annotation.errors import BadInput
 
@@ -58,7 +57,7 @@ def read_rows(path: Path, on_bytes: Callable[[int], object] = lambda read: None)
     with disk:
         zipped = disk.read(2) == GZIP_MAGIC
         disk.seek(0)
-        stream: BinaryIO = GzipFile(fileobj=disk) if zipped else disk  # type: ignore[assignment]
+        stream = GzipFile(fileobj=disk) if zipped else disk
         source = _Source(stream, disk, on_bytes)
         rows = _array_or_lines(source) if _is_json_name(path) else _lines(source)
         try:
@@ -74,14 +73,19 @@ def _is_json_name(path: Path) -> bool:
 class _Source:
     """Blocks of a file, with the line reached and the bytes read on disk."""
 
-    def __init__(self, stream: BinaryIO, disk: BinaryIO, on_bytes: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        stream: GzipFile | BufferedReader,
+        disk: BufferedReader,
+        on_bytes: Callable[[int], object],
+    ) -> None:
         self.stream, self.disk, self.on_bytes = stream, disk, on_bytes
         self.line = 1
         self.seen = 0
 
     def block(self) -> bytes:
         """The next bytes, empty at the end."""
-        data = self.stream.read(BLOCK_BYTES)
+        data = self.stream.read1(BLOCK_BYTES)  # read() loses what it has when gzip breaks off
         position = self.disk.tell()
         self.on_bytes(position - self.seen)
         self.seen = position
@@ -199,6 +203,6 @@ def count_bytes(path: Path) -> int:
     """Size on disk, for a progress bar. Raises BadInput if there is no such file."""
     try:
         with path.open("rb") as file:
-            return file.seek(0, io.SEEK_END)
+            return file.seek(0, SEEK_END)
     except OSError as error:
         raise BadInput(f"Cannot read {path}: {error.strerror}.") from error

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import tracemalloc
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -41,15 +42,24 @@ def test_a_gzip_file_gives_the_rows_of_the_plain_one(tmp_path):
     assert len(rows_of(plain)) == 5000
 
 
-def test_a_gzip_file_that_breaks_off_gives_what_came_before(tmp_path):
+@pytest.mark.parametrize("cut", [1, 8, 9, 2000, 100_000])
+def test_a_gzip_file_that_breaks_off_gives_all_that_came_before(tmp_path, cut):
     noise = random.Random(0)
     data = b"".join(b"%032x\n" % noise.getrandbits(128) for _ in range(20_000))
-    path = written(tmp_path, gzip.compress(data)[:-2000], "rows.jsonl.gz")
-    rows = list(read_rows(path))
-    assert len(rows) > 10_000
-    assert all(isinstance(row, RawRow) for row in rows[:-1])
-    assert isinstance(rows[-1], BadRow)
-    assert "gzip file is broken" in rows[-1].reason
+    broken = gzip.compress(data)[:-cut]
+    *whole, _ = zlib.decompressobj(wbits=31).decompress(broken).split(b"\n")
+    *rows, last = read_rows(written(tmp_path, broken, "rows.jsonl.gz"))
+    assert [row.data for row in rows] == whole
+    assert isinstance(last, BadRow)
+    assert last.line == len(whole) + 1
+    assert "gzip file is broken" in last.reason
+
+
+def test_what_follows_a_gzip_file_costs_none_of_its_rows(tmp_path):
+    path = written(tmp_path, gzip.compress(b'{"n": 1}\n' * 500) + b"junk", "rows.jsonl.gz")
+    *rows, last = read_rows(path)
+    assert rows == [RawRow(line, b'{"n": 1}') for line in range(1, 501)]
+    assert isinstance(last, BadRow)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
