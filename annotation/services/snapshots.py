@@ -194,12 +194,19 @@ def _newest(queryset: QuerySet[M]) -> int:
 
 
 def _position(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
-    """The position asked for; a part that isn't given is where the ledger stands now."""
+    """The position asked for; a part that isn't given is where the ledger stands now.
+
+    Raises BadInput for a part beyond that: what will stand there is not known yet.
+    """
     if not isinstance(up_to, Mapping) or not set(up_to) <= set(now):
         raise BadInput(f"up_to must be an object with {', '.join(now)}: {up_to!r:.80}.")
     for name, value in up_to.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise BadInput(f"up_to.{name} must be a whole number of 0 or more: {value!r:.80}.")
+        if value > (newest := now[name]()):
+            raise BadInput(
+                f"up_to.{name} is beyond where the ledger stands, {newest}: {value!r:.80}."
+            )
     return {name: int(up_to[name]) if name in up_to else now[name]() for name in sorted(now)}
 
 

@@ -75,6 +75,10 @@ def test_a_researcher_makes_lists_and_downloads_an_export(project, researcher):
         ({"format": "trl", "query": {"splits": ["x"]}}, "not 'x'"),
         ({"format": "trl", "query": {"colour": 1}}, "not 'colour'"),
         ({"format": "trl", "query": 3}, "query"),
+        (
+            {"format": "trl", "query": {"up_to": {"preference": 10**24}}},
+            f"ledger stands, 0: {10**24}",
+        ),
         ({}, "format"),
     ],
 )

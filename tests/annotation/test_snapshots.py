@@ -352,6 +352,23 @@ def test_a_query_that_makes_no_sense_is_refused(project, kind, query, reason):
     assert not DatasetSnapshot.objects.exists()
 
 
+@pytest.mark.parametrize("value", [1, 10**24])
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("comparisons", "preference"),
+        ("comparisons", "audit"),
+        ("comparisons", "generation"),
+        ("prompts", "prompt"),
+        ("demonstrations", "generation"),
+    ],
+)
+def test_a_position_that_the_ledger_has_not_reached_is_refused(project, kind, part, value):
+    with pytest.raises(BadInput, match=f"up_to.{part} is beyond .* 0: {value}"):
+        freeze(project=project, kind=kind, query={"up_to": {part: value}})
+    assert not DatasetSnapshot.objects.exists()
+
+
 def ask(project, text, split, language=""):
     prompt, _ = add_prompt(
         project=project,
