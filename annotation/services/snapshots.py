@@ -46,7 +46,7 @@ from annotation.models import (
     Split,
     User,
 )
-from annotation.services.audit import record
+from annotation.services.audit import name_of, record
 
 KINDS = ("comparisons", "prompts", "demonstrations")
 PAGE_ROWS = 200
@@ -110,8 +110,9 @@ def _keep(
 ) -> DatasetSnapshot | None:
     """Write the files beside their place, rename them into it, and only then add the row.
 
-    None, and nothing kept, if the funnel doesn't sum: a transaction that took its id before the
-    position was read may be committed after its place was passed (PostgreSQL).
+    None, and nothing kept, if something up to the position appeared meanwhile: a transaction that
+    took its id before the position was read may be committed after its place was passed
+    (PostgreSQL).
     """
     folder = Path(settings.ARTIFACTS_DIR) / "snapshots"
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def _keep(
     try:
         rows, file_sha256 = _write_rows(part, plan.rows(position))
         counts = {str(bucket): number for bucket, number in sorted(plan.counts.items())}
-        if sum(counts.values()) != plan.count(position):
+        if not plan.is_complete(position):
             return None
         manifest = json.dumps(
             {
@@ -226,6 +227,7 @@ class ComparisonsPlan:
         self.votes = VoteQuery.of(options)
         self.query = self.votes.as_json()
         self.counts: Counter[str] = Counter(dict.fromkeys(Bucket, 0))
+        self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
         return _position(
@@ -241,24 +243,26 @@ class ComparisonsPlan:
 
     def rows(self, position: Position) -> Iterator[Row]:
         """One row per comparison with a vote that ranks something; counts on the way."""
+        self.num_voids = _voids_at(self.project, position).count()
         for comparison, buckets in buckets_at(self.project, self.votes, position):
             self.counts.update(buckets.values())
             if any(bucket in RANKING for bucket in buckets.values()):
                 votes = comparison.preferences.all()
                 yield comparison_row(comparison, [v for v in votes if buckets[v.pk] in SHOWN])
 
-    def count(self, position: Position) -> int:
-        """How many votes there are up to the position: what the funnel's buckets must sum to."""
-        return votes_at(self.project, position).count()
+    def is_complete(self, position: Position) -> bool:
+        """Whether the buckets sum to the votes up to the position, and no void came late."""
+        votes, voids = votes_at(self.project, position), _voids_at(self.project, position)
+        return sum(self.counts.values()) == votes.count() and self.num_voids == voids.count()
 
 
 def buckets_at(
     project: Project, query: VoteQuery, position: Position
 ) -> Iterator[tuple[Comparison, dict[int, Bucket]]]:
     """Every comparison voted on by then, its votes prefetched, and the bucket of each by its id."""
-    voided_later = _voided_later(project, position)
+    voided = set(_voids_at(project, position).values_list("target", flat=True))
     for comparison in _pages(comparisons_at(project, position)):
-        facts = facts_at(comparison, voided_later)
+        facts = facts_at(comparison, voided)
         yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}
 
 
@@ -283,27 +287,26 @@ def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]
     )
 
 
-def _voided_later(project: Project, position: Position) -> set[str]:
-    """Audit names of the votes that were still valid at the position."""
-    later = AuditEntry.objects.filter(project=project, pk__gt=position["audit"], action=VOID)
-    return set(later.values_list("target", flat=True))
+def _voids_at(project: Project, position: Position) -> QuerySet[AuditEntry]:
+    """The voids up to a position. They decide, not the vote's column: that knows of later ones."""
+    return AuditEntry.objects.filter(project=project, pk__lte=position["audit"], action=VOID)
 
 
-def facts_at(
-    comparison: Comparison, voided_later: set[str]
-) -> Iterator[tuple[Preference, VoteFacts]]:
-    """Each vote of a comparison, as prefetched up to a position, with what decides its bucket."""
+def facts_at(comparison: Comparison, voided: set[str]) -> Iterator[tuple[Preference, VoteFacts]]:
+    """Each vote of a comparison, as prefetched up to a position, with what decides its bucket.
+
+    voided: audit names of the votes that were void by then.
+    """
     votes = list(comparison.preferences.all())
     newest: dict[int, int] = {}
     for vote in votes:
         newest[vote.annotator_id] = max(newest.get(vote.annotator_id, 0), vote.revision)
     for vote in votes:
-        void = vote.voided_at is not None and f"preference:{vote.pk}" not in voided_later
         yield (
             vote,
             VoteFacts(
                 superseded=vote.revision < newest[vote.annotator_id],
-                voided=void,
+                voided=name_of(vote) in voided,
                 purpose=comparison.purpose,
                 split=comparison.prompt.split,
                 kind=vote.annotator.kind,
@@ -416,8 +419,8 @@ class PromptsPlan:
                     "language": prompt.language,
                 }
 
-    def count(self, position: Position) -> int:
-        return self._all(position).count()
+    def is_complete(self, position: Position) -> bool:
+        return sum(self.counts.values()) == self._all(position).count()
 
 
 class DemonstrationsPlan:
@@ -452,8 +455,8 @@ class DemonstrationsPlan:
                     "language": prompt.language,
                 }
 
-    def count(self, position: Position) -> int:
-        return self._all(position).count()
+    def is_complete(self, position: Position) -> bool:
+        return sum(self.counts.values()) == self._all(position).count()
 
 
 Plan = ComparisonsPlan | PromptsPlan | DemonstrationsPlan

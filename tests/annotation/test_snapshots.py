@@ -6,11 +6,13 @@ import threading
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
 from annotation.funnel import Bucket, VoteFacts, VoteQuery, bucket_of
-from annotation.models import DatasetSnapshot, Preference, Prompt, Ranking
+from annotation.models import AuditEntry, DatasetSnapshot, Preference, Prompt, Ranking
 from annotation.services import snapshots
+from annotation.services.audit import name_of
 from annotation.services.ledger import add_completion, add_prompt, record_generation
 from annotation.services.review import void_preference
 from annotation.services.snapshots import freeze, path_of, rows_of
@@ -315,6 +317,47 @@ def test_a_ledger_that_never_rests_is_a_conflict(project, monkeypatch, artifacts
         frozen(project)
     assert list((artifacts / "snapshots").iterdir()) == []
     assert not DatasetSnapshot.objects.exists()
+
+
+def void_while_frozen(project, monkeypatch, acts):
+    """Do these acts one by one, each before another page of the first freeze is read."""
+    monkeypatch.setattr(snapshots, "PAGE_ROWS", 1)
+    facts_at, waiting = snapshots.facts_at, list(acts)
+
+    def act_then_read(*args):
+        if waiting:
+            waiting.pop(0)()
+        return facts_at(*args)
+
+    monkeypatch.setattr(snapshots, "facts_at", act_then_read)
+    return frozen(project)
+
+
+def test_a_void_while_it_is_read_comes_after_the_position(project, monkeypatch):
+    first, second, third = (cast(compare(project)) for _ in range(3))
+    void(first)
+    snapshot = void_while_frozen(project, monkeypatch, [lambda: void(third), lambda: void(second)])
+    assert (snapshot.counts["trained"], snapshot.counts["voided"]) == (2, 1)
+    data = path_of(snapshot).read_bytes()
+    path_of(snapshot).unlink()
+    assert frozen(project, up_to=snapshot.ledger_position) == snapshot
+    assert path_of(snapshot).read_bytes() == data
+    assert frozen(project).counts["voided"] == 3
+
+
+def test_a_void_that_is_committed_late_is_counted_too(project, monkeypatch):
+    late, seen = (cast(compare(project)) for _ in range(2))
+    void(seen)
+
+    def commit_late():
+        """As a transaction that took its id before the position was read and ends after that."""
+        entry = AuditEntry(pk=0, project=project, action="preference.void", target=name_of(late))
+        AuditEntry.objects.bulk_create([entry])
+        words = {"voided_at": timezone.now(), "void_reason": "spam", "voided_by": make_user()}
+        Preference.objects.filter(pk=late.pk).update(**words)
+
+    snapshot = void_while_frozen(project, monkeypatch, [commit_late])
+    assert (snapshot.counts["trained"], snapshot.counts["voided"]) == (0, 2)
 
 
 def test_nothing_is_left_behind_when_writing_fails(project, artifacts, monkeypatch):
