@@ -1,22 +1,26 @@
 """What the API's views share: a bound on the body, and the membership before anything else."""
 
 import io
+import re
 from typing import IO, Any, ClassVar
 
 from django.db.models import Model, QuerySet
-from rest_framework.exceptions import ParseError
-from rest_framework.pagination import CursorPagination
+from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from annotation.errors import NotAllowed
+from annotation.errors import BadInput, NotAllowed
 from annotation.models import Membership, Project, User
 from annotation.permissions import member
+from annotation.storable import TOO_DEEP, fault_of
 
 MAX_BODY_BYTES = 1_000_000
+ID = re.compile("[0-9]{1,18}")
+"""Of a row, as it stands in a cursor."""
 
 
 class SmallJSONParser(JSONParser):
@@ -28,7 +32,8 @@ class SmallJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Any = None,
     ) -> Any:
-        """Raises ParseError for a body that is too large, nested too deeply, or no JSON."""
+        """Raises ParseError for a body that is too large or no JSON, BadInput for one that the
+        ledger can't keep: nested too deeply, an infinite number, a NUL character ..."""
         body = stream.read(MAX_BODY_BYTES + 1)
         if len(body) > MAX_BODY_BYTES:
             raise ParseError(f"A request has at most {MAX_BODY_BYTES} bytes.")
@@ -36,8 +41,11 @@ class SmallJSONParser(JSONParser):
             return {}
         try:
             parsed = super().parse(io.BytesIO(body), media_type, parser_context or {})
+            fault = fault_of(parsed)
         except RecursionError:
-            raise ParseError("The JSON is nested too deeply.") from None
+            fault = TOO_DEEP
+        if fault:
+            raise BadInput(f"The body can't be taken: {fault}.")
         if not isinstance(parsed, dict):
             raise ParseError(f"The body must be a JSON object, not {type(parsed).__name__}.")
         return parsed
@@ -48,6 +56,14 @@ class NewestFirst(CursorPagination):
 
     ordering = "-id"
     page_size = 50
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Where the page begins. Raises NotFound for a position that is no id, as DRF does for
+        what isn't base64."""
+        cursor = super().decode_cursor(request)
+        if cursor and cursor.position is not None and not ID.fullmatch(str(cursor.position)):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
 
 
 class ApiView(APIView):

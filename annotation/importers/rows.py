@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from annotation.importers.lines import RawRow
+from annotation.storable import TOO_DEEP, fault_of
 
 ROLES = ("system", "user", "assistant")
 SPLITS = ("train", "dev", "test")
@@ -80,7 +81,7 @@ class DemonstrationRow:
 
 def parse_json(raw: RawRow) -> dict[str, Any]:
     """The row's JSON object. Raises Refused for bytes that aren't UTF-8, bad JSON, NaN, a key
-    that stands twice, text a database can't hold (NUL, half a surrogate pair), or no object."""
+    that stands twice, what the ledger can't keep (NUL, deep nesting ...), or no object."""
     try:
         text = raw.data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -91,12 +92,13 @@ def parse_json(raw: RawRow) -> dict[str, Any]:
     except Refused:
         raise
     except RecursionError as error:
-        raise Refused("not JSON that can be read: nested too deeply") from error
+        raise Refused(TOO_DEEP) from error
     except ValueError as error:
         raise Refused(f"not JSON: {error}") from error
     if not isinstance(row, dict):
         raise Refused(f"not a JSON object: {clip(row)}")
-    _require_storable(row)
+    if fault := fault_of(row):
+        raise Refused(fault)
     return row
 
 
@@ -111,28 +113,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise Refused(f"not JSON: {name} is no JSON number")
-
-
-def _require_storable(row: Any) -> None:
-    """Raise Refused for a string that PostgreSQL or UTF-8 can't hold, or an infinite number."""
-    waiting = [row]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            if "\x00" in value:
-                raise Refused(f"a text holds a NUL character: {clip(value)}")
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                half = value[error.start]
-                raise Refused(f"a text holds half a surrogate pair: U+{ord(half):04X}") from error
-        elif isinstance(value, float) and value - value != 0:
-            raise Refused(f"a number is out of range: {value}")
-        elif isinstance(value, dict):
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
 
 
 def clip(value: object, width: int = 80) -> str:

@@ -20,6 +20,7 @@ from annotation.pages.charts import Chart, line_chart
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
 from annotation.services.jobs import cancel_job, request_training
+from annotation.storable import TOO_DEEP, fault_of
 
 JOBS_PER_PAGE = 50
 MAX_CHARTED_STEPS = 5000
@@ -27,16 +28,30 @@ FIRST = ("loss", "accuracy", "score", "kl", "reward", "gold")
 """Charts whose name begins like this come first, in this order."""
 
 
+class PlainJSONField(forms.JSONField):
+    """JSON that the ledger can keep: finite numbers, nested to a limit, no NUL."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            found = super().to_python(value)
+            fault = fault_of(found)
+        except RecursionError:
+            fault = TOO_DEEP
+        if fault:
+            raise forms.ValidationError(f"{fault}.")
+        return found
+
+
 class StartForm(forms.Form):
     """Which job, with what config and inputs; empty = the project's defaults."""
 
     kind = forms.ChoiceField(label=gettext_lazy("Job"), choices=JobKind.choices)
-    config = forms.JSONField(
+    config = PlainJSONField(
         label=gettext_lazy("Config (JSON, laid over the project's defaults)"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 3, "class": "code", "spellcheck": "false"}),
     )
-    inputs = forms.JSONField(
+    inputs = PlainJSONField(
         label=gettext_lazy("Inputs (JSON)"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "class": "code", "spellcheck": "false"}),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
@@ -30,6 +30,7 @@ from annotation.models import (
 )
 from annotation.services.audit import record
 from annotation.services.projects import current_scheme
+from annotation.storable import require_storable
 
 ROLES = ("system", "user", "assistant")
 MAX_GROUP_CHARACTERS = 200
@@ -320,30 +321,6 @@ def _typed_parts(content: Any) -> bool:
         and bool(content)
         and all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in content)
     )
-
-
-def require_storable(*values: Any) -> None:
-    """PostgreSQL takes neither NUL nor half a surrogate pair in its text."""
-    for text in _texts(values):
-        if "\x00" in text:
-            raise BadInput(f"A text holds a NUL character at place {text.index(chr(0))}.")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise BadInput(f"A text is not valid Unicode at place {error.start}.") from None
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every string inside nested lists and dicts, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def _require_length(what: str, text: str, most: int) -> None:

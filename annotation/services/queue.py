@@ -33,9 +33,9 @@ from annotation.models import (
 )
 from annotation.models.comparisons import ComparisonQuerySet
 from annotation.services import rankings as ranking_rules
-from annotation.services.ledger import require_storable
 from annotation.services.projects import current_guideline
 from annotation.services.rankings import AxisRanking
+from annotation.storable import require_storable
 
 PREFETCH_SECONDS = 120
 """A prefetched lease is short: it only bridges the reading of the one before."""

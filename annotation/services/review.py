@@ -10,8 +10,8 @@ from annotation.errors import BadInput, Conflict
 from annotation.models import Comparison, Preference, User
 from annotation.services import rankings as ranking_rules
 from annotation.services.audit import name_of, record
-from annotation.services.ledger import require_storable
 from annotation.services.rankings import AxisRanking
+from annotation.storable import require_storable
 
 MAX_REASON = 200
 

@@ -1,5 +1,6 @@
 """The labeler's API: the same queue as the page's, in JSON, and every error as code and detail."""
 
+import base64
 import json
 
 import pytest
@@ -145,11 +146,11 @@ def test_nothing_to_do_says_why_and_when_to_come_back(project, labeler, reviewer
             "bad_ranking",
             "was not shown",
         ),
-        ({"key": "\x00", "rankings": [{"outcome": "both_bad"}]}, "bad_input", "Null characters"),
+        ({"key": "\x00", "rankings": [{"outcome": "both_bad"}]}, "bad_input", "NUL character at"),
         (
             {"key": "k", "rankings": [{"outcome": "both_bad"}], "note": "\ud800"},
             "bad_input",
-            "Surrogate characters are not allowed",
+            "half a surrogate pair, U+D800",
         ),
     ],
 )
@@ -170,7 +171,6 @@ def test_a_bad_answer_is_refused_with_what_was_seen(project, labeler, body, code
         (b"{", "JSON parse error"),
         (b"[1]", "must be a JSON object, not list"),
         (b'{"key": NaN}', "Out of range float"),
-        (b"[" * 100_000, "nested too deeply"),
         (b'{"note": "' + b"x" * 1_000_001 + b'"}', "at most 1000000 bytes"),
     ],
 )
@@ -180,6 +180,34 @@ def test_a_body_that_is_no_small_json_object_is_refused(project, labeler, raw, w
     )
     assert (response.status_code, response.json()["code"]) == (400, "parse_error")
     assert words in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"[" * 100_000, "nested too deeply, more than 50 levels"),
+        *((b'{"a": ' + b"[" * n + b"]" * n + b"}", "more than 50 levels") for n in (50, 800, 900)),
+        (b'{"a": [1e999]}', "a number is out of range: inf"),
+        (b'{"a": {"b": "x\\u0000"}}', "a NUL character at place 1: 'x\\x00'"),
+        (b'{"a": {"b\\u0000": 1}}', "a NUL character at place 1"),
+        (b'{"a": "\\ud800"}', "half a surrogate pair, U+D800"),
+    ],
+)
+def test_a_body_that_the_ledger_can_not_keep_is_refused(project, labeler, raw, words):
+    response = labeler.client.post(
+        "/api/projects/helpdesk/claim", raw, content_type="application/json"
+    )
+    assert (response.status_code, response.json()["code"]) == (400, "bad_input")
+    assert words in response.json()["detail"]
+
+
+@pytest.mark.parametrize("position", ["p=abc", "p=", "p=1.5", "p=%00", f"p={10**26}", "o=x&p=1"])
+def test_a_cursor_that_was_never_given_out_is_not_found(project, reviewer, position):
+    cursor = base64.b64encode(position.encode()).decode()
+    for asked in (cursor, position, "é"):
+        response = reviewer.client.get("/api/projects/helpdesk/preferences/", {"cursor": asked})
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+        assert response.json()["detail"] == "Invalid cursor"
 
 
 def test_labelers_see_their_own_answers_and_reviewers_all(project, labeler, reviewer):

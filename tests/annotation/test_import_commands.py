@@ -126,6 +126,18 @@ def test_each_bad_row_is_one_refusal_and_costs_no_other(project, tmp_path, monke
     assert {row["outcome"] for row in told if row not in refused} == {"imported"}
 
 
+@pytest.mark.parametrize("levels", [60, 300, 400, 500, 700, 900, 5000])
+def test_a_deeply_nested_row_costs_none_of_its_chunk(project, tmp_path, levels):
+    deep = f'{{"prompt": "Deep?", "metadata": {{"a": {"[" * levels}{"]" * levels}}}}}'
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "One?"}, deep.encode(), {"prompt": "Two?"}])
+    said = run("import_prompts", path)
+    assert "line 2: refused: the JSON is nested too deeply, more than 50 levels" in said
+    assert [prompt.messages[0]["content"] for prompt in Prompt.objects.order_by("pk")] == [
+        "One?",
+        "Two?",
+    ]
+
+
 def test_a_refused_row_leaves_nothing_of_itself(project, tmp_path):
     ten = {
         "prompt": "Which of ten?",

@@ -223,13 +223,19 @@ def test_a_bad_row_is_refused_with_its_reason(format, row, reason):
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"a": {"b": ["x\\u0000y"]}}', "NUL"),
         (b'{"a\\u0000": 1}', "NUL"),
-        (b'{"a": "\\ud83d"}', "half a surrogate pair: U\\+D83D"),
+        (b'{"a": "\\ud83d"}', "half a surrogate pair, U\\+D83D"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        (b'{"a": ' + b"[" * 50 + b"]" * 50 + b"}", "nested too deeply, more than 50 levels"),
     ],
 )
 def test_bytes_that_are_no_row_are_refused(data, reason):
     with pytest.raises(Refused, match=reason):
         parse_json(RawRow(1, data))
+
+
+def test_a_row_nested_to_the_limit_is_taken():
+    data = b'{"a": ' + b"[" * 49 + b"]" * 49 + b"}"
+    assert parse_json(RawRow(1, data)) == json.loads(data)
 
 
 def test_a_whole_surrogate_pair_is_a_character():

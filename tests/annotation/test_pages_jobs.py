@@ -62,6 +62,25 @@ def test_an_admin_cancels(cast, enter, job):
     assert "Stopping…" in response.content.decode()
 
 
+@pytest.mark.parametrize("field", ["config", "inputs"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": 1e999}', "a number is out of range: inf"),
+        ('{"a": NaN}', "a number is out of range: nan"),
+        ('{"a": "x\\u0000"}', "a NUL character at place 1"),
+        ("[" * 60 + "]" * 60, "nested too deeply, more than 50 levels"),
+        ("[" * 5000, "nested too deeply, more than 50 levels"),
+        ("[1]", "must be a JSON object"),
+    ],
+)
+def test_json_that_can_not_be_kept_starts_no_job(cast, enter, field, text, words):
+    form = {"kind": "reward", "lane": "loop", "config": "{}", "inputs": "{}", field: text}
+    response = enter(cast.admin).post("/p/shop/jobs/start/", form, follow=True)
+    assert words in response.content.decode()
+    assert not TrainingJob.objects.exists()
+
+
 def test_cancelling_what_has_ended_is_told(cast, enter, job):
     TrainingJob.objects.update(status=JobStatus.DONE)
     response = enter(cast.admin).post(f"/p/shop/jobs/{job.pk}/cancel/", follow=True)
