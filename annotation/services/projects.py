@@ -26,6 +26,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
+from annotation.storable import require_storable
 
 DEFAULT_GUIDELINE = (
     "Choose the answer that helps the person who asked more. Prefer what is correct and to the "
@@ -93,6 +94,7 @@ def new_scheme(
         raise BadInput(f"A scheme needs one or more different axes: {axes!r}.")
     if bad := [axis for axis in axes if not axis.strip() or len(axis) > 40]:
         raise BadInput(f"An axis has 1 to 40 characters: {bad[0]!r}.")
+    require_storable(axes)
     _lock(project)
     scheme = Scheme.objects.create(
         project=project,
@@ -317,4 +319,5 @@ def _names(names: Sequence[str], what: str) -> list[str]:
     cleaned = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if long := [name for name in cleaned if len(name) > 40]:
         raise BadInput(f"A {what} has at most 40 characters: {long[0]!r}.")
+    require_storable(cleaned)
     return cleaned

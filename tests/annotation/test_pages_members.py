@@ -17,7 +17,11 @@ def test_an_admin_makes_a_project_and_is_its_first_admin(cast, enter):
 
 
 @pytest.mark.parametrize(
-    "change", [{"slug": "shop"}, {"slug": "no blanks"}, {"name": ""}, {"axes": "a, a"}]
+    "change",
+    [
+        *({"slug": "shop"}, {"slug": "no blanks"}, {"name": ""}, {"axes": "a, a"}),
+        {"axes": "a\x00b"},
+    ],
 )
 def test_a_project_that_makes_no_sense_keeps_what_was_typed(cast, enter, change):
     response = enter(cast.admin).post("/projects/new/", NEW | {"description": "Ode"} | change)
@@ -53,6 +57,21 @@ def test_a_member_is_added_by_username(cast, enter):
 def test_a_member_that_cannot_be_added_is_told(cast, enter, form, words):
     response = enter(cast.admin).post("/p/shop/members/add/", form, follow=True)
     assert words in response.content.decode()
+    assert cast.project.memberships.count() == 4
+
+
+@pytest.mark.parametrize(
+    ("page", "form"),
+    [
+        ("scheme", {"axes": "a\x00b"}),
+        ("members/add", {"username": "sam-shop", "role": "labeler", "languages": "z\x00h"}),
+        ("members/add", {"username": "sam-shop", "role": "labeler", "skills": "s\x00ql"}),
+    ],
+)
+def test_a_word_that_no_database_can_hold_is_told(cast, enter, page, form):
+    response = enter(cast.admin).post(f"/p/shop/{page}/", form, follow=True)
+    assert "holds a NUL character at place 1" in response.content.decode()
+    assert cast.project.schemes.count() == 1
     assert cast.project.memberships.count() == 4
 
 
