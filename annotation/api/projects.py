@@ -15,8 +15,7 @@ from annotation.models import Membership, Project, Role, User
 from annotation.permissions import ADMINISTER, ANY, projects_of, require_founder
 from annotation.services.projects import (
     add_member,
-    change_pool,
-    change_role,
+    change_member,
     create_project,
     remove_member,
 )
@@ -131,16 +130,7 @@ class MemberView(ProjectView):
         membership = self._member(member_id)
         change = MemberChange(data=request.data)
         change.is_valid(raise_exception=True)
-        wanted = change.validated_data
-        if "role" in wanted:
-            change_role(membership=membership, role=wanted["role"], by=self.user)
-        if "languages" in wanted or "skills" in wanted:
-            change_pool(
-                membership=membership,
-                languages=wanted.get("languages", membership.languages),
-                skills=wanted.get("skills", membership.skills),
-                by=self.user,
-            )
+        change_member(membership=membership, by=self.user, **change.validated_data)
         return Response(MemberOut(membership).data)
 
     @extend_schema(responses={204: None})

@@ -185,14 +185,8 @@ def change(request: HttpRequest, membership: Membership, member_id: int) -> Http
     if not form.is_valid():
         _complain(request, form)
         return redirect("members", slug=membership.project.slug)
-    asked, by = form.cleaned_data, user_of(request)
     with told(request):
-        if asked["role"] != found.role:
-            projects.change_role(membership=found, role=asked["role"], by=by)
-        if (asked["languages"], asked["skills"]) != (found.languages, found.skills):
-            projects.change_pool(
-                membership=found, languages=asked["languages"], skills=asked["skills"], by=by
-            )
+        projects.change_member(membership=found, by=user_of(request), **form.cleaned_data)
         messages.success(request, _("%(name)s is changed.") % {"name": found.user.username})
     return redirect("members", slug=membership.project.slug)
 

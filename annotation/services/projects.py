@@ -36,6 +36,8 @@ DEFAULT_GUIDELINE = (
 DEFAULT_SOURCE = "default"
 RETRAIN_AFTER_PREFERENCES = 100
 TOKEN_MARK = "concord_"
+MAX_NAME = 40
+"""Characters of a language or a skill."""
 
 
 @transaction.atomic
@@ -173,6 +175,28 @@ def add_member(
         languages=membership.languages,
         skills=membership.skills,
     )
+    return membership
+
+
+@transaction.atomic
+def change_member(
+    *,
+    membership: Membership,
+    by: User | None,
+    role: str | None = None,
+    languages: Sequence[str] | None = None,
+    skills: Sequence[str] | None = None,
+) -> Membership:
+    """Change a member's role, languages and skills, all of it or nothing; None = as it is.
+
+    Raises what change_role and change_pool raise.
+    """
+    if role not in (None, membership.role):
+        change_role(membership=membership, role=role, by=by)
+    languages = membership.languages if languages is None else list(languages)
+    skills = membership.skills if skills is None else list(skills)
+    if (languages, skills) != (membership.languages, membership.skills):
+        change_pool(membership=membership, languages=languages, skills=skills, by=by)
     return membership
 
 
@@ -317,7 +341,7 @@ def _require_other_admin(membership: Membership) -> None:
 def _names(names: Sequence[str], what: str) -> list[str]:
     """Cleaned, each once, in the order given."""
     cleaned = list(dict.fromkeys(name.strip() for name in names if name.strip()))
-    if long := [name for name in cleaned if len(name) > 40]:
-        raise BadInput(f"A {what} has at most 40 characters: {long[0]!r}.")
+    if long := [name for name in cleaned if len(name) > MAX_NAME]:
+        raise BadInput(f"A {what} has at most {MAX_NAME} characters: {long[0]!r}.")
     require_storable(cleaned)
     return cleaned

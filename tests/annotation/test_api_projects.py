@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from annotation.models import AuditEntry, Membership, Project
+from annotation.services import projects
 from tests.annotation.making import make_member, make_project, make_user
 
 pytestmark = pytest.mark.django_db
@@ -106,6 +107,18 @@ def test_a_project_keeps_an_admin(project, admin):
     assert send(admin, "patch", path, {"role": "labeler"}).status_code == 409
     assert admin.delete(f"/api/{path}").status_code == 409
     assert project.memberships.get().role == "admin"
+
+
+def test_a_change_of_a_member_that_fails_in_part_changes_nothing(project, admin, monkeypatch):
+    member = Membership.objects.get(user=make_member(project))
+    entries = AuditEntry.objects.count()
+    monkeypatch.setattr(projects, "MAX_NAME", 2)
+    path = f"projects/helpdesk/members/{member.pk}/"
+    refused = send(admin, "patch", path, {"role": "reviewer", "languages": ["zh", "eng"]})
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_input")
+    member.refresh_from_db()
+    assert (member.role, member.languages) == ("labeler", [])
+    assert AuditEntry.objects.count() == entries
 
 
 def test_an_unknown_user_or_role_is_refused_with_the_value(project, admin):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotation.models import Guideline, Membership, Project, Role, Scheme
+from annotation.models import AuditEntry, Guideline, Membership, Project, Role, Scheme
 from tests.pages_cast import person
 
 NEW = {"name": "Poems", "slug": "poems", "axes": "overall", "guideline": "Choose the better."}
@@ -81,6 +81,17 @@ def test_role_and_languages_are_changed(cast, enter):
     enter(cast.admin).post(f"/p/shop/members/{member.pk}/change/", form)
     member.refresh_from_db()
     assert (member.role, member.languages) == ("reviewer", ["en"])
+
+
+def test_a_change_that_fails_in_part_changes_nothing(cast, enter):
+    member = cast.project.memberships.get(user=cast.labeler)
+    before, entries = (member.role, member.languages), AuditEntry.objects.count()
+    form = {"role": "reviewer", "languages": "x" * 41, "skills": ""}
+    response = enter(cast.admin).post(f"/p/shop/members/{member.pk}/change/", form, follow=True)
+    assert "A language has at most 40 characters" in response.content.decode()
+    member.refresh_from_db()
+    assert (member.role, member.languages) == before
+    assert AuditEntry.objects.count() == entries
 
 
 def test_the_last_admin_stays(cast, enter):
