@@ -113,14 +113,19 @@ def menu_of(choices: type[TextChoices]) -> list[tuple[str, str]]:
 
 
 def filters_of(request: HttpRequest, *, everybody: bool) -> tuple[list[Filter], Q]:
-    """The menus and what they ask for; an unknown value counts as no choice."""
+    """The menus and what they ask for; an unknown value counts as no choice.
+
+    everybody: for those who may see all answers. A labeler stays blind to what a question is for.
+    """
     menus: list[tuple[str, str, str, list[tuple[str, str]]]] = [
-        ("outcome", _("Outcome"), "", menu_of(Outcome)),
-        ("purpose", _("Purpose"), "comparison__purpose", menu_of(Purpose)),
-        ("split", _("Split"), "comparison__prompt__split", menu_of(Split)),
+        ("outcome", _("Outcome"), "", menu_of(Outcome))
     ]
     if everybody:
-        menus.append(("kind", _("Annotator"), "annotator__kind", menu_of(AnnotatorKind)))
+        menus += [
+            ("purpose", _("Purpose"), "comparison__purpose", menu_of(Purpose)),
+            ("split", _("Split"), "comparison__prompt__split", menu_of(Split)),
+            ("kind", _("Annotator"), "annotator__kind", menu_of(AnnotatorKind)),
+        ]
     asked, shown = Q(), []
     for name, label, column, choices in menus:
         chosen = request.GET.get(name, "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotation.models import Preference
+from annotation.models import Batch, Comparison, Preference, Prompt, Purpose, Split
 from annotation.services import queue
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
@@ -98,6 +98,24 @@ def test_a_labeler_stays_blind(cast, enter, answers):
     assert "From default" in (
         enter(cast.reviewer).get(f"/p/shop/preferences/{answers[0].pk}/").content.decode()
     )
+
+
+def test_a_labeler_does_not_learn_what_a_question_is_for(cast, enter, answers):
+    Comparison.objects.update(purpose=Purpose.GOLD)
+    Batch.objects.update(name="the gold batch")
+    Prompt.objects.update(split=Split.TEST)
+    urls = ("/p/shop/preferences/", f"/p/shop/preferences/{answers[0].pk}/")
+    telling = ("Purpose", "Gold", ">Split<", "Test", "the gold batch", "default")
+    mine, theirs = (
+        [client.get(url).content.decode() for url in urls]
+        for client in (enter(cast.labeler), enter(cast.reviewer))
+    )
+    assert not [(words, html) for words in telling for html in mine if words in html]
+    assert all(any(words in html for html in theirs) for words in telling)
+    for query in ("?purpose=production", "?split=train"):
+        html = enter(cast.labeler).get(urls[0] + query).content.decode()
+        assert listed(html, answers) == [0, 1, 2]
+        assert listed(enter(cast.reviewer).get(urls[0] + query).content.decode(), answers) == []
 
 
 def test_a_reviewer_voids_with_a_reason(cast, enter, answers):
