@@ -55,7 +55,8 @@ def add_prompt(
 
     split_group: thread or tree id; None = the normalised first user turn. split: an imported one,
     honoured unless the group has another in this project already (related prompts stay together).
-    Raises BadInput for messages that are no conversation awaiting an answer.
+    Raises BadInput for messages that are no conversation awaiting an answer, or for a prompt that
+    is there with another split.
     """
     metadata = metadata or {}
     _require_conversation(messages)
@@ -66,7 +67,7 @@ def add_prompt(
     if split is not None and split not in Split.values:
         raise BadInput(f"A split is one of {', '.join(Split.values)}: {split!r}.")
     group = _short_group(split_group or normalised_first_turn(messages))
-    return Prompt.objects.get_or_create(
+    prompt, created = Prompt.objects.get_or_create(
         project=project,
         content_hash=prompt_hash(messages, metadata),
         defaults={
@@ -80,6 +81,9 @@ def add_prompt(
             "split": _split_in_project(project, group) or split or split_of_group(group),
         },
     )
+    if not created and split not in (None, prompt.split):
+        raise BadInput(f"This prompt is in split {prompt.split!r} for ever, not in {split!r}.")
+    return prompt, created
 
 
 @transaction.atomic

@@ -252,6 +252,16 @@ def test_related_prompts_stay_on_one_side_whatever_the_file_says(project, tmp_pa
     ]
 
 
+def test_a_row_that_says_another_split_than_the_stored_one_is_refused(project, tmp_path):
+    run("import_preferences", write(tmp_path / "rows.jsonl", [pair(1, split="dev")]), format="trl")
+    before = counts()
+    rows = [pair(1, split="test", chosen="New."), pair(1, split="dev")]
+    said = run("import_preferences", write(tmp_path / "more.jsonl", rows), format="trl")
+    assert "line 1: refused: This prompt is in split 'dev' for ever, not in 'test'." in said
+    assert "0 imported, 1 already there, 1 refused" in said
+    assert counts() == before
+
+
 def test_prompts_and_demonstrations_are_kept(project, tmp_path):
     prompts = write(tmp_path / "p.jsonl", [{"prompt": "Q?", "task": "qa"}, {"prompt": ""}])
     assert "2 rows: 1 imported, 0 already there, 1 refused" in run("import_prompts", prompts)

@@ -86,6 +86,13 @@ def test_an_imported_split_is_honoured_and_its_group_follows(add):
     assert {imported.split, related.split, contrary.split} == {"test"}
 
 
+def test_a_split_that_contradicts_the_stored_one_is_refused(add):
+    stored, _ = add(ask("Which?"), split="test")
+    assert add(ask("Which?"), split="test") == add(ask("Which?")) == (stored, False)
+    with pytest.raises(BadInput, match="is in split 'test' for ever, not in 'dev'"):
+        add(ask("Which?"), split="dev")
+
+
 def test_a_thread_id_groups_prompts_and_a_long_one_is_hashed(add):
     one, _ = add(ask("First?"), split_group="thread " * 100)
     two, _ = add(ask("Second?"), split_group="thread " * 100)
