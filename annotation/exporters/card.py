@@ -6,7 +6,8 @@ from typing import Any
 FORMATS = {
     "trl": "One row per strict pair of a vote: `prompt`, `chosen`, `rejected` as messages (TRL's "
     "conversational preference format). Beside them `weight`, which makes the rows of one "
-    "comparison sum to 1, and `comparison`, `group`, `language`, `axis`, `annotator`, `kind`.",
+    "comparison sum to 1, and `split`, `comparison`, `group`, `language`, `axis`, `annotator`, "
+    "`kind`.",
     "comparisons": "One row per comparison: `id`, `split`, `group`, `prompt`, `completions` "
     "(`id`, `text`, `model`) and `votes` (`axis`, `outcome`, `ranking` as groups of completion "
     "ids best first, `strength`, `weight`, `annotator`, `kind`).",

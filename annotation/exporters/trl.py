@@ -2,6 +2,7 @@
 
 One row per strict pair of a vote (huggingface.co/docs/trl/dataset_formats#preference); `weight`
 makes the rows of one comparison sum to 1, however many votes and pairs it has. Ties give no row.
+`split` keeps a row on its side wherever it is imported.
 """
 
 from collections import Counter
@@ -31,6 +32,7 @@ def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> I
                 "prompt": row["prompt"],
                 "chosen": [{"role": "assistant", "content": texts[chosen]}],
                 "rejected": [{"role": "assistant", "content": texts[rejected]}],
+                "split": row["split"],
                 "comparison": row["id"],
                 "group": row["group"],
                 "language": row["language"],

@@ -13,7 +13,7 @@ from annotation.exporters import folder
 from annotation.exporters.folder import export_file, exports_of, make_export, write_export
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.importers.load import source_for
-from annotation.models import AuditEntry, DatasetSnapshot, Preference, Prompt, Source
+from annotation.models import AuditEntry, DatasetSnapshot, Preference, Prompt, Source, Split
 from annotation.services.review import void_preference
 from tests.annotation.making import make_project, make_user
 from tests.annotation.voting import cast, compare, make_voter
@@ -109,6 +109,20 @@ def test_an_export_of_comparisons_can_be_imported_elsewhere(project, tmp_path):
     assert said == [["Answer 2."], ["Answer 0.", "Answer 1."]]
     assert bad.rankings.get().outcome == "both_bad"
     assert Prompt.objects.get(project=there).split == "dev"
+
+
+@pytest.mark.parametrize("format", ["trl", "comparisons"])
+def test_rows_come_in_again_on_the_side_they_were_on(project, tmp_path, format):
+    for split in Split.values:
+        for _ in range(5):
+            cast(compare(project, split=split))
+    export(project, tmp_path / "out", format)
+    there = make_project("there")
+    for split in Split.values:
+        path = str(tmp_path / f"out/{split}.jsonl")
+        call_command("import_preferences", path, project="there", format=format, stdout=StringIO())
+    splits = Counter(Prompt.objects.filter(project=there).values_list("split", flat=True))
+    assert splits == dict.fromkeys(Split.values, 5)
 
 
 def test_raw_rows_are_all_votes_with_their_buckets(project, tmp_path):
