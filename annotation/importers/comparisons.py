@@ -4,6 +4,7 @@ Beyond that row a vote may say its `outcome` (ranked, equal, both_bad, cannot_te
 may be one number per gap. People of another installation are outside annotators here.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,4 +117,6 @@ def _strengths(value: object, num_gaps: int) -> list[float]:
         isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
     ):
         raise Refused(f"strength must be one number per gap ({num_gaps}): {clip(value)}")
+    if bad := [number for number in numbers if not 0 < number <= sys.float_info.max]:
+        raise Refused(f"strength must be above 0 and finite: {clip(bad[0])}")
     return [float(number) for number in numbers]

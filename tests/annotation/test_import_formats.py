@@ -198,6 +198,13 @@ def test_our_own_rows_keep_axes_groups_strengths_and_kinds():
         ("comparisons", comparison(votes=[vote(ranking=[["z"], ["a"]])]), 'hasn\'t: "z"'),
         ("comparisons", comparison(votes=[vote(ranking=[["a"], ["a"]])]), "twice"),
         ("comparisons", comparison(votes=[vote(strength=[1, 2])]), "one number per gap"),
+        (
+            "comparisons",
+            comparison(votes=[vote(strength=[-3.0])]),
+            "strength must be above 0 and finite: -3.0",
+        ),
+        ("comparisons", comparison(votes=[vote(strength=0)]), "above 0 and finite: 0"),
+        ("comparisons", comparison(votes=[vote(strength=10**400)]), "above 0 and finite: 1000"),
         ("comparisons", comparison(votes=[vote(weight=0.5)]), "weight must be 1.*0.5"),
         ("comparisons", comparison(votes=[vote(kind="cat")]), 'kind .* "cat"'),
         ("comparisons", comparison(votes=[vote(), vote()]), "votes twice on axis"),
