@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -72,7 +72,7 @@ class ImportCommand(BaseCommand):
         total = sum(count_bytes(path) for path in options["files"])
         name = options["source"] or self.source_name(options)
         with ExitStack() as stack:
-            told = _open_report(stack, options["report"])
+            told = _open_report(stack, options["report"], options["files"])
             source = source_for(
                 project=project, name=name, licence=options["licence"], terms=options["terms"]
             )
@@ -96,10 +96,12 @@ class ImportCommand(BaseCommand):
         return reports
 
 
-def _open_report(stack: ExitStack, path: Path | None) -> TextIO | None:
+def _open_report(stack: ExitStack, path: Path | None, inputs: Iterable[Path]) -> TextIO | None:
     if path is None:
         return None
     try:
+        if path.exists() and any(path.samefile(one) for one in inputs):
+            raise BadInput(f"{path} is a file to import; write the report to another.")
         return stack.enter_context(path.open("w", encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
