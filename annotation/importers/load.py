@@ -172,10 +172,13 @@ def file_sha256(path: Path) -> str:
 def source_for(*, project: Project, name: str, licence: str = "", terms: str = "") -> Source:
     """The project's source of this name, made at the first call.
 
-    Raises BadInput where it exists with another licence: terms are not changed in passing.
+    Raises BadInput where it exists with another licence: terms are not changed in passing. A colon
+    is refused: annotator "c" of "a:b" would be annotator "b:c" of "a".
     """
     if not name.strip() or len(name) > 120:
         raise BadInput(f"A source needs a name of 1 to 120 characters: {clip(name)}.")
+    if ":" in name:
+        raise BadInput(f"A source's name has no colon: {clip(name)}.")
     if len(licence) > 80:
         raise BadInput(f"A licence has at most 80 characters: {clip(licence)}.")
     source, created = Source.objects.get_or_create(

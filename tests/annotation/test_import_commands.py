@@ -299,6 +299,33 @@ def test_what_can_not_be_done_ends_with_a_sentence_and_code_2(project, tmp_path,
     assert not Preference.objects.exists()
 
 
+@pytest.mark.parametrize("way", ["same", "symlink", "hardlink"])
+def test_a_report_never_takes_the_place_of_its_input(project, tmp_path, way):
+    path = write(tmp_path / "rows.jsonl", [pair(1)])
+    before, report = path.read_bytes(), tmp_path / "report.jsonl"
+    if way == "same":
+        report = path
+    elif way == "symlink":
+        report.symlink_to(path)
+    else:
+        report.hardlink_to(path)
+    with pytest.raises(CommandError, match="is a file to import; write the report") as problem:
+        run("import_preferences", path, format="trl", report=report)
+    assert problem.value.returncode == 2
+    assert path.read_bytes() == before
+    assert not Preference.objects.exists()
+
+
+def test_two_sources_never_become_one_annotator(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [pair(1, annotator="b")])
+    run("import_preferences", path, format="trl", source="a")
+    with pytest.raises(CommandError, match=r"A source's name has no colon: \"a:b\"") as problem:
+        run("import_preferences", write(path, [pair(1)]), format="trl", source="a:b")
+    assert problem.value.returncode == 2
+    assert not Source.objects.filter(name="a:b").exists()
+    assert Annotator.objects.get().external_id == "a:b"
+
+
 def test_a_source_keeps_its_licence(project):
     source = load.source_for(project=project, name="set")
     assert load.source_for(project=project, name="set", licence="MIT") == source
