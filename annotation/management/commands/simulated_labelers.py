@@ -6,14 +6,18 @@ kind `simulated` for ever, so that they never count as human ones.
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from annotation.errors import ConcordError
+from annotation.errors import BadInput, ConcordError
+from annotation.importers.lines import BadRow, read_rows
+from annotation.importers.rows import Refused, parse_json, require, text_of
 from annotation.models import AnnotatorKind, Project, Role, User
 from annotation.services.projects import add_member, annotator_for, issue_token
 
@@ -33,24 +37,44 @@ class Command(BaseCommand):
         if project is None:
             raise CommandError(f"There is no project {options['project']!r}.", returncode=2)
         try:
-            tokens = {name: self.token_of(project, name) for name in names(options["file"])}
+            tokens = {}
+            for line, name in names(options["file"]):
+                if name in tokens:
+                    raise BadInput(f"line {line}: the name {name!r} stands twice.")
+                tokens[name] = issue_token(user=labeler(project, line, name), name="simulation")[1]
         except ConcordError as error:
             raise CommandError(error.detail, returncode=2) from error
         self.stdout.write(json.dumps(tokens))
 
-    def token_of(self, project: Project, name: str) -> str:
-        """A new token of the simulated labeler of this name, made a member at the first call."""
-        user, _ = User.objects.get_or_create(username=name)
-        if not project.memberships.filter(user=user).exists():
-            add_member(project=project, user=user, role=Role.LABELER, by=None)
-        annotator = annotator_for(user=user, project=project, kind=AnnotatorKind.SIMULATED)
-        if annotator.kind != AnnotatorKind.SIMULATED:
-            raise CommandError(f"{name!r} is a person in this project already.", returncode=2)
-        return issue_token(user=user, name="simulation")[1]
+
+def labeler(project: Project, line: int, name: str) -> User:
+    """The simulated labeler of this name, made at the first call. Raises BadInput for a name that
+    is no username or belongs to anybody else."""
+    user = User.objects.filter(username=name).first()
+    if user is None:
+        user = User(username=name)
+        user.set_unusable_password()
+        try:
+            user.full_clean()
+        except ValidationError as error:
+            raise BadInput(f"line {line}: {name!r}: {' '.join(error.messages)}") from None
+        user.save()
+    elif not user.annotators.filter(project=project, kind=AnnotatorKind.SIMULATED).exists():
+        raise BadInput(f"line {line}: {name!r} is no simulated labeler of this project.")
+    if not project.memberships.filter(user=user).exists():
+        add_member(project=project, user=user, role=Role.LABELER, by=None)
+    annotator_for(user=user, project=project, kind=AnnotatorKind.SIMULATED)
+    return user
 
 
-def names(path: Path) -> list[str]:
-    """The `name` of each row of a labelers.jsonl."""
-    if not path.is_file():
-        raise CommandError(f"There is no file {str(path)!r}.", returncode=2)
-    return [json.loads(line)["name"] for line in path.read_text("utf-8").splitlines() if line]
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and `name` of each row of a labelers.jsonl. Raises BadInput for a row without."""
+    for raw in read_rows(path):
+        try:
+            if isinstance(raw, BadRow):
+                raise Refused(raw.reason)
+            row = parse_json(raw)
+            require(row, "name")
+            yield raw.line, text_of(row["name"], "name")
+        except Refused as refused:
+            raise BadInput(f"line {raw.line}: {refused}.") from None
