@@ -94,6 +94,7 @@ def write_export(
     if format not in FORMATS:
         raise BadInput(f"An export's format is one of {', '.join(FORMATS)}: {format!r}.")
     require_free(out)
+    out = out.resolve()
     snapshot = snapshots.freeze(project=project, kind="comparisons", query=query, by=by)
     part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex}")
     try:
@@ -119,11 +120,14 @@ def write_export(
 
 
 def require_free(out: Path) -> None:
-    """Raise BadInput unless the path is absent or an empty folder."""
+    """Raise BadInput unless the path is absent or an empty folder, and not the current one: that
+    would be replaced under the feet of whoever stands in it."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise BadInput(f"{out} exists and is no folder.")
     if out.is_dir() and (first := next(out.iterdir(), None)):
         raise BadInput(f"{out} must be empty or absent; it holds {first.name!r}.")
+    if out.resolve() == Path.cwd():
+        raise BadInput(f"{out} is the folder you are in; name one inside it or beside it.")
 
 
 def _write(

@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections import Counter
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from datasets import load_dataset
 from django.core.management import CommandError, call_command
 
+from annotation.errors import BadInput
 from annotation.exporters import folder
 from annotation.exporters.folder import export_file, exports_of, make_export, write_export
 from annotation.exporters.pseudonyms import Pseudonyms
@@ -222,6 +224,25 @@ def test_a_folder_with_something_in_it_is_left_alone(project, tmp_path):
         assert problem.value.returncode == 2
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     assert not DatasetSnapshot.objects.exists()
+
+
+@pytest.mark.parametrize("out", [".", "../here"])
+def test_the_folder_that_one_stands_in_is_not_replaced(project, tmp_path, monkeypatch, out):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(CommandError, match="is the folder you are in; name one inside") as problem:
+        call_command("export_dataset", project="here", format="trl", out=Path(out))
+    assert problem.value.returncode == 2
+    assert not DatasetSnapshot.objects.exists()
+
+
+def test_a_path_with_dots_is_the_folder_it_leads_to(project, tmp_path):
+    cast(compare(project))
+    (tmp_path / "new").mkdir()
+    write_export(project=project, format="trl", out=tmp_path / "new/../new/.")
+    assert (tmp_path / "new/manifest.json").is_file()
+    with pytest.raises(BadInput, match="it holds 'new'"):
+        write_export(project=project, format="trl", out=tmp_path / "new/..")
 
 
 def test_an_empty_folder_is_filled_and_the_command_says_what_it_wrote(project, tmp_path):
