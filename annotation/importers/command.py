@@ -2,8 +2,9 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from annotation.errors import BadInput, ConcordError
 from annotation.importers.lines import count_bytes
-from annotation.importers.load import FileReport, Load, Outcome, RowReport, source_for
+from annotation.importers.load import FileReport, Load, Outcome, RowReport, Store, source_for
 from annotation.models import Project, Source
 
 SHOWN_REFUSALS = 50
@@ -44,9 +45,7 @@ class ImportCommand(BaseCommand):
         parser.add_argument("--terms", default="", help="terms of use of a new source")
         parser.add_argument("--report", type=Path, help="write one JSON line per row here")
 
-    def store_for(
-        self, project: Project, source: Source, options: Mapping[str, Any]
-    ) -> Callable[[Mapping[str, Any]], bool]:
+    def store_for(self, project: Project, options: Mapping[str, Any], source: Source) -> Store:
         """What takes a row."""
         raise NotImplementedError
 
@@ -71,12 +70,9 @@ class ImportCommand(BaseCommand):
         project = project_named(options["project"])
         total = sum(count_bytes(path) for path in options["files"])
         name = options["source"] or self.source_name(options)
+        terms = {key: options[key] for key in ("licence", "terms")}
         with ExitStack() as stack:
             told = _open_report(stack, options["report"], options["files"])
-            source = source_for(
-                project=project, name=name, licence=options["licence"], terms=options["terms"]
-            )
-            store = self.store_for(project, source, options)
             bar = stack.enter_context(
                 tqdm(total=total, unit="B", unit_scale=True, disable=None, desc="importing")
             )
@@ -85,9 +81,9 @@ class ImportCommand(BaseCommand):
                 account = _Account(self, path, told)
                 load = Load(
                     project=project,
-                    source=source,
                     path=path,
-                    store=store,
+                    source=partial(source_for, project=project, name=name, **terms),
+                    store_for=partial(self.store_for, project, options),
                     on_row=account.row,
                     on_bytes=bar.update,
                 )

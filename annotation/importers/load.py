@@ -60,6 +60,10 @@ PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] =
 }
 
 
+Store = Callable[[Mapping[str, Any]], bool]
+"""Takes a row; True if it held anything new."""
+
+
 class Outcome(StrEnum):
     """What became of a row."""
 
@@ -97,12 +101,16 @@ class FileReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """One file on its way into a project. `store` says whether the row held anything new."""
+    """One file on its way into a project.
+
+    source, store_for: asked anew by each chunk, inside its transaction, so that a file whose rows
+    are all refused leaves no source and no batch behind.
+    """
 
     project: Project
-    source: Source
     path: Path
-    store: Callable[[Mapping[str, Any]], bool]
+    source: Callable[[], Source]
+    store_for: Callable[[Source], Store]
     on_row: Callable[[RowReport], object] = field(default=lambda row: None)
     on_bytes: Callable[[int], object] = field(default=lambda read: None)
 
@@ -112,7 +120,10 @@ class Load:
         try:
             for chunk in _chunks(read_rows(self.path, self.on_bytes)):
                 with transaction.atomic():
-                    outcomes = [self._take(row) for row in chunk]
+                    store = self.store_for(self.source())
+                    outcomes = [_take(store, row) for row in chunk]
+                    if all(one.outcome == Outcome.REFUSED for one in outcomes):
+                        transaction.set_rollback(True)  # nor keep a source made for nothing
                 for outcome in outcomes:  # told once they are committed
                     report.count(outcome)
                     self.on_row(outcome)
@@ -120,30 +131,32 @@ class Load:
             if report.imported:
                 record(
                     action="file.import",
-                    target=self.source,
+                    target=self.source(),
                     project=self.project,
                     **asdict(report),
                 )
         return report
 
-    def _take(self, row: RawRow | BadRow) -> RowReport:
-        if isinstance(row, BadRow):
-            return RowReport(row.line, Outcome.REFUSED, row.reason)
-        try:
-            try:
-                new = self._store(row)
-            except IntegrityError:  # another import stored the same row meanwhile: now it is there
-                new = self._store(row)
-        except (Refused, ConcordError) as problem:
-            return RowReport(row.line, Outcome.REFUSED, str(problem))
-        except (DataError, IntegrityError) as problem:
-            reason = f"the database refused it: {clip(str(problem))}"
-            return RowReport(row.line, Outcome.REFUSED, reason)
-        return RowReport(row.line, Outcome.IMPORTED if new else Outcome.ALREADY_THERE)
 
-    @transaction.atomic
-    def _store(self, row: RawRow) -> bool:
-        return self.store(parse_json(row))
+def _take(store: Store, row: RawRow | BadRow) -> RowReport:
+    if isinstance(row, BadRow):
+        return RowReport(row.line, Outcome.REFUSED, row.reason)
+    try:
+        try:
+            new = _stored(store, row)
+        except IntegrityError:  # another import stored the same row meanwhile: now it is there
+            new = _stored(store, row)
+    except (Refused, ConcordError) as problem:
+        return RowReport(row.line, Outcome.REFUSED, str(problem))
+    except (DataError, IntegrityError) as problem:
+        reason = f"the database refused it: {clip(str(problem))}"
+        return RowReport(row.line, Outcome.REFUSED, reason)
+    return RowReport(row.line, Outcome.IMPORTED if new else Outcome.ALREADY_THERE)
+
+
+@transaction.atomic
+def _stored(store: Store, row: RawRow) -> bool:
+    return store(parse_json(row))
 
 
 def _chunks(rows: Iterator[RawRow | BadRow]) -> Iterator[list[RawRow | BadRow]]:
@@ -195,21 +208,19 @@ def source_for(*, project: Project, name: str, licence: str = "", terms: str = "
     return source
 
 
-def preference_store(
-    *, project: Project, source: Source, format: str
-) -> Callable[[Mapping[str, Any]], bool]:
+def preference_store(*, project: Project, source: Source, format: str) -> Store:
     """What takes a row of a preference format into the project."""
     parse = PREFERENCE_FORMATS[format]
     batch = batch_for(project=project, name=f"import {source.name}"[:120], source=source)
     return lambda row: store_comparison(batch, parse(row))
 
 
-def prompt_store(*, project: Project, source: Source) -> Callable[[Mapping[str, Any]], bool]:
+def prompt_store(*, project: Project, source: Source) -> Store:
     """What takes a prompts row into the project."""
     return lambda row: _prompt(project, source, prompts.parse(row))[1]
 
 
-def demonstration_store(*, project: Project, source: Source) -> Callable[[Mapping[str, Any]], bool]:
+def demonstration_store(*, project: Project, source: Source) -> Store:
     """What takes a demonstrations row into the project."""
     return lambda row: store_demonstration(project, source, demonstrations.parse(row))
 

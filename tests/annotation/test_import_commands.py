@@ -186,14 +186,20 @@ def test_an_import_that_is_interrupted_keeps_its_chunks_and_can_be_done_again(
 def test_two_imports_of_one_file_at_once_import_every_row_once(tmp_path):
     project = make_project("here")
     path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(20)])
-    source = load.source_for(project=project, name="set")
     start, reports = threading.Barrier(2, timeout=60), []
 
     def work():
         try:
-            store = load.preference_store(project=project, source=source, format="trl")
+            one = load.Load(
+                project=project,
+                path=path,
+                source=lambda: load.source_for(project=project, name="set"),
+                store_for=lambda source: load.preference_store(
+                    project=project, source=source, format="trl"
+                ),
+            )
             start.wait()
-            reports.append(load.Load(project=project, source=source, path=path, store=store).run())
+            reports.append(one.run())
         finally:
             connection.close()
 
@@ -324,6 +330,24 @@ def test_two_sources_never_become_one_annotator(project, tmp_path):
     assert problem.value.returncode == 2
     assert not Source.objects.filter(name="a:b").exists()
     assert Annotator.objects.get().external_id == "a:b"
+
+
+def test_rows_that_are_all_refused_leave_no_source_and_no_batch(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "CHUNK_ROWS", 1)
+    answers = [{"id": n, "text": f"Answer {n}."} for n in range(10)]
+    ten = {"prompt": "Which?", "completions": answers, "votes": [{"ranking": [["0"], ["1"]]}]}
+    path = write(tmp_path / "rows.jsonl", [b"nonsense", {"prompt": "Q?"}, ten])
+    before = counts(), AuditEntry.objects.count()
+    for command, options in (
+        ("import_preferences", {"format": "trl"}),
+        ("import_preferences", {"format": "comparisons"}),
+        ("import_demonstrations", {}),
+    ):
+        with pytest.raises(CommandError, match="Not one row could be imported") as problem:
+            run(command, path, source="new", **options)
+        assert problem.value.returncode == 2
+    assert (counts(), AuditEntry.objects.count()) == before
+    assert not project.batches.exists()
 
 
 def test_a_source_keeps_its_licence(project):

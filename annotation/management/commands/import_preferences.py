@@ -1,11 +1,11 @@
 """python manage.py import_preferences --project NAME --format FORMAT FILE..."""
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from annotation.importers.command import ImportCommand
-from annotation.importers.load import PREFERENCE_FORMATS, preference_store
+from annotation.importers.load import PREFERENCE_FORMATS, Store, preference_store
 from annotation.models import Project, Source
 
 
@@ -19,7 +19,5 @@ class Command(ImportCommand):
     def source_name(self, options: Mapping[str, Any]) -> str:
         return str(options["format"])
 
-    def store_for(
-        self, project: Project, source: Source, options: Mapping[str, Any]
-    ) -> Callable[[Mapping[str, Any]], bool]:
+    def store_for(self, project: Project, options: Mapping[str, Any], source: Source) -> Store:
         return preference_store(project=project, source=source, format=options["format"])

@@ -1,10 +1,10 @@
 """python manage.py import_prompts --project NAME FILE..."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from annotation.importers.command import ImportCommand
-from annotation.importers.load import prompt_store
+from annotation.importers.load import Store, prompt_store
 from annotation.models import Project, Source
 
 
@@ -12,7 +12,5 @@ class Command(ImportCommand):
     help = "Import prompts; an imported split is honoured, else a hash of the thread decides."
     default_source = "prompts"
 
-    def store_for(
-        self, project: Project, source: Source, options: Mapping[str, Any]
-    ) -> Callable[[Mapping[str, Any]], bool]:
+    def store_for(self, project: Project, options: Mapping[str, Any], source: Source) -> Store:
         return prompt_store(project=project, source=source)
