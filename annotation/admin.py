@@ -11,10 +11,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from annotation import models
@@ -76,6 +78,9 @@ def each(
     site.message_user(request, _("Done: %(number)d") % {"number": done}, messages.SUCCESS)
 
 
+admin.site.unregister(Group)  # roles are memberships; a group would be edited without an entry
+
+
 @admin.register(models.User)
 class ConcordUserAdmin(UserAdmin[models.User]):
     """Users are made and changed by superusers; one who leaves is made inactive, never deleted."""
@@ -97,6 +102,23 @@ class ConcordUserAdmin(UserAdmin[models.User]):
     ) -> None:
         super().save_model(request, obj, form, change)
         _note(request, "user.change" if change else "user.create", obj, form)
+
+    @transaction.atomic
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        """Django's page for a user's password, which doesn't come by save_model."""
+        before = self.get_object(request, unquote(id))
+        response = super().user_change_password(request, id, form_url)
+        after = self.get_object(request, unquote(id))
+        if before and after and before.password != after.password:
+            record(
+                action="user.password",
+                target=after,
+                actor=_user(request),
+                usable=after.has_usable_password(),
+            )
+        return response
 
 
 @admin.register(models.Source)

@@ -3,6 +3,7 @@
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 
@@ -202,6 +203,35 @@ def test_a_new_user_is_in_the_log_without_their_password(root):
     entry = AuditEntry.objects.get(action="user.create")
     assert entry.target == f"user:{User.objects.get(username='wen').pk}"
     assert "correct horse" not in str(entry.data)
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_password_that_is_set_or_taken_away_is_in_the_log(root, usable):
+    user = make_user("wen")
+    word = "correct horse battery"
+    form = {"usable_password": "true", "password1": word, "password2": word}
+    if not usable:
+        form = {"usable_password": "false", "unset-password": "yes"}
+    assert root.post(f"/admin/annotation/user/{user.pk}/password/", form).status_code == 302
+    user.refresh_from_db()
+    assert user.check_password(word) == usable
+    entry = AuditEntry.objects.get(action="user.password")
+    assert (entry.target, entry.actor.username) == (f"user:{user.pk}", "root")
+    assert entry.data == {"usable": usable}
+
+
+def test_a_password_that_is_not_taken_leaves_no_entry(root):
+    user = make_user("wen")
+    address = f"/admin/annotation/user/{user.pk}/password/"
+    form = {"usable_password": "true", "password1": "x", "password2": "y"}
+    assert root.get(address).status_code == root.post(address, form).status_code == 200
+    assert root.get("/admin/annotation/user/x/password/").status_code == 404
+    assert not AuditEntry.objects.filter(action="user.password").exists()
+
+
+def test_groups_which_mean_nothing_here_are_not_offered(root):
+    assert root.get("/admin/auth/group/").status_code == 404
+    assert not admin.site.is_registered(Group)
 
 
 def test_users_are_never_deleted(root):
