@@ -11,7 +11,8 @@ import pytest
 from django.test import Client
 
 from annotation.api.urls import urlpatterns
-from annotation.models import DatasetSnapshot, ModelVersion, Promotion, Role, TrainingJob
+from annotation.models import DatasetSnapshot, ModelVersion, Promotion, Role, TrainingJob, User
+from annotation.services.projects import add_member
 from annotation.services.queue import claim_comparison, submit_preference
 from tests.annotation.making import (
     as_shown,
@@ -123,6 +124,19 @@ def test_an_id_of_another_project_is_not_there_in_mine(route, mine, ids_elsewher
         for method, got in answers(signed_in(make_member(mine, role)), url).items():
             assert got.status_code in (403, 404), (role, method, url, got.content)
             assert got.json()["code"] in ("not_allowed", "not_found")
+
+
+@pytest.mark.parametrize("route", WITH_IDS)
+@pytest.mark.parametrize("role", Role.values)
+def test_an_id_of_ones_own_other_project_is_not_there_in_mine(route, role, mine, ids_elsewhere):
+    """Who works in both projects, and owns the rows there, asks for them by the wrong name."""
+    (both,) = User.objects.filter(annotators__project__slug="elsewhere")
+    add_member(project=mine, user=both, role=role, by=None)
+    mine.annotators.create(user=both, kind="person", pseudonym="q")
+    url = address(route, "mine", ids_elsewhere)
+    for method, got in answers(signed_in(both), url).items():
+        assert got.status_code in (403, 404), (method, url, got.content)
+        assert got.json()["code"] in ("not_allowed", "not_found")
 
 
 def test_the_matrix_covers_what_it_should():

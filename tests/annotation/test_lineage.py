@@ -133,6 +133,17 @@ def test_other_projects_are_left_out(project):
     assert (found.num_completions, found.comparisons, found.children) == (0, [], {})
 
 
+def test_a_vote_is_held_by_snapshots_of_its_own_project_alone(project):
+    other = make_project(open_target=0)
+    vote = cast(compare(project))
+    cast(compare(other))  # so that the other project's snapshot reaches past the vote
+    make_version(other, "reward", snapshot=frozen(other))
+    assert lineage_of_preference(vote).snapshots == []
+    assert lineage_of_preference(vote).trained == []
+    mine = frozen(project)
+    assert [one for one, _ in lineage_of_preference(vote).snapshots] == [mine]
+
+
 def grown(project, number):
     """A version whose completions stand in so many comparisons."""
     version = make_version(project)

@@ -15,7 +15,8 @@ from annotation.models import (
 )
 from annotation.services import queue
 from annotation.services.ledger import open_comparison, record_generation
-from annotation.services.projects import annotator_for, new_scheme
+from annotation.services.projects import add_member, annotator_for, new_scheme
+from tests.annotation.making import make_project
 
 PAIR = ["Sure, **at once**.", "No."]
 HTMX = {"HX-Request": "true"}
@@ -85,6 +86,20 @@ def test_htmx_gets_the_next_comparison_in_the_answer(cast, at_work):
     assert "And now?" in html
     assert "<html" not in html
     assert "Saved. Here is the next." in html
+
+
+@pytest.mark.parametrize("act", ["submit", "skip", "renew"])
+def test_ones_lease_in_another_project_is_not_there_under_this_ones_name(cast, at_work, act):
+    client, lease, key = at_work
+    other = make_project("other")
+    add_member(project=other, user=cast.labeler, role="labeler", by=None)
+    annotator_for(user=cast.labeler, project=other)
+    form = {"key": key, "axis0-choice": "1", "reason": "Too long"}
+    assert client.post(f"/p/other/label/{lease.pk}/{act}/", form).status_code == 404
+    before, state = lease.expires_at, lease.state
+    lease.refresh_from_db()
+    assert (lease.expires_at, lease.state) == (before, state)
+    assert not Preference.objects.exists()
 
 
 def test_the_same_key_twice_is_one_answer_and_shows_the_next(cast, at_work):

@@ -246,6 +246,15 @@ def test_a_late_answer_without_a_free_slot_is_kept_as_surplus(project, annotator
     require_invariant(project)
 
 
+def test_a_late_answer_to_a_retired_comparison_is_kept_as_surplus(project, annotator, now):
+    make_comparisons(project)
+    lease = claim_comparison(annotator=annotator, now=now)
+    sweep_expired_leases(now=now + timedelta(hours=1))
+    Comparison.objects.update(retired_at=now)
+    assert not answer(lease).counted
+    require_invariant(project)
+
+
 def test_voiding_a_counted_answer_opens_its_slot_for_others(project, annotator):
     make_comparisons(project)
     lease = claim_comparison(annotator=annotator)
@@ -302,6 +311,23 @@ def test_retired_comparisons_are_not_handed_out(project, annotator, now):
     make_comparisons(project)
     Comparison.objects.update(retired_at=now)
     assert nothing(annotator).reason == "done"
+
+
+def test_a_comparison_that_is_retired_between_look_and_claim_is_left(
+    project, annotator, now, monkeypatch
+):
+    make_comparisons(project)
+    look = queue._candidates
+
+    def then_retired(of):
+        found = look(of)
+        Comparison.objects.update(retired_at=now)
+        return found
+
+    monkeypatch.setattr(queue, "_candidates", then_retired)
+    assert nothing(annotator).reason == "done"
+    assert not Assignment.objects.exists()
+    require_invariant(project)
 
 
 def test_the_walk_wraps_round_the_ring(project, annotator):
