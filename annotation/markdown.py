@@ -5,8 +5,9 @@ single attribute that loads, links or runs. Links stay readable but cannot be fo
 annotator should see where a model points, not go there.
 """
 
-from collections.abc import MutableMapping, Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, MutableMapping, Sequence
+from threading import Lock
 from typing import Any
 
 import nh3
@@ -18,7 +19,9 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 
 MAX_CHARACTERS = 40_000
-"""Longer texts are shown as they are: no parser is asked to chew a megabyte of brackets."""
+"""Of one page. What goes beyond is shown as it is: a megabyte of brackets would take a minute."""
+MAX_CACHED_CHARACTERS = 10_000_000
+"""Of texts and their HTML, in each process."""
 
 TAGS = {
     *("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "ul", "ol", "li"),
@@ -80,11 +83,31 @@ _parser = MarkdownIt(
 _parser.validateLink = lambda url: True  # type: ignore[method-assign]
 
 
-@lru_cache(maxsize=4096)
-def render(text: str) -> SafeString:
-    """HTML of one text, safe to place in a page; the same text is rendered once."""
-    if len(text) > MAX_CHARACTERS:
-        return mark_safe(f"<pre>{escape(text)}</pre>")
+class Cache:
+    """A function of a text, remembered by last use; `most` characters of texts and HTML in all."""
+
+    def __init__(self, make: Callable[[str], SafeString], most: int) -> None:
+        self.make, self.most = make, most
+        self.made: OrderedDict[str, SafeString] = OrderedDict()
+        self.held = 0
+        self.lock = Lock()  # a process serves several pages at once
+
+    def __call__(self, text: str) -> SafeString:
+        with self.lock:
+            if text in self.made:
+                self.made.move_to_end(text)
+                return self.made[text]
+        html = self.make(text)
+        with self.lock:
+            if text not in self.made and len(text) + len(html) <= self.most:
+                self.made[text] = html
+                self.held += len(text) + len(html)
+                while self.held > self.most:
+                    self.held -= sum(map(len, self.made.popitem(last=False)))
+        return html
+
+
+def _rendered(text: str) -> SafeString:
     html = nh3.clean(
         _parser.render(text),
         tags=TAGS,
@@ -95,6 +118,37 @@ def render(text: str) -> SafeString:
         link_rel=None,
     )
     return mark_safe(html)
+
+
+_cache = Cache(_rendered, MAX_CACHED_CHARACTERS)
+
+
+def render(text: str) -> SafeString:
+    """HTML of one text, safe to place in a page; the same text is rendered once."""
+    return _cache(text) if len(text) <= MAX_CHARACTERS else _as_it_is(text)
+
+
+def _as_it_is(text: str) -> SafeString:
+    return mark_safe(f"<pre>{escape(text)}</pre>")
+
+
+class Page:
+    """Renders the texts of one page, MAX_CHARACTERS of Markdown in all."""
+
+    def __init__(self) -> None:
+        self.left = MAX_CHARACTERS
+
+    def render(self, text: str) -> SafeString:
+        """HTML of one text, or the text as it is where it doesn't fit any more."""
+        return self.render_alike([text])[0]
+
+    def render_alike(self, texts: Sequence[str]) -> list[SafeString]:
+        """All of the texts as Markdown or none: answers that are compared look alike."""
+        num_characters = sum(map(len, texts))
+        if num_characters > self.left:
+            return [_as_it_is(text) for text in texts]
+        self.left -= num_characters
+        return [render(text) for text in texts]
 
 
 def plain(content: str | list[dict[str, Any]]) -> str:

@@ -78,10 +78,10 @@ class Work:
         return len(self.options) == 2
 
 
-def turns_of(prompt: Prompt) -> list[Turn]:
+def turns_of(prompt: Prompt, page: markdown.Page) -> list[Turn]:
     """A conversation for showing."""
     return [
-        Turn(message["role"], markdown.render(markdown.plain(message["content"])))
+        Turn(message["role"], page.render(markdown.plain(message["content"])))
         for message in prompt.messages
     ]
 
@@ -89,28 +89,27 @@ def turns_of(prompt: Prompt) -> list[Turn]:
 def work_of(assignment: Assignment, posted: Mapping[str, str]) -> Work:
     """What to show for a lease. posted: a refused answer, so that nothing typed is lost."""
     texts = Completion.objects.in_bulk(assignment.presented_order)
-    axes = assignment.scheme.axes
+    axes, page = assignment.scheme.axes, markdown.Page()
+    answers = page.render_alike([texts[pk].text for pk in assignment.presented_order])
     options = [
         Option(
             letter=letter,
-            html=markdown.render(texts[completion].text),
+            html=html,
             places=[
                 Place(index, axis, posted.get(f"axis{index}-place-{letter}", ""))
                 for index, axis in enumerate(axes)
             ],
         )
-        for letter, completion in zip(
-            letters(len(assignment.presented_order)), assignment.presented_order, strict=True
-        )
+        for letter, html in zip(letters(len(answers)), answers, strict=True)
     ]
     return Work(
         assignment=assignment,
-        turns=turns_of(assignment.comparison.prompt),
+        turns=turns_of(assignment.comparison.prompt, page),
         options=options,
         axes=[
             (index, axis, posted.get(f"axis{index}-choice", "")) for index, axis in enumerate(axes)
         ],
-        guideline=markdown.render(assignment.guideline.text) if assignment.guideline else None,
+        guideline=page.render(assignment.guideline.text) if assignment.guideline else None,
         key=posted.get("key") or uuid.uuid4().hex,
         note=posted.get("note", ""),
         heartbeat_seconds=max(5, assignment.project.lease_seconds // 3),

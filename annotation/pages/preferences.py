@@ -216,22 +216,24 @@ def _detail(found: Preference) -> dict[str, Any]:
     rankings = list(found.rankings.order_by("pk"))
     by_id = {completion.pk: completion for completion in lineage.completions}
     order = [*found.presented_order] or list(by_id)
+    page = markdown.Page()
+    answers = page.render_alike([by_id[completion].text for completion in order])
     shown = [
         Shown(
             letter=letter,
             completion=by_id[completion],
-            html=markdown.render(by_id[completion].text),
+            html=html,
             places=[place_of(ranking, completion) for ranking in rankings],
             generations=list(by_id[completion].generations.all()),
         )
-        for letter, completion in zip(letters(len(order)), order, strict=True)
+        for letter, completion, html in zip(letters(len(order)), order, answers, strict=True)
     ]
     prompt = lineage.comparison.prompt
     return {
         "preference": found,
         "comparison": lineage.comparison,
         "prompt": prompt,
-        "turns": turns_of(prompt),
+        "turns": turns_of(prompt, page),
         "rankings": [(ranking, said(ranking, order)) for ranking in rankings],
         "shown": shown,
         "revisions": lineage.revisions,

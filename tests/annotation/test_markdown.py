@@ -3,10 +3,11 @@
 from html.parser import HTMLParser
 
 import pytest
+from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation.markdown import MAX_CHARACTERS, TAGS, plain, render
+from annotation.markdown import MAX_CHARACTERS, TAGS, Cache, Page, plain, render
 
 
 class Inspector(HTMLParser):
@@ -151,3 +152,33 @@ def test_plain_text_of_typed_parts():
     parts = [{"type": "text", "text": "one"}, {"type": "image", "url": "x"}]
     assert plain(parts) == "one\n\n[image]"
     assert plain("two") == "two"
+
+
+def test_a_page_renders_so_much_and_shows_the_rest_as_it_is():
+    page = Page()
+    text = "*a* " * (MAX_CHARACTERS // 10)
+    assert "<em>" in page.render(text)
+    assert "<em>" in page.render(text)
+    assert page.render(text) == f"<pre>{text}</pre>"
+    assert "<em>" in page.render("*short*")  # what still fits is rendered
+    assert "<em>" in Page().render(text)
+
+
+@pytest.mark.parametrize("long", [0, 1])
+def test_answers_that_are_compared_look_alike(long):
+    texts = ["*a* <b>", "*a* <b>"]
+    texts[long] += " " * MAX_CHARACTERS
+    assert all(html.startswith("<pre>*a* &lt;b&gt;") for html in Page().render_alike(texts))
+    assert all("<em>a</em>" in html for html in Page().render_alike(["*a*", "*a* b"]))
+
+
+def test_the_cache_holds_so_much_and_forgets_the_oldest_use():
+    made = []
+    kept = Cache(lambda text: made.append(text) or mark_safe(text.upper()), most=12)
+    for text in ("aaa", "bbb", "aaa", "ccc", "aaa", "bbb"):  # 6 characters each, two at a time
+        assert kept(text) == text.upper()
+    assert made == ["aaa", "bbb", "ccc", "bbb"]
+    assert kept("d" * 7) == "D" * 7
+    assert kept("aaa") == "AAA"
+    assert made[-1] == "d" * 7  # what is larger than the cache moves nothing out
+    assert kept.held == 12

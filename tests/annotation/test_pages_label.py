@@ -1,10 +1,12 @@
 """The labeling page without JavaScript and as htmx asks for it."""
 
 import re
+from unittest.mock import patch
 
 import pytest
 from django.utils import timezone
 
+from annotation import markdown
 from annotation.models import (
     Assignment,
     AssignmentState,
@@ -12,6 +14,7 @@ from annotation.models import (
     Completion,
     Guideline,
     Preference,
+    Prompt,
 )
 from annotation.services import queue
 from annotation.services.ledger import open_comparison, record_generation
@@ -20,6 +23,7 @@ from tests.annotation.making import make_project
 
 PAIR = ["Sure, **at once**.", "No."]
 HTMX = {"HX-Request": "true"}
+TURN = ("user", "assistant")
 
 
 def key_in(html: str) -> str:
@@ -62,6 +66,21 @@ def test_nothing_is_preselected_and_nothing_tells_who_wrote_it(cast, enter):
     assert "checked" not in html
     assert "88044" not in html
     assert "famous-model" not in html
+
+
+def test_a_page_of_costly_texts_comes_soon_and_whole(cast, enter):
+    """Each turn fits alone, and all of them would take the parser half a minute."""
+    comparison = cast.ask("Which?", PAIR)
+    costly = "![" * 19_000
+    turns = [{"role": role, "content": f"{n} {costly}"} for n in range(20) for role in TURN]
+    turns.append({"role": "user", "content": "The last."})
+    Prompt.objects.filter(pk=comparison.prompt_id).update(messages=turns)
+    with patch.object(markdown, "render", wraps=markdown.render) as render:
+        html = enter(cast.labeler).get("/p/shop/label/").content.decode()
+    assert sum(len(call.args[0]) for call in render.call_args_list) <= markdown.MAX_CHARACTERS
+    assert html.count(costly) == 40
+    assert "<strong>at once</strong>" in html
+    assert "<p>The last.</p>" in html
 
 
 def test_an_answer_is_stored_by_completion_id(cast, at_work):
