@@ -56,7 +56,7 @@ def require_optimizer(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
-    """Tokenizer and a GPT-2-shaped model from plain text. About 1.7 million parameters."""
+    """Tokenizer and a tiny GPT (Llama-shaped) from plain text. About 1.7 million parameters."""
 
     tokenizer: str | None = None
     """Directory of a tokenizer to reuse; None trains a byte-level BPE on the data."""

@@ -37,7 +37,7 @@ ADAM_EPS = 1e-5
 """lm-human-preferences and its reproduction (arXiv:2403.17031); PyTorch's 1e-8 makes the first
 steps larger."""
 
-BETA2 = 0.999
+BETA2 = 0.98
 """AdamW's second-moment decay."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from policy.backbone import GPTShape, new_gpt, save_model
 from policy.text import BOS, CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
@@ -38,22 +38,23 @@ def tiny_policy(letters: Any, tmp_path: Path) -> Callable[..., Path]:
 
     def make(kind: str = "gpt2", *, seed: int = 0, name: str = "init") -> Path:
         directory = tmp_path / name
-        model = new_gpt(letters, GPTShape(width=32, layers=1, heads=2, context=32), seed=seed)
-        if kind == "llama":
-            config = LlamaConfig(
+        model: Any = new_gpt(letters, GPTShape(width=32, layers=1, heads=2, context=32), seed=seed)
+        if kind == "gpt2":
+            config = GPT2Config(
                 vocab_size=len(letters),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                max_position_embeddings=32,
+                n_embd=32,
+                n_layer=1,
+                n_head=2,
+                n_positions=32,
+                initializer_range=0.02 * (768 / 32) ** 0.5,
                 pad_token_id=letters.pad_token_id,
                 bos_token_id=letters.bos_token_id,
                 eos_token_id=letters.eos_token_id,
+                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
             )
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                model = LlamaForCausalLM(config)
+                model = GPT2LMHeadModel(config)
         save_model(model, letters, directory)
         return directory
 

@@ -146,9 +146,9 @@ def test_a_new_model_depends_on_its_seed_alone(letters):
     state = torch.random.get_rng_state()
     second = new_gpt(letters, SHAPE, seed=5)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(first.transformer.wpe.weight, second.transformer.wpe.weight)
+    assert torch.equal(first.lm_head.weight, second.lm_head.weight)
     other = new_gpt(letters, SHAPE, seed=6)
-    assert not torch.equal(first.transformer.wpe.weight, other.transformer.wpe.weight)
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -198,7 +198,7 @@ def test_a_masked_model_or_a_reward_model_is_no_policy(letters, tmp_path):
         load_causal_lm(tmp_path / "bert")
     model, _ = score_model_from(None, seed=2, tokenizer=letters, shape=SHAPE)
     save_model(model, letters, tmp_path / "reward")
-    with pytest.raises(BadInput, match="GPT2ForSequenceClassification, not a causal"):
+    with pytest.raises(BadInput, match="LlamaForSequenceClassification, not a causal"):
         load_causal_lm(tmp_path / "reward")
 
 
@@ -229,6 +229,6 @@ def test_weights_that_are_missing_are_not_made_up(letters, tmp_path):
     model = new_gpt(letters, SHAPE, seed=0)
     save_model(model, letters, tmp_path)
     settings = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(settings | {"n_layer": 2}))
-    with pytest.raises(BadInput, match=r"lacks weights: .*h\.1\."):
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 2}))
+    with pytest.raises(BadInput, match=r"lacks weights: .*layers\.1\."):
         load_causal_lm(tmp_path)

@@ -321,7 +321,7 @@ def test_kl_is_measured_from_the_reference_that_is_named(ppo, tiny_policy):
     other = tiny_policy(seed=9, name="root")
     with torch.no_grad():  # a reference that is clearly another distribution
         model, tokenizer = load_causal_lm(other)
-        model.transformer.wte.weight.mul_(4.0)
+        model.get_input_embeddings().weight.mul_(4.0)
         save_model(model, tokenizer, other)
     apart = metrics_of(ppo(out="apart", steps=1, reference=other, kl_stop_nats=None))[0]
     assert abs(same["kl_nats"]) < 1e-5
@@ -478,17 +478,17 @@ def test_the_value_model_starts_from_the_reward_model_where_it_fits(
 
     def trunk_of(**inputs):
         named = {"init": init, "reference": init, "reward_model": reward_model, **inputs}
-        models = Models.load(PPOConfig(), named, score_fn=None, device="cpu")
+        models = Models.load(PPOConfig(**SMALL), named, score_fn=None, device="cpu")
         assert models.value.score.weight.abs().max() == 0
-        return models.value.transformer.wte.weight
+        return models.value.get_input_embeddings().weight
 
     reward, _ = score_model_from(reward_model, seed=0)
     policy, _ = load_causal_lm(init)
-    assert torch.equal(trunk_of(), reward.transformer.wte.weight)
-    assert torch.equal(trunk_of(value_init=init), policy.transformer.wte.weight)
+    assert torch.equal(trunk_of(), reward.get_input_embeddings().weight)
+    assert torch.equal(trunk_of(value_init=init), policy.get_input_embeddings().weight)
     llama = tiny_policy("llama", seed=7, name="llama")
     fallback = Models.load(
-        PPOConfig(),
+        PPOConfig(**SMALL),
         {"init": llama, "reference": llama, "reward_model": reward_model},
         score_fn=None,
         device="cpu",

@@ -105,7 +105,7 @@ def test_a_model_is_published_with_its_history(corpus, tmp_path):
     out = tmp_path / "out"
     train(TINY, [corpus], out)
     model, tokenizer = load_causal_lm(out)
-    assert model.config.n_embd == 16
+    assert model.config.hidden_size == 16
     assert tokenizer.decode(tokenizer("您好，parcel")["input_ids"]) == "您好，parcel"
     rows = rows_of(out)
     assert [row["step"] for row in rows if row["phase"] == "train"] == list(range(1, 25))
@@ -181,7 +181,7 @@ def test_the_same_command_gives_the_same_weights_and_a_seed_others(corpus, tmp_p
         tmp_path / "b" / "tokenizer.json"
     ).read_bytes()
     first, other = weights_of(tmp_path / "a"), weights_of(tmp_path / "c")
-    assert not torch.equal(first["transformer.wte.weight"], other["transformer.wte.weight"])
+    assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
 
 
 KILLED = """

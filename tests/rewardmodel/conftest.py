@@ -33,7 +33,7 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def tiny_lm(tmp_path: Path) -> Path:
-    """A one-layer GPT-2 with a byte-level tokenizer, saved as a causal LM."""
+    """A one-layer GPT with a byte-level tokenizer, saved as a causal LM."""
     tokenizer = train_tokenizer(["Say good things."], vocab_size=300, context=64)
     model = new_gpt(tokenizer, GPTShape(width=32, layers=1, heads=2, context=64), seed=0)
     save_model(model, tokenizer, tmp_path / "lm")

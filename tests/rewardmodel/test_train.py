@@ -104,7 +104,7 @@ def test_it_overfits_eight_pairs(write_rows, tmp_path):
     assert [row.correct for row in rows] == [1.0] * 8
     assert sum(row.log_loss for row in rows) / 8 < 0.05
     losses = [row["loss"] for row in metrics(tmp_path / "out", "train")]
-    assert losses[0] == pytest.approx(0.693, abs=0.02)  # the head begins without an opinion
+    assert losses[0] == pytest.approx(0.693, abs=0.05)  # the head begins without an opinion
     assert losses[-1] < 0.05
 
 
@@ -256,7 +256,7 @@ def test_each_completion_goes_through_the_model_once(tiny_lm, write_rows):
     for comparison in read_comparisons(write_rows(gold_rows(5, seed=1, split="train"))):
         examples.add(comparison, tokenizer, 64)
     seen = []
-    model.transformer.register_forward_pre_hook(
+    model.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     train_step(model, examples.items, adamw(model, lr=0.0, weight_decay=0.0), SMALL)

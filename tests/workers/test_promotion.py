@@ -220,11 +220,13 @@ def save_again(version, model, tokenizer):
 def says_only(letter, version):
     """Make the version answer with this letter and nothing else, whatever it is asked."""
     model, tokenizer = load_causal_lm(versions.directory_of(version))
-    embedding = model.lm_head.weight.data[encode_completion(tokenizer, letter)[0]]
-    embedding *= 3  # longer than all others, so that none lies nearer to it
-    norm = model.transformer.ln_f
-    norm.weight.data.zero_()
-    norm.bias.data = 1e5 * embedding
+    for layer in model.model.layers:  # what is read is what is written
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    rows = model.lm_head.weight.data  # tied: every token points the same way, this one farthest
+    rows[:] = 1.0
+    rows[encode_completion(tokenizer, letter)[0]] = 3.0
+    model.model.norm.weight.data.fill_(100.0)
     save_again(version, model, tokenizer)
 
 
@@ -235,7 +237,7 @@ def likes(letter, other, version):
     scorer = load_scorer(directory)
     with torch.no_grad():
         ends = [
-            model.transformer(
+            model.base_model(
                 torch.tensor([scorer.encode(CONVERSATIONS[0], one * LETTERS).ids])
             ).last_hidden_state[0, -1]
             for one in (letter, other)
