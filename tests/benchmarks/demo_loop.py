@@ -14,6 +14,7 @@ import json
 import random
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from fixtures.evaluation import (  # noqa: E402
 from fixtures.gold import utility  # noqa: E402
 from fixtures.labelers import LABELERS  # noqa: E402
 
-SIZES = (2, 4)
+SIZES = (2, 4, 4, 4, 4, 4)
 """As annotation/management/commands/load_demo.py opens a prompt's completions."""
 POLICY_LISTS = {"train": 456, "dev": 60}
 """Prompts with a list of the policy's own four answers."""
@@ -69,7 +70,7 @@ def shown_together(
     found = [
         (prompt_id, texts[start : start + size])
         for prompt_id, texts in fixture.items()
-        for start, size in zip((0, SIZES[0]), SIZES)
+        for start, size in zip(accumulate(SIZES, initial=0), SIZES)
     ]
     for split, wanted in POLICY_LISTS.items():
         of_split = [name for name in sorted(policy) if splits[name] == split]
