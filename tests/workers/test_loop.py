@@ -142,7 +142,10 @@ def once_around(concord: Installation, project) -> None:
         admin = User.objects.create_superuser("ada")
         boss = Client()
         boss.force_login(admin)
-        assert boss.post(f"/p/own/versions/{policy.pk}/promote/", follow=True).status_code == 200
+        page = f"/p/own/versions/{policy.pk}/"
+        assert 'name="slot" value="policy"' in boss.get(page).content.decode()
+        boss.post(f"{page}promote/", {"slot": "policy"}, follow=True)
+        assert Promotion.objects.filter(version=policy).exists()
     wait_for(lambda: comparisons_of(policy), "the improved policy's comparisons")
 
     out = concord.var / f"export-{project.pk}"
