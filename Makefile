@@ -44,7 +44,7 @@ $(READY): requirements.lock Makefile
 	@touch $@
 
 $(WORDS): $(WORDS:.mo=.po) $(READY)
-	@$(LAPTOP) $(BIN)/python manage.py compile_translations
+	@$(LAPTOP) $(BIN)/python manage.py compile_translations --verbosity 0
 
 # Renew requirements.lock after a change of requirements.in.
 lock: setup

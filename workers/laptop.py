@@ -22,7 +22,7 @@ from honcho import manager as process_manager
 from honcho.environ import parse_procfile
 from honcho.printer import Printer
 
-SIGN_INS = ("labeler", "reviewer", "admin", "researcher")
+SIGN_INS = ("labeler", "labeler-zh", "reviewer", "admin", "researcher")
 
 
 def refuse(sentence: str) -> None:

@@ -18,7 +18,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         for folder in settings.LOCALE_PATHS:
             for source in sorted(Path(folder).glob("*/LC_MESSAGES/django.po")):
-                self.stdout.write(f"{source}: {compile_file(source)} messages")
+                count = compile_file(source)
+                if options["verbosity"]:
+                    self.stdout.write(f"{source}: {count} messages")
 
 
 def compile_file(source: Path) -> int:

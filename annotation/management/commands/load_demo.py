@@ -41,10 +41,10 @@ from annotation.services.projects import add_member, create_project
 SLUG = "demo"
 DESCRIPTION = (
     "A customer-service assistant in English and Chinese, written for Concord: train it by "
-    "choosing the better of two answers."
+    "choosing the better answer."
 )
 GUIDELINE = """\
-**Which answer would help this customer more?** Read the question, then both answers, then choose.
+**Which answer would help this customer more?** Read the question, then the answers, then choose.
 
 1. **Helpful** comes first: it speaks of the product and the problem the customer named, and says \
 what happens next. A wrong product or a wrong remedy loses against anything right.
@@ -52,17 +52,19 @@ what happens next. A wrong product or a wrong remedy loses against anything righ
 3. **To the point**: nothing repeated, nothing about other products. Longer is not better.
 
 *Tie*: you would be as happy with either. *Both bad*: neither would help. *Cannot tell*: you do \
-not understand the question.
+not understand the question. *More than two answers*: give each its place, 1 is the best; answers \
+that are as good share a place.
 
 ---
 
-**哪个回答对这位顾客更有帮助？** 先读问题，再读两个回答，然后选择。
+**哪个回答对这位顾客更有帮助？** 先读问题，再读各个回答，然后选择。
 
 1. **有帮助**最重要：说到顾客提到的商品和问题，并说明下一步怎么做。商品或办法说错了，就不如说对的。
 2. **有礼貌**：问候、道歉或表示愿意帮忙、感谢，各一次就够。
 3. **切题**：不重复，不提别的商品。长不等于好。
 
-*平局*：两个回答一样好。*都不好*：哪个都帮不上忙。*无法判断*：看不懂问题。
+*平局*：两个回答一样好。*都不好*：哪个都帮不上忙。*无法判断*：看不懂问题。*多于两个回答*：\
+给每个回答排名次，1 为最好；一样好的回答名次相同。
 """
 MEMBERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("labeler", Role.LABELER, ("en",)),
@@ -174,15 +176,20 @@ def _load_rows(project: Project, source: Source, fixtures: Path) -> None:
             keep(row)
             bar.update()
         batches = {
-            purpose: batch_for(
-                project=project, name=f"fixtures, {purpose}", source=source, purpose=purpose
+            (purpose, kind): batch_for(
+                project=project,
+                name=f"fixtures, {purpose}, {kind}",
+                source=source,
+                purpose=purpose,
+                priority=priority,
             )
             for purpose in (Purpose.PRODUCTION, Purpose.EVALUATION)
+            for kind, priority in (("pairs", 0), ("lists", -1))  # pairs are easier to begin with
         }
         for prompt_id, rows in opened:
             prompt = stored[prompt_id]
-            train = prompt.split == Split.TRAIN
-            _open(batches[Purpose.PRODUCTION if train else Purpose.EVALUATION], prompt, rows)
+            purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
+            _open(batches[purpose, "pairs" if len(rows) == 2 else "lists"], prompt, rows)
             bar.update()
 
 
