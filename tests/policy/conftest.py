@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
-from policy.backbone import GPTShape, new_gpt, save_model
+from policy.backbone import save_model
 from policy.text import BOS, CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
 
 LETTERS = "abcdefghij"
@@ -38,23 +44,29 @@ def tiny_policy(letters: Any, tmp_path: Path) -> Callable[..., Path]:
 
     def make(kind: str = "gpt2", *, seed: int = 0, name: str = "init") -> Path:
         directory = tmp_path / name
-        model: Any = new_gpt(letters, GPTShape(width=32, layers=1, heads=2, context=32), seed=seed)
-        if kind == "gpt2":
-            config = GPT2Config(
-                vocab_size=len(letters),
-                n_embd=32,
-                n_layer=1,
-                n_head=2,
-                n_positions=32,
-                initializer_range=0.02 * (768 / 32) ** 0.5,
-                pad_token_id=letters.pad_token_id,
-                bos_token_id=letters.bos_token_id,
-                eos_token_id=letters.eos_token_id,
-                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
-            )
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
+        shared = {
+            "vocab_size": len(letters),
+            "pad_token_id": letters.pad_token_id,
+            "bos_token_id": letters.bos_token_id,
+            "eos_token_id": letters.eos_token_id,
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model: Any
+            if kind == "gpt2":
+                dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+                config = GPT2Config(
+                    n_embd=32, n_layer=1, n_head=2, n_positions=32, initializer_range=0.1,
+                    **shared, **dropout,
+                )  # fmt: skip
                 model = GPT2LMHeadModel(config)
+            else:
+                model = LlamaForCausalLM(
+                    LlamaConfig(
+                        hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+                        num_attention_heads=2, max_position_embeddings=32, **shared,
+                    )
+                )  # fmt: skip
         save_model(model, letters, directory)
         return directory
 
