@@ -7,6 +7,7 @@ PORT ?= 8000
 TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/ready
+WRITTEN := fixtures/completions.jsonl
 WORDS := annotation/locale/zh_Hans/LC_MESSAGES/django.mo
 LAPTOP := CONCORD_MODE=laptop
 
@@ -32,7 +33,7 @@ lint: setup
 browser: setup
 	@$(BIN)/python tests/browser/chromium.py
 
-setup: $(READY) $(WORDS)
+setup: $(READY) $(WRITTEN) $(WORDS)
 
 # Torch carries no hash in the lock: its CPU and CUDA builds share a version number.
 $(READY): requirements.lock Makefile
@@ -45,6 +46,10 @@ $(READY): requirements.lock Makefile
 
 $(WORDS): $(WORDS:.mo=.po) $(READY)
 	@$(LAPTOP) $(BIN)/python manage.py compile_translations --verbosity 0
+
+# The demo's data, from its grammar; fixtures/SHA256SUMS holds what comes out.
+$(WRITTEN): $(wildcard fixtures/*.py) $(READY)
+	@$(BIN)/python -m fixtures.make > /dev/null
 
 # Renew requirements.lock after a change of requirements.in.
 lock: setup

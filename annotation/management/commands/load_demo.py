@@ -248,7 +248,7 @@ def _spread(rows: list[Any], number: int) -> list[Any]:
 
 def _read(path: Path) -> Iterator[Row]:
     if not path.is_file():
-        raise CommandError(f"There is no {path}: the fixtures are not whole.", returncode=2)
+        raise CommandError(f"There is no {path}: python -m fixtures.make writes it.", returncode=2)
     with path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
