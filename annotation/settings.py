@@ -57,7 +57,7 @@ TICK_SECONDS = env.number("CONCORD_TICK_SECONDS", 3, 1, 600)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "annotation.apps.ConcordAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -69,7 +69,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_htmx",
     "csp",
-    "annotation",
+    "annotation.apps.AnnotationConfig",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -2,18 +2,21 @@
 
 Migrates, loads the demo project where it is missing, then starts the Procfile's processes (Redis,
 web, three workers, beat) with honcho and prints the address once the web answers. Run again, it
-goes on where it was.
+goes on where it was. Redis starts first and ends last: a worker that stops gives its job back.
 """
 
 import argparse
 import fcntl
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TextIO
 
 import django
 from django.conf import settings
@@ -21,6 +24,9 @@ from django.core.management import call_command
 from honcho import manager as process_manager
 from honcho.environ import parse_procfile
 from honcho.printer import Printer
+
+KILL_WAIT_SECONDS = 15
+"""From Ctrl-C to SIGKILL: a trainer saves a checkpoint, and its worker gives the job back."""
 
 SIGN_INS = ("labeler", "labeler-zh", "reviewer", "admin", "researcher")
 
@@ -71,6 +77,38 @@ def announce(port: int, log: Path, stopping: threading.Event) -> None:
         return
 
 
+class Broker:
+    """Redis around the other processes; should it end first, they are ended too."""
+
+    def __init__(self, command: str, *, environment: dict[str, str], log: TextIO) -> None:
+        self.process = subprocess.Popen(
+            f"exec {command}",
+            shell=True,  # a line of the Procfile, with its variables
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C in the terminal is not for it
+        )
+        self.stopping = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        """End it, by force after KILL_WAIT_SECONDS."""
+        self.stopping.set()
+        self.process.terminate()
+        try:
+            self.process.wait(KILL_WAIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _watch(self) -> None:
+        code = self.process.wait()
+        if not self.stopping.is_set():
+            print(f"Redis ended with code {code}.", file=sys.stderr)  # noqa: T201
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> int:
     """0 after Ctrl-C, else the exit code of the first process that ended."""
     parser = argparse.ArgumentParser(description="Run Concord on this machine.")
@@ -99,17 +137,21 @@ def main() -> int:
         "REDIS_SOCKET": settings.REDIS_URL.removeprefix("unix://"),
         "PYTHONUNBUFFERED": "1",
     }
-    # From Ctrl-C to SIGKILL: a trainer saves a checkpoint, and its worker gives the job back.
-    process_manager.KILL_WAIT = 15
-    log = settings.VAR_DIR / "log.txt"
-    manager = process_manager.Manager(Printer(log.open("a", buffering=1), colour=False))
-    procfile = parse_procfile((settings.BASE_DIR / "Procfile").read_text())
-    for name, command in procfile.processes.items():
-        manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
+    process_manager.KILL_WAIT = KILL_WAIT_SECONDS
+    log_file = settings.VAR_DIR / "log.txt"
+    commands = parse_procfile((settings.BASE_DIR / "Procfile").read_text()).processes
     stopping = threading.Event()
-    threading.Thread(target=announce, args=(port, log, stopping), daemon=True).start()
-    manager.loop()
-    stopping.set()
+    with log_file.open("a", buffering=1) as log:
+        broker = Broker(commands.pop("redis"), environment=environment, log=log)
+        try:
+            manager = process_manager.Manager(Printer(log, colour=False))
+            for name, command in commands.items():
+                manager.add_process(name, command, env=environment, cwd=str(settings.BASE_DIR))
+            threading.Thread(target=announce, args=(port, log_file, stopping), daemon=True).start()
+            manager.loop()
+        finally:
+            stopping.set()
+            broker.stop()
     print("Everything is stopped.")  # noqa: T201
     return 0 if manager.returncode in (None, 130) else int(manager.returncode)
 

@@ -1,6 +1,7 @@
 """What the three import commands share: arguments, progress, the account, exit codes."""
 
 import json
+from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -32,7 +33,7 @@ def project_named(name: str) -> Project:
     return found
 
 
-class ImportCommand(BaseCommand):
+class ImportCommand(BaseCommand, ABC):
     """Files into a project; subclasses say what a row is."""
 
     default_source = ""
@@ -45,9 +46,9 @@ class ImportCommand(BaseCommand):
         parser.add_argument("--terms", default="", help="terms of use of a new source")
         parser.add_argument("--report", type=Path, help="write one JSON line per row here")
 
+    @abstractmethod
     def store_for(self, project: Project, options: Mapping[str, Any], source: Source) -> Store:
         """What takes a row."""
-        raise NotImplementedError
 
     def source_name(self, options: Mapping[str, Any]) -> str:
         """A source's name where none is given: the same for every file of a kind, so that a

@@ -124,10 +124,15 @@ def _context(job: TrainingJob) -> dict[str, Any]:
 
 @project_page()
 def jobs(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Every job of the project, newest first."""
+    """Every job of the project, newest first; htmx asks again for the table alone."""
     rows = membership.project.jobs.select_related("requested_by", "version").order_by("-pk")
     page = Paginator(rows, JOBS_PER_PAGE).get_page(request.GET.get("page"))
-    return project_template(request, membership, "pages/jobs.html", {"page": page})
+    is_moving = any(job.status in (JobStatus.QUEUED, JobStatus.RUNNING) for job in page)
+    is_fragment = bool(request.headers.get("HX-Request"))
+    template = "pages/jobs_live.html" if is_fragment else "pages/jobs.html"
+    return project_template(
+        request, membership, template, {"page": page, "poll_seconds": 2 if is_moving else 8}
+    )
 
 
 @project_page()

@@ -18,6 +18,7 @@ from annotation.models import (
     RetrainRule,
     Slot,
 )
+from annotation.pages import audit
 from annotation.pages.due import what_is_due
 from annotation.pages.jobs import StartForm
 from annotation.pages.loop import counts_of, promotions_in_force, stations
@@ -89,9 +90,8 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
             initial=model_to_dict(context["rule"], RULE_FIELDS) if context["rule"] else None
         )
         context["start_form"] = StartForm(project=project)
-        context["audit"] = project.audit_entries.select_related("actor").order_by("-pk")[
-            :RECENT_AUDIT
-        ]
+        entries = project.audit_entries.select_related("actor").order_by("-pk")
+        context["audit"] = audit.lines(project, list(entries[:RECENT_AUDIT]))
     return project_template(request, membership, "pages/overview.html", context)
 
 

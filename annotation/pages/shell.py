@@ -13,7 +13,6 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
 
 from annotation import permissions
 from annotation.errors import BadInput, ConcordError, Conflict
@@ -58,10 +57,11 @@ def project_page(
     """
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        @require_http_methods(list(methods))
         @signed_in
         @wraps(view)
         def guarded(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponse:
+            if request.method not in methods:
+                return _wrong_method(request, methods)
             membership = permissions.member(request.user, slug, *roles)
             return view(request, membership, **kwargs)
 
@@ -122,6 +122,17 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
             here = request.path == url or (name != "overview" and request.path.startswith(url))
             found.append(Tab(label, url, here))
     return found
+
+
+def _wrong_method(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponse:
+    """405 with a way back: somebody opened the address of a button."""
+    context = {
+        "heading": _("Nothing to see at this address"),
+        "detail": _("It belongs to a button of another page, where it can be pressed."),
+    }
+    response = render(request, "pages/error.html", context, status=405)
+    response.headers["Allow"] = ", ".join(methods)
+    return response
 
 
 def error_page(request: HttpRequest, error: ConcordError) -> HttpResponse:

@@ -229,6 +229,21 @@ def test_a_password_that_is_not_taken_leaves_no_entry(root):
     assert not AuditEntry.objects.filter(action="user.password").exists()
 
 
+def test_ones_own_password_is_in_the_log(root):
+    address, word = "/admin/password_change/", "correct horse battery"
+    user = User.objects.get(username="root")
+    user.set_password("old word")
+    user.save()
+    root.force_login(user)
+    wrong = {"old_password": "not this", "new_password1": word, "new_password2": word}
+    assert root.get(address).status_code == root.post(address, wrong).status_code == 200
+    assert not AuditEntry.objects.filter(action="user.password").exists()
+    assert root.post(address, wrong | {"old_password": "old word"}).status_code == 302
+    entry = AuditEntry.objects.get(action="user.password")
+    assert (entry.target, entry.actor) == (f"user:{user.pk}", user)
+    assert User.objects.get(username="root").check_password(word)
+
+
 def test_groups_which_mean_nothing_here_are_not_offered(root):
     assert root.get("/admin/auth/group/").status_code == 404
     assert not admin.site.is_registered(Group)

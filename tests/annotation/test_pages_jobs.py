@@ -42,6 +42,26 @@ def test_a_job_that_ended_is_not_asked_for_again(cast, enter, job):
     assert "It diverged: KL 99 nats." in html
 
 
+def test_the_list_counts_its_jobs_and_renews_itself(cast, enter, job):
+    client = enter(cast.labeler)
+    html = client.get("/p/shop/jobs/").content.decode()
+    assert "1 job</p>" in html
+    assert 'hx-get="/p/shop/jobs/" hx-trigger="every 2s"' in html
+    assert '3<span class="muted"> / 10</span>' in html
+    TrainingJob.objects.update(status=JobStatus.DONE)
+    renewed = client.get("/p/shop/jobs/", headers={"HX-Request": "true"}).content.decode()
+    assert 'hx-trigger="every 8s"' in renewed
+    assert "<html" not in renewed
+
+
+def test_the_address_of_a_button_says_that_it_is_one(cast, enter, job):
+    response = enter(cast.admin).get(f"/p/shop/jobs/{job.pk}/cancel/")
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert "a button of another page" in response.content.decode()
+    job.refresh_from_db()
+    assert job.cancel_requested_at is None
+
+
 def test_every_number_as_csv(cast, enter, job):
     response = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/metrics.csv")
     rows = list(csv.reader(io.StringIO(response.content.decode())))

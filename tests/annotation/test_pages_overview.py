@@ -1,6 +1,9 @@
 """The overview: the loop as it stands, and what an admin does from there."""
 
+import re
+
 import pytest
+from django.conf import settings
 
 from annotation.models import (
     AuditEntry,
@@ -11,10 +14,14 @@ from annotation.models import (
     RetrainRule,
     TrainingJob,
 )
+from annotation.pages.audit import WORDS
 from annotation.pages.due import what_is_due
 from annotation.services import queue
+from annotation.services.audit import record
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+
+FINISHED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 def answer(cast, number: int) -> None:
@@ -51,6 +58,31 @@ def test_a_running_job_shows_its_progress_where_it_works(cast, enter):
     assert f"/p/shop/jobs/{job.pk}/" in html
     assert 'hx-trigger="every 2s"' in html
     assert "<html" not in html
+
+
+def test_the_log_is_told_in_words_with_names_and_links(cast, enter):
+    job = running(cast.project)
+    record(action="job.request", target=job, project=cast.project, actor=cast.admin)
+    record(action="member.add", target=cast.reviewer, project=cast.project, actor=cast.admin)
+    record(action="version.gate", target="modelversion:7", project=cast.project)
+    html = enter(cast.admin).get("/p/shop/").content.decode()
+    log = html[html.index("What happened lately") :]
+    assert f'<td>asked for a job</td><td><a href="/p/shop/jobs/{job.pk}/">job {job.pk}</a>' in log
+    assert f"<td>added a member</td><td>{cast.reviewer.username}</td>" in log
+    assert "<td>a worker or a command</td><td>a version was judged</td>" in log
+
+
+def test_every_action_that_the_code_records_has_words():
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("annotation", "workers")
+        for path in (settings.BASE_DIR / folder).rglob("*.py")
+    )
+    recorded = set(re.findall(r'action="([a-z_]+\.[a-z_]+)"', source))
+    assert {"preference.void", "job.request", "version.gate"} <= recorded
+    of_no_project = {"token.issue", "token.revoke", "user.create", "user.password"}
+    assert recorded - of_no_project - WORDS.keys() == set()
+    assert {f"job.{status}" for status in FINISHED} <= WORDS.keys()
 
 
 def test_what_is_in_force_is_named(cast, enter):
@@ -162,8 +194,8 @@ def test_auto_promote_is_switched(cast, enter):
 
 
 def test_only_admins_see_the_audit_log(cast, enter):
-    assert "project.create" in enter(cast.admin).get("/p/shop/").content.decode()
-    assert "project.create" not in enter(cast.reviewer).get("/p/shop/").content.decode()
+    assert "made the project" in enter(cast.admin).get("/p/shop/").content.decode()
+    assert "made the project" not in enter(cast.reviewer).get("/p/shop/").content.decode()
 
 
 def test_the_live_part_has_a_query_budget(cast, enter, django_assert_max_num_queries):

@@ -19,7 +19,12 @@ class Command(BaseCommand):
         parser.add_argument("--project", required=True, help="short name of the project")
         parser.add_argument("--format", required=True, choices=FORMATS)
         parser.add_argument("--out", required=True, type=Path, help="an empty or absent folder")
-        parser.add_argument("--splits", nargs="+", choices=Split.values)
+        parser.add_argument(
+            "--splits",
+            nargs="+",
+            choices=Split.values,
+            help="raw rows of the others are there too, marked filtered_split",
+        )
         parser.add_argument("--languages", nargs="+", metavar="LANGUAGE")
         parser.add_argument(
             "--annotators",

@@ -1,4 +1,4 @@
-/* Small manners for every page: ask before what cannot be undone, count down to a retry. */
+/* Small manners for every page: ask before what cannot be undone, close a menu, count down. */
 
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
@@ -10,6 +10,20 @@ document.addEventListener("submit", (event) => {
 
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
+});
+
+/* The menu under one's name closes as menus do: with Escape, and when something else is clicked. */
+document.addEventListener("click", (event) => {
+  document.querySelectorAll("details.account[open]").forEach((menu) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+});
+
+document.addEventListener("keydown", (event) => {
+  const menu = document.querySelector("details.account[open]");
+  if (event.key !== "Escape" || !menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
 });
 
 /* <span data-countdown="12">: shows the seconds left. Whoever acts on zero is htmx or the reader. */

@@ -1,0 +1,109 @@
+"""`make run` as it is: everything starts, Ctrl-C ends everything, and it goes on where it was."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workers.conftest import ROOT, wait_for
+
+pytestmark = pytest.mark.celery
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Laptop:
+    """One `make run` with a folder of its own, and every process that belongs to it."""
+
+    def __init__(self, var: Path) -> None:
+        self.var, self.port = var, free_port()
+        taken = {"DATABASE_URL", "REDIS_URL", "CONCORD_ARTIFACTS", "DJANGO_SETTINGS_MODULE"}
+        environment = {name: value for name, value in os.environ.items() if name not in taken}
+        environment |= {"CONCORD_MODE": "laptop", "CONCORD_VAR": str(var), "OMP_NUM_THREADS": "1"}
+        self.said = var / "said.txt"
+        with self.said.open("ab") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.laptop", "--port", str(self.port)],
+                cwd=ROOT,
+                env=environment,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that was given this folder; Redis, which writes its title over its
+        environment, works in it."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                given = process.environ().get("CONCORD_VAR")
+                belongs = str(self.var) in (given, process.cwd())
+                if belongs and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, self.said.read_text()
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/sign-in/", timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+    def trains(self) -> bool:
+        return any("pretrain" in " ".join(one.cmdline()) for one in self.processes())
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def end(self) -> None:
+        """Whatever is still there, whatever went wrong."""
+        for process in self.processes():
+            process.kill()
+        self.process.wait(10)
+
+
+def test_ctrl_c_ends_everything_and_it_goes_on_where_it_was(tmp_path):
+    for go in (1, 2):
+        laptop = Laptop(tmp_path)
+        try:
+            wait_for(laptop.is_up, "the sign-in page")
+            wait_for(laptop.trains, "the first model in training")
+            assert len(laptop.processes()) >= 7
+            assert laptop.stop() == 0
+            assert laptop.processes() == []
+        finally:
+            laptop.end()
+        said = laptop.said.read_text()
+        assert said.count("Everything is stopped.") == go
+        assert said.count("The demo project has ") == 1
+        assert said.count("The demo project is there already.") == go - 1
+        assert "Traceback" not in said + (tmp_path / "log.txt").read_text()
+
+
+def test_when_redis_ends_all_the_rest_ends_too(tmp_path):
+    laptop = Laptop(tmp_path)
+    try:
+        wait_for(laptop.is_up, "the sign-in page")
+        [redis] = [one for one in laptop.processes() if "redis-server" in one.cmdline()[0]]
+        redis.kill()
+        assert laptop.process.wait(60) != 0
+        assert laptop.processes() == []
+    finally:
+        laptop.end()
+    assert "Redis ended with code -9." in laptop.said.read_text()
