@@ -1,8 +1,18 @@
 """Small worlds for the tests of the ledger: users, comparisons, answers, and the invariant."""
 
+from collections.abc import Iterable
 from itertools import count
 
-from annotation.models import Annotator, Assignment, Comparison, Preference, Project, Role, User
+from annotation.models import (
+    Annotator,
+    Assignment,
+    Comparison,
+    Preference,
+    Project,
+    Prompt,
+    Role,
+    User,
+)
 from annotation.services.ledger import (
     add_completion,
     add_prompt,
@@ -40,6 +50,19 @@ def make_member(project: Project, role: str = Role.LABELER, **pool) -> User:
 def make_annotator(project: Project, **pool) -> Annotator:
     """A new labeler's annotator."""
     return annotator_for(user=make_member(project, **pool), project=project)
+
+
+def make_prompts(project: Project, splits: Iterable[str]) -> list[Prompt]:
+    """One prompt per split that is named, each with words of its own."""
+    return [
+        add_prompt(
+            project=project,
+            source=project.sources.get(),
+            messages=[{"role": "user", "content": f"{split} {number}?"}],
+            split=split,
+        )[0]
+        for number, split in enumerate(splits)
+    ]
 
 
 def make_comparisons(

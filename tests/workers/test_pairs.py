@@ -9,7 +9,7 @@ from django.utils import timezone
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
 from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
-from tests.annotation.making import make_annotator, make_project
+from tests.annotation.making import make_annotator, make_project, make_prompts
 from tests.workers.tiny import tiny_policy
 from workers import pairs
 from workers.generation import MODELS, Models, Sampling
@@ -33,15 +33,7 @@ def policy(project, artifacts):
 
 @pytest.fixture
 def prompts(project):
-    return [
-        add_prompt(
-            project=project,
-            source=project.sources.get(),
-            messages=[{"role": "user", "content": f"Question {n}?"}],
-            split=split,
-        )[0]
-        for n, split in enumerate(["train"] * 6 + ["dev"] * 3 + ["test"] * 3)
-    ]
+    return make_prompts(project, ["train"] * 6 + ["dev"] * 3 + ["test"] * 3)
 
 
 def sample(project, **wish):

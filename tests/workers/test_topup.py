@@ -9,9 +9,14 @@ from django.utils import timezone
 
 from annotation.models import Comparison, JobKind, TrainingJob
 from annotation.services import jobs, queue, versions
-from annotation.services.ledger import add_prompt
 from annotation.services.projects import annotator_for
-from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_member
+from tests.annotation.making import (
+    as_shown,
+    make_annotator,
+    make_comparisons,
+    make_member,
+    make_prompts,
+)
 from workers.topup import open_comparisons, plan_prompts, request_top_up
 
 pytestmark = pytest.mark.django_db
@@ -60,15 +65,7 @@ def test_enough_open_comparisons_make_none(project, policy):
 
 def ask(project, number, split="train"):
     """That many prompts."""
-    return [
-        add_prompt(
-            project=project,
-            source=project.sources.get(),
-            messages=[{"role": "user", "content": f"{split} {n}?"}],
-            split=split,
-        )[0]
-        for n in range(number)
-    ]
+    return make_prompts(project, [split] * number)
 
 
 @pytest.fixture
