@@ -57,9 +57,10 @@ def require_free(port: int) -> None:
 def announce(port: int, log: Path, stopping: threading.Event) -> None:
     """Print the address and the sign-ins as soon as the web answers."""
     address = f"http://127.0.0.1:{port}"
+    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever http_proxy
     while not stopping.wait(0.2):
         try:
-            urllib.request.urlopen(f"{address}/sign-in/", timeout=5).close()
+            straight.open(f"{address}/sign-in/", timeout=5).close()
         except (urllib.error.URLError, OSError):
             continue
         lines = [f"  {name:<11} password {name}-demo" for name in SIGN_INS]
@@ -141,6 +142,8 @@ def main() -> int:
     log_file = settings.VAR_DIR / "log.txt"
     commands = parse_procfile((settings.BASE_DIR / "Procfile").read_text()).processes
     stopping = threading.Event()
+    # The terminal was closed. Every process has a session of its own: nobody else would end them.
+    signal.signal(signal.SIGHUP, lambda _signal, _frame: os.kill(os.getpid(), signal.SIGTERM))
     with log_file.open("a", buffering=1) as log:
         broker = Broker(commands.pop("redis"), environment=environment, log=log)
         try:

@@ -31,6 +31,7 @@ class Laptop:
         taken = {"DATABASE_URL", "REDIS_URL", "CONCORD_ARTIFACTS", "DJANGO_SETTINGS_MODULE"}
         environment = {name: value for name, value in os.environ.items() if name not in taken}
         environment |= {"CONCORD_MODE": "laptop", "CONCORD_VAR": str(var), "OMP_NUM_THREADS": "1"}
+        environment["http_proxy"] = "http://127.0.0.1:9"  # nobody there, and not for this machine
         self.said = var / "said.txt"
         with self.said.open("ab") as said:
             self.process = subprocess.Popen(
@@ -59,10 +60,14 @@ class Laptop:
     def is_up(self) -> bool:
         assert self.process.poll() is None, self.said.read_text()
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/sign-in/", timeout=5).close()
+            straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            straight.open(f"http://127.0.0.1:{self.port}/sign-in/", timeout=5).close()
         except (urllib.error.URLError, OSError):
             return False
         return True
+
+    def has_said_where_it_is(self) -> bool:
+        return f"Concord runs at http://127.0.0.1:{self.port}" in self.said.read_text()
 
     def trains(self) -> bool:
         return any("pretrain" in " ".join(one.cmdline()) for one in self.processes())
@@ -84,6 +89,7 @@ def test_ctrl_c_ends_everything_and_it_goes_on_where_it_was(tmp_path):
         try:
             wait_for(laptop.is_up, "the sign-in page")
             wait_for(laptop.trains, "the first model in training")
+            wait_for(laptop.has_said_where_it_is, "the banner")
             assert len(laptop.processes()) >= 7
             assert laptop.stop() == 0
             assert laptop.processes() == []
@@ -94,6 +100,30 @@ def test_ctrl_c_ends_everything_and_it_goes_on_where_it_was(tmp_path):
         assert said.count("The demo project has ") == 1
         assert said.count("The demo project is there already.") == go - 1
         assert "Traceback" not in said + (tmp_path / "log.txt").read_text()
+
+
+def test_closing_the_terminal_ends_everything_too(tmp_path):
+    laptop = Laptop(tmp_path)
+    try:
+        wait_for(laptop.is_up, "the sign-in page")
+        wait_for(laptop.trains, "the first model in training")
+        laptop.process.send_signal(signal.SIGHUP)
+        laptop.process.wait(60)
+        assert laptop.processes() == []
+    finally:
+        laptop.end()
+
+
+def test_a_second_one_in_the_same_place_is_refused(tmp_path):
+    laptop = Laptop(tmp_path)
+    try:
+        wait_for(laptop.is_up, "the sign-in page")
+        second = Laptop(tmp_path)
+        assert second.process.wait(60) == 2
+        assert f"Concord already runs from {tmp_path}" in laptop.said.read_text()
+        assert laptop.is_up()
+    finally:
+        laptop.end()
 
 
 def test_when_redis_ends_all_the_rest_ends_too(tmp_path):
