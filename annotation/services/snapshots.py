@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, Max, Model, OuterRef, Prefetch, QuerySet
 
 from annotation.errors import BadInput, Conflict
@@ -191,7 +191,17 @@ def _pages(queryset: QuerySet[M]) -> Iterator[M]:
 
 
 def _newest(queryset: QuerySet[M]) -> int:
-    return int(queryset.aggregate(newest=Max("pk"))["newest"] or 0)
+    """The highest id, once nobody is writing to the table.
+
+    PostgreSQL gives ids out before they are committed: a vote with a lower id than the newest may
+    still be under way. SHARE waits for whoever writes, and lets nobody begin until the id is read.
+    One table at a time, so that it can't deadlock with a writer of two. SQLite has one writer.
+    """
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f'LOCK TABLE "{queryset.model._meta.db_table}" IN SHARE MODE')
+        return int(queryset.aggregate(newest=Max("pk"))["newest"] or 0)
 
 
 def _position(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
@@ -208,7 +218,8 @@ def _position(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
             raise BadInput(
                 f"up_to.{name} is beyond where the ledger stands, {newest}: {value!r:.80}."
             )
-    return {name: int(up_to[name]) if name in up_to else now[name]() for name in sorted(now)}
+    found = {name: int(up_to[name]) if name in up_to else newest() for name, newest in now.items()}
+    return dict(sorted(found.items()))
 
 
 def group_name(prompt: Prompt) -> str:
@@ -233,11 +244,12 @@ class ComparisonsPlan:
         return _position(
             up_to,
             {
+                # votes first: whoever wrote what they are about is there by then
+                "preference": lambda: _newest(Preference.objects.filter(project=self.project)),
+                "generation": lambda: _newest(Generation.objects.all()),
                 "audit": lambda: _newest(
                     AuditEntry.objects.filter(project=self.project, action=VOID)
                 ),
-                "generation": lambda: _newest(Generation.objects.all()),
-                "preference": lambda: _newest(Preference.objects.filter(project=self.project)),
             },
         )
 
