@@ -133,6 +133,11 @@ class _Account:
             f"{self.path.name}: {report.rows:,} rows: {report.imported:,} imported, "
             f"{report.already_there:,} already there, {report.refused:,} refused."
         )
+        if report.in_other_split:
+            self.say(
+                f"{self.path.name}: {report.in_other_split:,} of them are in the split of their "
+                "group, not in the one that the row says; --report names them."
+            )
 
     def say(self, sentence: str) -> None:
         with tqdm.external_write_mode(file=self.command.stdout._out):

@@ -60,8 +60,17 @@ PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] =
 }
 
 
-Store = Callable[[Mapping[str, Any]], bool]
-"""Takes a row; True if it held anything new."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a row came to: whether it held anything new, and what was decided otherwise than it
+    says."""
+
+    new: bool
+    remark: str = ""
+
+
+Store = Callable[[Mapping[str, Any]], Stored]
+"""Takes a row."""
 
 
 class Outcome(StrEnum):
@@ -74,7 +83,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowReport:
-    """One row of a file: its line, what became of it, and why it was refused."""
+    """One row of a file: its line, what became of it, why it was refused, or else a remark."""
 
     line: int
     outcome: Outcome
@@ -91,12 +100,15 @@ class FileReport:
     imported: int = 0
     already_there: int = 0
     refused: int = 0
+    in_other_split: int = 0
+    """Of those that were not refused: they went where their group was already."""
 
     def count(self, row: RowReport) -> None:
         self.rows += 1
         self.imported += row.outcome == Outcome.IMPORTED
         self.already_there += row.outcome == Outcome.ALREADY_THERE
         self.refused += row.outcome == Outcome.REFUSED
+        self.in_other_split += row.outcome != Outcome.REFUSED and bool(row.reason)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,19 +155,20 @@ def _take(store: Store, row: RawRow | BadRow) -> RowReport:
         return RowReport(row.line, Outcome.REFUSED, row.reason)
     try:
         try:
-            new = _stored(store, row)
+            stored = _stored(store, row)
         except IntegrityError:  # another import stored the same row meanwhile: now it is there
-            new = _stored(store, row)
+            stored = _stored(store, row)
     except (Refused, ConcordError) as problem:
         return RowReport(row.line, Outcome.REFUSED, str(problem))
     except (DataError, IntegrityError) as problem:
         reason = f"the database refused it: {clip(str(problem))}"
         return RowReport(row.line, Outcome.REFUSED, reason)
-    return RowReport(row.line, Outcome.IMPORTED if new else Outcome.ALREADY_THERE)
+    outcome = Outcome.IMPORTED if stored.new else Outcome.ALREADY_THERE
+    return RowReport(row.line, outcome, stored.remark)
 
 
 @transaction.atomic
-def _stored(store: Store, row: RawRow) -> bool:
+def _stored(store: Store, row: RawRow) -> Stored:
     return store(parse_json(row))
 
 
@@ -217,7 +230,13 @@ def preference_store(*, project: Project, source: Source, format: str) -> Store:
 
 def prompt_store(*, project: Project, source: Source) -> Store:
     """What takes a prompts row into the project."""
-    return lambda row: _prompt(project, source, prompts.parse(row))[1]
+
+    def store(row: Mapping[str, Any]) -> Stored:
+        parsed = prompts.parse(row)
+        prompt, created = _prompt(project, source, parsed)
+        return Stored(created, _split_remark(parsed, prompt))
+
+    return store
 
 
 def demonstration_store(*, project: Project, source: Source) -> Store:
@@ -225,18 +244,18 @@ def demonstration_store(*, project: Project, source: Source) -> Store:
     return lambda row: store_demonstration(project, source, demonstrations.parse(row))
 
 
-def store_demonstration(project: Project, source: Source, row: DemonstrationRow) -> bool:
-    """Keep an ideal answer; True if it is new."""
+def store_demonstration(project: Project, source: Source, row: DemonstrationRow) -> Stored:
+    """Keep an ideal answer."""
     prompt, _ = _prompt(project, source, row.prompt)
     completion, _ = add_completion(prompt=prompt, source=source, text=row.completion.text)
     _, created = record_generation(
         completion=completion, origin=Origin.DEMONSTRATION, writer=row.completion.writer
     )
-    return created
+    return Stored(created, _split_remark(row.prompt, prompt))
 
 
-def store_comparison(batch: Batch, row: ComparisonRow) -> bool:
-    """Keep a comparison and its votes; True if anything of it is new.
+def store_comparison(batch: Batch, row: ComparisonRow) -> Stored:
+    """Keep a comparison and its votes.
 
     It wants no answer and holds no slot: the queue never hands it out. Raises Refused for a vote
     that contradicts one of the same annotator.
@@ -256,7 +275,13 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> bool:
         if created or not _is_there(comparison, annotator, rankings):
             _store_vote(batch, comparison, annotator, rankings, vote.external_id)
             new = True
-    return new
+    return Stored(new, _split_remark(row.prompt, prompt))
+
+
+def _split_remark(row: PromptRow, prompt: Prompt) -> str:
+    if row.split in (None, prompt.split):
+        return ""
+    return f"in split {prompt.split!r}, where its group is, not in {row.split!r}"
 
 
 def _prompt(project: Project, source: Source, row: PromptRow) -> tuple[Prompt, bool]:

@@ -29,7 +29,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
-from annotation.services.projects import current_scheme
+from annotation.services.projects import current_scheme, lock_project
 from annotation.storable import require_storable
 
 ROLES = ("system", "user", "assistant")
@@ -54,9 +54,8 @@ def add_prompt(
     """The prompt with this content, and whether it is new; its split is fixed for ever.
 
     split_group: thread or tree id; None = the normalised first user turn. split: an imported one,
-    honoured unless the group has another in this project already (related prompts stay together).
-    Raises BadInput for messages that are no conversation awaiting an answer, or for a prompt that
-    is there with another split.
+    honoured where its group has none in this project yet, for related prompts stay together: look
+    at the prompt's. Raises BadInput for messages that are no conversation awaiting an answer.
     """
     metadata = metadata or {}
     _require_conversation(messages)
@@ -67,9 +66,14 @@ def add_prompt(
     if split is not None and split not in Split.values:
         raise BadInput(f"A split is one of {', '.join(Split.values)}: {split!r}.")
     group = _short_group(split_group or normalised_first_turn(messages))
-    prompt, created = Prompt.objects.get_or_create(
+    content_hash = prompt_hash(messages, metadata)
+    prompt = Prompt.objects.filter(project=project, content_hash=content_hash).first()
+    if prompt is not None:
+        return prompt, False
+    lock_project(project)  # two imports at once must not part a group
+    return Prompt.objects.get_or_create(
         project=project,
-        content_hash=prompt_hash(messages, metadata),
+        content_hash=content_hash,
         defaults={
             "source": source,
             "external_id": external_id,
@@ -81,9 +85,6 @@ def add_prompt(
             "split": _split_in_project(project, group) or split or split_of_group(group),
         },
     )
-    if not created and split not in (None, prompt.split):
-        raise BadInput(f"This prompt is in split {prompt.split!r} for ever, not in {split!r}.")
-    return prompt, created
 
 
 @transaction.atomic

@@ -97,7 +97,7 @@ def new_scheme(
     if bad := [axis for axis in axes if not axis.strip() or len(axis) > 40]:
         raise BadInput(f"An axis has 1 to 40 characters: {bad[0]!r}.")
     require_storable(axes)
-    _lock(project)
+    lock_project(project)
     scheme = Scheme.objects.create(
         project=project,
         version=(project.schemes.aggregate(last=Max("version"))["last"] or 0) + 1,
@@ -116,7 +116,7 @@ def new_guideline(*, project: Project, text: str, by: User | None) -> Guideline:
     """The next guideline of a project; leases drawn from now on show it."""
     if not text.strip():
         raise BadInput("A guideline can't be empty.")
-    _lock(project)
+    lock_project(project)
     guideline = Guideline.objects.create(
         project=project,
         version=(project.guidelines.aggregate(last=Max("version"))["last"] or 0) + 1,
@@ -319,8 +319,9 @@ def _pseudonym() -> str:
     return f"annotator-{secrets.token_hex(5)}"
 
 
-def _lock(project: Project) -> None:
-    """Two who add a version at once take turns (SQLite has taken the write lock already)."""
+def lock_project(project: Project) -> None:
+    """Those who look at a project before they add to it take turns, until their transaction ends
+    (SQLite has taken the write lock already)."""
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
@@ -332,7 +333,7 @@ def _require_role(role: str) -> None:
 def _require_other_admin(membership: Membership) -> None:
     if membership.role != Role.ADMIN:
         return
-    _lock(membership.project)
+    lock_project(membership.project)
     others = Membership.objects.filter(project=membership.project, role=Role.ADMIN)
     if not others.exclude(pk=membership.pk).exists():
         raise Conflict("A project keeps at least one admin.")

@@ -84,13 +84,8 @@ def test_an_imported_split_is_honoured_and_its_group_follows(add):
     related, _ = add(ask(text), metadata={"n": 2})
     contrary, _ = add(ask(text), metadata={"n": 3}, split="dev")
     assert {imported.split, related.split, contrary.split} == {"test"}
-
-
-def test_a_split_that_contradicts_the_stored_one_is_refused(add):
-    stored, _ = add(ask("Which?"), split="test")
-    assert add(ask("Which?"), split="test") == add(ask("Which?")) == (stored, False)
-    with pytest.raises(BadInput, match="is in split 'test' for ever, not in 'dev'"):
-        add(ask("Which?"), split="dev")
+    assert add(ask(text), metadata={"n": 3}, split="dev") == (contrary, False)
+    assert add(ask(text), metadata={"n": 3}, split="test") == (contrary, False)
 
 
 def test_a_thread_id_groups_prompts_and_a_long_one_is_hashed(add):
