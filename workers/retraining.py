@@ -1,5 +1,6 @@
 """What the beat queues when it looks whether training is due."""
 
+from django.db import transaction
 from django.db.models import Q
 
 from annotation.models import (
@@ -14,11 +15,17 @@ from annotation.models import (
 )
 from annotation.services import versions
 from annotation.services.jobs import request_training
+from annotation.services.projects import lock_project
 from annotation.services.retraining import facts_of, is_due
 
 
+@transaction.atomic
 def request_what_is_due(project: Project) -> list[TrainingJob]:
-    """Queue a reward job where the project's rule says so, and PPO after a new reward model."""
+    """Queue a reward job where the project's rule says so, and PPO after a new reward model.
+
+    Two ticks at once take turns at the project's row, so that the second sees the first's job.
+    """
+    lock_project(project)
     rule = RetrainRule.objects.filter(project=project).first()
     if rule is None:
         return []

@@ -4,6 +4,7 @@ import random
 from datetime import timedelta
 from itertools import takewhile
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -27,6 +28,7 @@ from annotation.models import (
 from annotation.permissions import LABEL
 from annotation.services import versions
 from annotation.services.jobs import request_training
+from annotation.services.projects import lock_project
 
 TOP_UP_BELOW = 0.75
 """Share of open_target at which the next comparisons are written, so that they come in batches."""
@@ -62,8 +64,11 @@ def open_comparisons(project: Project) -> int:
     return still_open.filter(~Exists(by_anyone) | Exists(could_take)).count()
 
 
+@transaction.atomic
 def request_top_up(project: Project) -> TrainingJob | None:
-    """Queue a sample job where too few comparisons are open and one could help."""
+    """Queue a sample job where too few comparisons are open and one could help; one, however many
+    ticks come at once."""
+    lock_project(project)
     target, policy = project.open_target, versions.in_force(project, Slot.POLICY)
     if not target or policy is None:
         return None

@@ -13,6 +13,7 @@ a worker that was thought dead and was not finds itself fenced off and changes n
 import enum
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -168,10 +169,11 @@ def readable_data_files(paths: object) -> list[Path]:
 def _readable_data_file(path: str) -> Path:
     for folder in settings.DATA_DIRS:
         candidate = (folder / path).resolve()
-        if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
-            return candidate
+        with suppress(OSError):  # a name that is too long
+            if candidate.is_relative_to(folder.resolve()) and candidate.is_file():
+                return candidate
     folders = " or ".join(str(folder) for folder in settings.DATA_DIRS)
-    raise BadInput(f"No file {path!r} under {folders}.")
+    raise BadInput(f"No file {path[:200]!r} under {folders}.")
 
 
 @transaction.atomic
@@ -179,14 +181,12 @@ def cancel_job(*, job: TrainingJob, by: User | None) -> TrainingJob:
     """End a queued job at once, ask a running one to stop. Raises Conflict if it has ended."""
     now = timezone.now()
     jobs = TrainingJob.objects.filter(pk=job.pk)
-    if jobs.filter(status=JobStatus.QUEUED).update(
-        status=JobStatus.CANCELLED, cancel_requested_at=now, finished_at=now
-    ):
-        found = JobStatus.QUEUED
-    elif jobs.filter(status=JobStatus.RUNNING).update(
-        cancel_requested_at=Coalesce(F("cancel_requested_at"), Value(now))
-    ):
-        found = JobStatus.RUNNING
+    # held from here on: a worker that gives the job back comes before this or after, not between
+    found = jobs.select_for_update(no_key=True).values_list("status", flat=True).get()
+    if found == JobStatus.QUEUED:
+        jobs.update(status=JobStatus.CANCELLED, cancel_requested_at=now, finished_at=now)
+    elif found == JobStatus.RUNNING:
+        jobs.update(cancel_requested_at=Coalesce(F("cancel_requested_at"), Value(now)))
     else:
         job.refresh_from_db()
         raise Conflict(f"Job {job.pk} has ended already: {job.get_status_display()}.")
@@ -315,7 +315,7 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 def store_inputs(*, job_id: int, attempt: int, chosen: Mapping[str, Any]) -> bool:
     """Write down what the worker chose for a job at its start. False if fenced off.
 
-    chosen: init, reference, reward, snapshot or inputs.
+    chosen: init, reference, reward, snapshot, config or inputs.
     """
     return bool(_held(job_id, attempt).update(**chosen))
 
@@ -375,12 +375,11 @@ def release_job(*, job_id: int, attempt: int) -> bool:
 
     False if the attempt is fenced off.
     """
-    held = _held(job_id, attempt)
-    if held.filter(cancel_requested_at__isnull=False).exists():
-        return confirm_cancel(job_id=job_id, attempt=attempt)
-    released = held.update(status=JobStatus.QUEUED, worker="", heartbeat_at=None)
-    wake_workers_on_commit()
-    return bool(released)
+    wanted = _held(job_id, attempt).filter(cancel_requested_at__isnull=True)
+    if wanted.update(status=JobStatus.QUEUED, worker="", heartbeat_at=None):
+        wake_workers_on_commit()
+        return True
+    return confirm_cancel(job_id=job_id, attempt=attempt)
 
 
 def requeue_stale(*, now: datetime | None = None) -> list[int]:

@@ -1,12 +1,17 @@
 """workers.retraining: the rule, the facts, and what is asked for."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
+from django.db import connections
 from django.utils import timezone
 
-from annotation.models import DatasetSnapshot, JobKind, RetrainRule, TrainingJob
+from annotation.models import DatasetSnapshot, JobKind, Project, RetrainRule, TrainingJob
 from annotation.services import jobs, queue, versions
 from annotation.services.retraining import Facts, facts_of, is_due
 from tests.annotation.making import as_shown, make_annotator, make_comparisons
+from workers import retraining
 from workers.retraining import request_what_is_due
 
 
@@ -115,6 +120,31 @@ def test_a_reward_job_is_asked_for_once(project, annotator):
     (job,) = request_what_is_due(project)
     assert (job.kind, job.reason) == (JobKind.REWARD, "2 new preferences")
     assert request_what_is_due(project) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_ticks_at_once_ask_for_one_reward_job(project, annotator, monkeypatch):
+    project.retrain_rule.after_preferences = 2
+    project.retrain_rule.save()
+    answer(project, annotator, 2)
+    plain = retraining.is_due
+
+    def takes_its_time(rule, facts):
+        Event().wait(0.5)
+        return plain(rule, facts)
+
+    monkeypatch.setattr(retraining, "is_due", takes_its_time)
+
+    def tick():
+        try:
+            return request_what_is_due(Project.objects.get(pk=project.pk))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [one.result() for one in [pool.submit(tick) for _ in range(2)]]
+    assert sorted(len(jobs_of_tick) for jobs_of_tick in found) == [0, 1]
+    assert TrainingJob.objects.filter(kind="reward").count() == 1
 
 
 @pytest.fixture
