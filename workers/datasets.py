@@ -17,11 +17,13 @@ from annotation.models import (
     JobKind,
     ModelVersion,
     Project,
+    Ranking,
     Slot,
     Split,
     TrainingJob,
 )
 from annotation.services import jobs, versions
+from annotation.services.projects import current_scheme
 from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import freeze
 
@@ -57,9 +59,23 @@ def _sft(job: TrainingJob) -> list[str]:
 def _reward(job: TrainingJob) -> list[str]:
     from_nothing = job.inputs.get("init") == NO_INIT
     _choose(job, init=None if from_nothing else job.init or versions.sft_root(job.project))
+    _choose_axis(job)
     data = _data_file(job, "comparisons", [Split.TRAIN, Split.DEV])
     init = _directory(job.init) if job.init else NO_INIT
     return ["rewardmodel", "train", "--data", str(data), "--init", init]
+
+
+def _choose_axis(job: TrainingJob) -> None:
+    """Say in the job which axis it learns, where its config doesn't and the votes have several:
+    the first of the newest scheme that was voted on. One model of two orders would learn neither.
+    """
+    if job.config.get("axis") is not None:
+        return
+    voted = Ranking.objects.filter(preference__project=job.project).order_by("axis")
+    axes = list(voted.values_list("axis", flat=True).distinct())
+    if len(axes) > 1:
+        wanted = [axis for axis in current_scheme(job.project).axes if axis in axes]
+        _choose(job, config={**job.config, "axis": (wanted or axes)[0]})
 
 
 def _ppo(job: TrainingJob) -> list[str]:

@@ -1,6 +1,6 @@
 """Small worlds for the tests of the ledger: users, comparisons, answers, and the invariant."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 from annotation.models import (
@@ -30,10 +30,10 @@ def make_user(name: str = "", **fields) -> User:
     return User.objects.create_user(name or f"user-{next(numbers)}", password="secret", **fields)
 
 
-def make_project(slug: str = "", **settings) -> Project:
+def make_project(slug: str = "", *, axes: Sequence[str] = ("overall",), **settings) -> Project:
     """A project without members."""
     slug = slug or f"project-{next(numbers)}"
-    project = create_project(name=slug.title(), slug=slug, by=None)
+    project = create_project(name=slug.title(), slug=slug, by=None, axes=axes)
     for name, value in settings.items():
         setattr(project, name, value)
     project.save()

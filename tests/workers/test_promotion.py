@@ -8,13 +8,14 @@ from django.db import OperationalError
 
 from annotation.errors import BadInput
 from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
-from annotation.services import jobs, queue, versions
+from annotation.services import jobs, queue, snapshots, versions
 from annotation.services.ledger import add_prompt
+from annotation.services.rankings import AxisRanking
 from policy.backbone import load_causal_lm, save_model, score_model_from
 from policy.scoring import load_scorer
 from policy.text import encode_completion
 from rewardmodel.evaluate import PairRow
-from tests.annotation.making import as_shown, make_annotator, make_comparisons
+from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
 from tests.workers.tiny import tiny_policy, tiny_reward
 from workers import promotion
 from workers.generation import MODELS, Sampling, write_completions
@@ -63,6 +64,9 @@ def test_a_difference_is_paired_by_group_and_leaves_out_what_one_model_could_not
     difference = paired_difference(new, old, "correct")
     assert difference.groups == 2
     assert difference.mean == pytest.approx((1.0 - 1.0) / 3)
+    half = [*old, PairRow("d", 0.5, 1.0, 1.0)]  # of d one model scored two, the other one
+    whole = [*new, PairRow("d", 0.5, 0.0, 1.0), PairRow("d", 0.5, 0.0, 1.0)]
+    assert paired_difference(whole, half, "correct") == difference
 
 
 # --- the rules ----------------------------------------------------------------------------------
@@ -332,6 +336,37 @@ def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
     assert numbers["log_loss_difference"]["mean"] == pytest.approx(
         numbers["log_loss"] - verdict.numbers["log_loss"]
     )
+
+
+@pytest.mark.django_db
+def test_a_reward_model_is_judged_on_dev_answers_of_its_axis_alone(make_version):
+    project = make_project(axes=("helpful", "brief"))
+    annotator = make_annotator(project)
+    make_comparisons(project, 4)
+    for split, prompt in zip(["dev", "dev", "train", "test"], project.prompts.all()):
+        prompt.split = split
+        prompt.save()
+    for _ in range(4):
+        lease = queue.claim_comparison(annotator=annotator)
+        order = [[pk] for pk in lease.presented_order]
+        rankings = [
+            AxisRanking(axis="helpful", groups=order),
+            AxisRanking(axis="brief", groups=order[::-1]),
+        ]
+        queue.submit_preference(assignment=lease, rankings=rankings, key=str(lease.pk))
+    job = jobs.request_training(project=project, kind="reward", config={"axis": "brief"})
+    version = make_version("r", kind="reward", stage="reward", trunk=make_version("p"))
+    version.job = job
+    version.snapshot = snapshots.freeze(project=project, kind="comparisons")
+    found = promotion._dev_comparisons(version, project)
+    assert len(found) == 2
+    by_text = {row.id: row for row in found}
+    for comparison in project.comparisons.filter(prompt__split="dev"):
+        shown = comparison.assignments.get().presented_order
+        stored = list(comparison.entries.values_list("completion_id", flat=True))
+        row = by_text[str(comparison.pk)]
+        [(first, second)], [target] = row.table.pairs, row.table.targets
+        assert stored[first if target == 1.0 else second] == shown[1]  # brief's order
 
 
 @pytest.mark.django_db
