@@ -19,6 +19,8 @@ ADMINISTER = (Role.ADMIN,)
 """Members, jobs, promotions, rules."""
 RESEARCH = (Role.RESEARCHER, Role.ADMIN)
 """Exports, snapshots."""
+WATCH = (Role.REVIEWER, Role.RESEARCHER, Role.ADMIN)
+"""See jobs and versions: their logs and samples would tell a labeler who writes like what."""
 
 
 def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Membership:

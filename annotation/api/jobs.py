@@ -1,5 +1,6 @@
 """Training jobs: listed, asked for, watched, cancelled."""
 
+import re
 from typing import Any
 
 from django.db.models import QuerySet
@@ -13,7 +14,7 @@ from rest_framework.response import Response
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.errors import BadInput
 from annotation.models import JobKind, JobMetric, JobStatus, Lane, ModelVersion, TrainingJob
-from annotation.permissions import ADMINISTER, RESEARCH
+from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.jobs import cancel_job, metrics_since, request_training
 from annotation.services.versions import versions_of
 
@@ -69,7 +70,7 @@ class JobDetailOut(JobOut):
 
 
 class JobsView(ProjectView):
-    roles = {"GET": RESEARCH, "POST": ADMINISTER}
+    roles = {"GET": WATCH, "POST": ADMINISTER}
     pagination_class = NewestFirst
 
     @extend_schema(
@@ -103,7 +104,7 @@ class JobsView(ProjectView):
 
 
 class JobView(ProjectView):
-    roles = {"GET": RESEARCH}
+    roles = {"GET": WATCH}
 
     @extend_schema(
         responses=JobDetailOut,
@@ -113,8 +114,8 @@ class JobView(ProjectView):
         """A job with its metrics, at most 5000 rows."""
         job = get_object_or_404(self.project.jobs.select_related("requested_by"), pk=job_id)
         since = request.query_params.get("metrics_since", "-1")
-        if not since.removeprefix("-").isdecimal():
-            raise BadInput(f"metrics_since must be a whole number: {since!r}.")
+        if not re.fullmatch(r"-?[0-9]{1,18}", since):
+            raise BadInput(f"metrics_since must be a whole number: {since[:40]!r}.")
         rows = metrics_since(job=job, step=int(since))[:MAX_METRICS]
         job._prefetched_objects_cache = {"metrics": list(rows)}  # type: ignore[attr-defined]
         return Response(JobDetailOut(job).data)

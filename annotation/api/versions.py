@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.models import ModelVersion, Promotion, Slot
-from annotation.permissions import ADMINISTER, RESEARCH
+from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.versions import KIND_OF_SLOT, promote, roll_back, versions_of
 
 
@@ -39,7 +39,7 @@ class PromoteIn(serializers.Serializer[Any]):
 
 
 class VersionsView(ProjectView):
-    roles = {"GET": RESEARCH}
+    roles = {"GET": WATCH}
     pagination_class = NewestFirst
 
     @extend_schema(responses=VersionOut(many=True))
@@ -49,7 +49,7 @@ class VersionsView(ProjectView):
 
 
 class VersionView(ProjectView):
-    roles = {"GET": RESEARCH}
+    roles = {"GET": WATCH}
 
     @extend_schema(responses=VersionOut)
     def get(self, request: Request, slug: str, version_id: int) -> Response:
@@ -81,7 +81,7 @@ class PromoteView(ProjectView):
 
 
 class PromotionsView(ProjectView):
-    roles = {"GET": RESEARCH}
+    roles = {"GET": WATCH}
     pagination_class = NewestFirst
 
     @extend_schema(responses=PromotionOut(many=True))

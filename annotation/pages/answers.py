@@ -4,6 +4,7 @@ The form speaks of places in that order (1 and 2, or A to I): completion ids wou
 completion is older. The lease knows which completion stood where.
 """
 
+import re
 import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def _unranked(choice: str, axis: str) -> AxisRanking:
 
 
 def _place(text: str, letter: str, highest: int) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= highest:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= highest:
         raise BadRanking(
             _("The place of %(letter)s must be a number from 1 to %(highest)s: %(text)s")
             % {"letter": letter, "highest": highest, "text": text[:20]}

@@ -13,8 +13,11 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 22
 MAX_POINTS = 240
 """More are thinned to their buckets' lowest and highest: a spike is never averaged away."""
 
+DRAWN_BELOW = 1e300
+"""Whatever lies beyond is as good as infinite: the difference of two such values is no number."""
+
 Point = tuple[float, float | None]
-"""(step, value); None or a value that is not finite leaves a gap."""
+"""(step, value); None or a value that can't be drawn leaves a gap."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Chart:
 
 def line_chart(name: str, points: Sequence[Point]) -> Chart | None:
     """A chart of values over steps; None where there is no finite value."""
-    finite = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+    finite = [(x, y) for x, y in points if y is not None and _is_drawn(y)]
     if not finite:
         return None
     x_low, x_high = finite[0][0], finite[-1][0]
@@ -96,7 +99,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     size = math.ceil(len(points) / (MAX_POINTS // 2))
     kept: list[Point] = []
     for start in range(0, len(points), size):
-        bucket = [(x, y) for x, y in points[start : start + size] if _is_finite(y)]
+        bucket = [(x, y) for x, y in points[start : start + size] if _is_drawn(y)]
         if not bucket:
             kept.append((points[start][0], None))
             continue
@@ -119,12 +122,12 @@ def number(value: float) -> str:
 
 def _stretches(points: Iterable[Point]) -> list[list[tuple[float, float]]]:
     """Runs of finite values between the gaps."""
-    runs = groupby(points, key=lambda point: _is_finite(point[1]))
-    return [[(x, y) for x, y in run if y is not None] for is_finite, run in runs if is_finite]
+    runs = groupby(points, key=lambda point: _is_drawn(point[1]))
+    return [[(x, y) for x, y in run if y is not None] for is_drawn, run in runs if is_drawn]
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _is_drawn(value: float | None) -> bool:
+    return value is not None and abs(value) < DRAWN_BELOW
 
 
 def _value(point: Point) -> float:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
 from annotation.pages.charts import Chart, line_chart
 from annotation.pages.shell import project_page, project_template, told, user_of
-from annotation.permissions import ADMINISTER
+from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.jobs import cancel_job, request_training
 from annotation.storable import TOO_DEEP, fault_of
 
@@ -37,6 +37,8 @@ class PlainJSONField(forms.JSONField):
             fault = fault_of(found)
         except RecursionError:
             fault = TOO_DEEP
+        except ValueError:  # Python reads no number of more than 4,300 digits
+            fault = _("A number in it is too long")
         if fault:
             raise forms.ValidationError(f"{fault}.")
         return found
@@ -122,7 +124,7 @@ def _context(job: TrainingJob) -> dict[str, Any]:
     }
 
 
-@project_page()
+@project_page(*WATCH)
 def jobs(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Every job of the project, newest first; htmx asks again for the table alone."""
     rows = membership.project.jobs.select_related("requested_by", "version").order_by("-pk")
@@ -135,7 +137,7 @@ def jobs(request: HttpRequest, membership: Membership) -> HttpResponse:
     )
 
 
-@project_page()
+@project_page(*WATCH)
 def job(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
     """One job: how far, its charts, its log, what it works on."""
     return project_template(
@@ -143,7 +145,7 @@ def job(request: HttpRequest, membership: Membership, job_id: int) -> HttpRespon
     )
 
 
-@project_page()
+@project_page(*WATCH)
 def live(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
     """The part of a job's page that htmx asks for again while it runs."""
     return project_template(
@@ -151,7 +153,7 @@ def live(request: HttpRequest, membership: Membership, job_id: int) -> HttpRespo
     )
 
 
-@project_page()
+@project_page(*WATCH)
 def metrics_csv(request: HttpRequest, membership: Membership, job_id: int) -> HttpResponse:
     """Every number of a job as CSV: phase, step, name, value."""
     found = _job(membership, job_id)

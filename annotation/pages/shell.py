@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
+from urllib.parse import urlsplit
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -34,18 +35,31 @@ class Tab:
 
 
 def signed_in(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., Any]:
-    """A page for anyone who has signed in; what goes wrong becomes a page too."""
+    """A page for anyone who has signed in; what goes wrong becomes a page too.
+
+    A part of a page that htmx asks for after the session ended sends the whole page to the door.
+    """
 
     @never_cache
-    @login_required
     @wraps(view)
     def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_the_door(request)
         try:
             return view(request, *args, **kwargs)
         except ConcordError as error:
             return error_page(request, error)
 
     return guarded
+
+
+def _to_the_door(request: HttpRequest) -> HttpResponse:
+    is_fragment = bool(request.headers.get("HX-Request"))
+    shown = request.headers.get("HX-Current-URL", "/") if is_fragment else request.get_full_path()
+    response = redirect_to_login(urlsplit(shown)._replace(scheme="", netloc="").geturl())
+    if is_fragment:
+        return HttpResponse(status=204, headers={"HX-Redirect": response.url})
+    return response
 
 
 def project_page(
@@ -101,6 +115,7 @@ def project_template(
         "is_admin": membership.role in permissions.ADMINISTER,
         "is_reviewer": membership.role in permissions.REVIEW,
         "is_researcher": membership.role in permissions.RESEARCH,
+        "may_watch": membership.role in permissions.WATCH,
     }
     return render(request, template, shared | (context or {}), status=status)
 
@@ -111,7 +126,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("label", _("Label"), permissions.LABEL),
         ("overview", _("Overview"), permissions.ANY),
         ("preferences", _("Preferences"), permissions.ANY),
-        ("versions", _("Versions"), permissions.ANY),
+        ("versions", _("Versions"), permissions.WATCH),
         ("export", _("Export"), permissions.RESEARCH),
         ("members", _("Members"), permissions.ADMINISTER),
     ]

@@ -13,7 +13,7 @@ from annotation.models import Membership, ModelVersion, Project, Slot
 from annotation.pages.charts import number
 from annotation.pages.loop import promotions_in_force
 from annotation.pages.shell import project_page, project_template, told, user_of
-from annotation.permissions import ADMINISTER
+from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
 from annotation.services.lineage import lineage_of_version
 
@@ -52,7 +52,7 @@ def figures(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield f"{before}{name}", str(value)[:200]
 
 
-@project_page()
+@project_page(*WATCH)
 def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Every version of the project, newest first, and what is in force."""
     project = membership.project
@@ -68,7 +68,7 @@ def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
     return project_template(request, membership, "pages/versions.html", context)
 
 
-@project_page()
+@project_page(*WATCH)
 def version(request: HttpRequest, membership: Membership, version_id: int) -> HttpResponse:
     """One version: its numbers, its gate, where it came from and what came of it."""
     project = membership.project

@@ -80,7 +80,8 @@ def test_a_wish_that_makes_no_sense_is_400_and_leaves_nothing(client, body, seen
 def test_a_bad_filter_is_400(client, project):
     assert client.get(f"{HERE}/jobs/?kind=dpo").status_code == 400
     job = jobs.request_training(project=project, kind="sft")
-    assert client.get(f"{HERE}/jobs/{job.pk}/?metrics_since=x").status_code == 400
+    for since in ("x", "9" * 5000, "1.5", "²"):
+        assert client.get(f"{HERE}/jobs/{job.pk}/?metrics_since={since}").status_code == 400
 
 
 def test_a_job_is_watched_with_its_metrics_since_a_step(client, project):
@@ -153,7 +154,7 @@ def test_a_researcher_reads_and_changes_nothing_and_a_labeler_sees_nothing(
         *("/jobs/", f"/jobs/{version.job_id}/cancel"),
         *(f"/versions/{version.pk}/promote", "/slots/policy/rollback"),
     ]
-    for role, read in ((Role.RESEARCHER, 200), (Role.REVIEWER, 403), (Role.LABELER, 403)):
+    for role, read in ((Role.RESEARCHER, 200), (Role.REVIEWER, 200), (Role.LABELER, 403)):
         user = User.objects.create_user(f"one {role}")
         add_member(project=project, user=user, role=role, by=None)
         client.force_login(user)

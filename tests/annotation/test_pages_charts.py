@@ -19,6 +19,13 @@ from annotation.pages.charts import (
 )
 
 
+def test_numbers_that_are_as_good_as_infinite_are_gaps():
+    chart = line_chart("loss", [(1, 1e308), (2, 0.5), (3, -1e308), (4, 0.25)])
+    assert chart is not None
+    assert (chart.first, chart.last, chart.lines) == ("0.5", "0.25", [])
+    assert line_chart("loss", [(1, 1e308), (2, -1e308)]) is None
+
+
 def test_a_line_from_corner_to_corner():
     chart = line_chart("loss", [(0, 0.0), (10, 1.0)])
     assert chart.lines == [f"{LEFT}.0,{HEIGHT - BOTTOM}.0 {WIDTH - RIGHT}.0,{TOP}.0"]

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from annotation.management.commands.compile_translations import compile_file
-from annotation.models import ApiToken
+from annotation.models import ApiToken, Assignment
 from annotation.services.projects import add_member, create_project, token_digest
 from tests.annotation.test_translations import PO
 from tests.pages_cast import PASSWORD
@@ -34,6 +34,13 @@ def test_sign_in_never_leads_to_another_site(cast, client):
     credentials = {"username": cast.reviewer.username, "password": PASSWORD}
     response = client.post("/sign-in/", credentials | {"next": "https://evil.example/"})
     assert response.headers["Location"] == "/"
+
+
+def test_a_part_of_a_page_sends_the_whole_page_to_the_door(cast, client):
+    shown = {"HX-Request": "true", "HX-Current-URL": "http://testserver/p/shop/?a=1"}
+    response = client.get("/p/shop/live/", headers=shown)
+    assert response.status_code == 204
+    assert response.headers["HX-Redirect"] == "/sign-in/?next=/p/shop/%3Fa%3D1"
 
 
 def test_signing_out_is_a_post(cast, enter):
@@ -86,6 +93,17 @@ def test_the_language_is_kept_for_the_person_and_the_browser(cast, enter):
 def test_the_browsers_language_counts_until_one_is_chosen(db, client):
     html = client.get("/sign-in/", headers={"Accept-Language": "zh-CN,zh;q=0.9"}).content.decode()
     assert "登录" in html
+
+
+def test_after_a_refused_answer_the_language_leads_to_the_page_it_was_given_on(cast, enter):
+    cast.ask("Which?", ["This.", "That."])
+    client = enter(cast.labeler)
+    client.get("/p/shop/label/")
+    lease = Assignment.objects.get()
+    url, here = f"/p/shop/label/{lease.pk}/submit/", "http://testserver/p/shop/label/"
+    html = client.post(url, {"key": "k"}, headers={"Referer": here}).content.decode()
+    assert f'name="next" value="{here}"' in html
+    assert client.post("/language/", {"language": "en", "next": here}).headers["Location"] == here
 
 
 @pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "javascript:x", ""])

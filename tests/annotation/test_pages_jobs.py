@@ -27,7 +27,7 @@ def job(cast):
 
 
 def test_the_page_shows_progress_charts_and_the_log(cast, enter, job):
-    html = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/").content.decode()
+    html = enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/").content.decode()
     assert '<progress value="3" max="10"' in html
     assert html.count("<figure") == 1
     assert "score: from 0.5 to 0.75 over 3 points" in html
@@ -37,13 +37,13 @@ def test_the_page_shows_progress_charts_and_the_log(cast, enter, job):
 
 def test_a_job_that_ended_is_not_asked_for_again(cast, enter, job):
     TrainingJob.objects.update(status=JobStatus.FAILED, error="It diverged: KL 99 nats.")
-    html = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/").content.decode()
+    html = enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/").content.decode()
     assert "hx-get" not in html
     assert "It diverged: KL 99 nats." in html
 
 
 def test_the_list_counts_its_jobs_and_renews_itself(cast, enter, job):
-    client = enter(cast.labeler)
+    client = enter(cast.reviewer)
     html = client.get("/p/shop/jobs/").content.decode()
     assert "1 job</p>" in html
     assert 'hx-get="/p/shop/jobs/" hx-trigger="every 2s"' in html
@@ -52,6 +52,20 @@ def test_the_list_counts_its_jobs_and_renews_itself(cast, enter, job):
     renewed = client.get("/p/shop/jobs/", headers={"HX-Request": "true"}).content.decode()
     assert 'hx-trigger="every 8s"' in renewed
     assert "<html" not in renewed
+
+
+def test_a_number_without_end_is_a_sentence(cast, enter):
+    client = enter(cast.admin)
+    for field in ("config", "inputs"):
+        body = {"kind": "reward", "lane": "loop", field: '{"a": ' + "9" * 5000 + "}"}
+        html = client.post("/p/shop/jobs/start/", body, follow=True).content.decode()
+        assert "A number in it is too long." in html
+    body = {"kind": "pretrain", "lane": "loop", "inputs": '{"data": ["' + "x" * 5000 + '"]}'}
+    assert (
+        "No file &#x27;xxx"
+        in client.post("/p/shop/jobs/start/", body, follow=True).content.decode()
+    )
+    assert not TrainingJob.objects.exists()
 
 
 def test_the_address_of_a_button_says_that_it_is_one(cast, enter, job):
@@ -63,7 +77,7 @@ def test_the_address_of_a_button_says_that_it_is_one(cast, enter, job):
 
 
 def test_every_number_as_csv(cast, enter, job):
-    response = enter(cast.labeler).get(f"/p/shop/jobs/{job.pk}/metrics.csv")
+    response = enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/metrics.csv")
     rows = list(csv.reader(io.StringIO(response.content.decode())))
     assert rows[0] == ["phase", "step", "name", "value"]
     assert [row for row in rows if row[2] == "score"] == [
@@ -110,7 +124,7 @@ def test_cancelling_what_has_ended_is_told(cast, enter, job):
 def test_the_list_of_jobs_has_a_query_budget(cast, enter, django_assert_max_num_queries):
     for _ in range(60):
         TrainingJob.objects.create(project=cast.project, kind=JobKind.SAMPLE)
-    client = enter(cast.labeler)
+    client = enter(cast.reviewer)
     with django_assert_max_num_queries(6):
         html = client.get("/p/shop/jobs/").content.decode()
     assert "?page=2" in html

@@ -121,6 +121,18 @@ def test_ones_lease_in_another_project_is_not_there_under_this_ones_name(cast, a
     assert not Preference.objects.exists()
 
 
+@pytest.mark.parametrize("place", ["9" * 5000, "²", "-1", "1.0", "0", "4"])
+def test_a_place_that_is_none_is_a_sentence(cast, enter, place):
+    cast.ask("Which?", ["This.", "That.", "Those."])
+    client = enter(cast.labeler)
+    client.get("/p/shop/label/")
+    lease = Assignment.objects.get()
+    form = {"key": "k", "axis0-place-A": place, "axis0-place-B": "1"}
+    response = client.post(f"/p/shop/label/{lease.pk}/submit/", form)
+    assert response.status_code == 422
+    assert "The place of A must be a number from 1 to 3" in response.content.decode()
+
+
 def test_the_same_key_twice_is_one_answer_and_shows_the_next(cast, at_work):
     client, lease, key = at_work
     url = f"/p/shop/label/{lease.pk}/submit/"

@@ -55,9 +55,10 @@ def test_a_running_job_shows_its_progress_where_it_works(cast, enter):
     html = enter(cast.labeler).get("/p/shop/live/").content.decode()
     assert '<progress value="30" max="120"' in html
     assert "at-work" in html
-    assert f"/p/shop/jobs/{job.pk}/" in html
     assert 'hx-trigger="every 2s"' in html
     assert "<html" not in html
+    assert "/p/shop/jobs/" not in html  # no business of a labeler
+    assert f"/p/shop/jobs/{job.pk}/" in enter(cast.reviewer).get("/p/shop/live/").content.decode()
 
 
 def test_the_log_is_told_in_words_with_names_and_links(cast, enter):

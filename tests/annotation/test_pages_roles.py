@@ -14,17 +14,18 @@ LABEL = {"labeler", "reviewer", "admin"}
 REVIEW = {"reviewer", "admin"}
 RESEARCH = {"researcher", "admin"}
 ADMIN = {"admin"}
+WATCH = {"reviewer", "admin", "researcher"}
 ALL = {"labeler", "reviewer", "admin", "researcher"}
 READ = {
     "overview": ALL,
     "overview-live": ALL,
     "label": LABEL,
-    "jobs": ALL,
-    "job": ALL,
-    "job-live": ALL,
-    "job-metrics": ALL,
-    "versions": ALL,
-    "version": ALL,
+    "jobs": WATCH,
+    "job": WATCH,
+    "job-live": WATCH,
+    "job-metrics": WATCH,
+    "versions": WATCH,
+    "version": WATCH,
     "preferences": ALL,
     "preference": ALL,
     "export": RESEARCH,

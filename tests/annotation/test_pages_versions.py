@@ -41,14 +41,14 @@ def test_the_list_says_what_is_in_force(cast, enter, family):
     versions.promote(
         project=cast.project, slot="reward", version=family["reward"], verdict="passed"
     )
-    html = enter(cast.labeler).get("/p/shop/versions/").content.decode()
+    html = enter(cast.reviewer).get("/p/shop/versions/").content.decode()
     assert "reward-v" in html
     assert "sft-v" in html
     assert html.count("in force: Reward model") == 1
 
 
 def test_lineage_runs_both_ways(cast, enter, family):
-    client = enter(cast.labeler)
+    client = enter(cast.reviewer)
     child = client.get(f"/p/shop/versions/{family['reward'].pk}/").content.decode()
     parent = client.get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
     assert f"/p/shop/versions/{family['sft'].pk}/" in child
@@ -86,5 +86,5 @@ def test_the_download_link_gives_the_files_with_a_card(cast, enter, family):
     assert names == {"config.json", "model.safetensors", "README.md"}
     assert (
         " download>"
-        not in enter(cast.labeler).get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
+        not in enter(cast.reviewer).get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
     )
