@@ -219,7 +219,8 @@ class Trainer:
         limit = self.config.kl_stop_nats
         if limit is not None and self.kl_smoothed > limit:
             return True
-        load_tensors(self.within_budget, tensors_of(self.models.policy))
+        if limit is None or kl_nats <= limit:  # the smoothed figure lags behind a sudden step
+            load_tensors(self.within_budget, tensors_of(self.models.policy))
         return False
 
     def back_to_within_budget(self, step: int, rollouts: Rollouts) -> None:
