@@ -7,7 +7,7 @@ PORT ?= 8000
 TORCH_INDEX ?=
 BIN := .venv/bin
 READY := .venv/ready
-WRITTEN := fixtures/completions.jsonl
+WRITTEN := fixtures/completions.jsonl fixtures/corpus.jsonl
 WORDS := annotation/locale/zh_Hans/LC_MESSAGES/django.mo
 LAPTOP := CONCORD_MODE=laptop
 
