@@ -197,11 +197,15 @@ def _newest(queryset: QuerySet[M]) -> int:
     still be under way. SHARE waits for whoever writes, and lets nobody begin until the id is read.
     One table at a time, so that it can't deadlock with a writer of two. SQLite has one writer.
     """
-    with transaction.atomic():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute(f'LOCK TABLE "{queryset.model._meta.db_table}" IN SHARE MODE')
-        return int(queryset.aggregate(newest=Max("pk"))["newest"] or 0)
+    if connection.vendor != "postgresql":
+        return _highest(queryset)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f'LOCK TABLE "{queryset.model._meta.db_table}" IN SHARE MODE')
+        return _highest(queryset)
+
+
+def _highest(queryset: QuerySet[M]) -> int:
+    return int(queryset.aggregate(newest=Max("pk"))["newest"] or 0)
 
 
 def _position(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
