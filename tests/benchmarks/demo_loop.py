@@ -33,7 +33,7 @@ from fixtures.evaluation import (  # noqa: E402
 from fixtures.gold import utility  # noqa: E402
 from fixtures.labelers import LABELERS  # noqa: E402
 
-SIZES = (2, 7, 7, 7, 7)
+SIZES = (2, 7, 7, 7)
 """As annotation/management/commands/load_demo.py opens a prompt's completions."""
 POLICY_LISTS = {"train": 456, "dev": 60}
 """Prompts with a list of the policy's own four answers."""

@@ -77,7 +77,7 @@ MEMBERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 LICENCE = "own work, as the repository"
 OPEN_PER_SPLIT = {Split.TRAIN: 456, Split.DEV: 40, Split.TEST: 40}
 """Prompts that labeling starts with; those of dev and test are for evaluation only."""
-SIZES = (2, 7, 7, 7, 7)
+SIZES = (2, 7, 7, 7)
 """A prompt's completions are asked about in comparisons of these sizes, as far as they go."""
 RETRAIN_AFTER = 50
 """New answers until the demo's reward model is due."""
