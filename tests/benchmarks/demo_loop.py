@@ -14,7 +14,6 @@ import json
 import random
 import sys
 import time
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from fixtures.evaluation import (  # noqa: E402
 from fixtures.gold import utility  # noqa: E402
 from fixtures.labelers import LABELERS  # noqa: E402
 
-SIZES = (2, 7, 7, 7)
+LIST_OF, PAIRS_TO_BEGIN_WITH = 7, 60
 """As annotation/management/commands/load_demo.py opens a prompt's completions."""
 POLICY_LISTS = {"train": 456, "dev": 60}
 """Prompts with a list of the policy's own four answers."""
@@ -68,10 +67,14 @@ def shown_together(
             if splits[row["prompt_id"]] != "test" and row["text"].strip() not in ("", *texts):
                 texts.append(row["text"])
     found = [
-        (prompt_id, texts[start : start + size])
+        (prompt_id, texts[start : start + LIST_OF])
         for prompt_id, texts in fixture.items()
-        for start, size in zip(accumulate(SIZES, initial=0), SIZES)
+        for start in range(0, len(texts) - 1, LIST_OF)
     ]
+    trained = [prompt_id for prompt_id in fixture if splits[prompt_id] == "train"]
+    for place in range(PAIRS_TO_BEGIN_WITH):
+        prompt_id = trained[place * len(trained) // PAIRS_TO_BEGIN_WITH]
+        found.append((prompt_id, [fixture[prompt_id][0], fixture[prompt_id][-1]]))
     for split, wanted in POLICY_LISTS.items():
         of_split = [name for name in sorted(policy) if splits[name] == split]
         found += [(name, policy[name]) for name in rng.sample(of_split, min(wanted, len(of_split)))]

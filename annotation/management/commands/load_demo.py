@@ -77,8 +77,11 @@ MEMBERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 LICENCE = "own work, as the repository"
 OPEN_PER_SPLIT = {Split.TRAIN: 456, Split.DEV: 40, Split.TEST: 40}
 """Prompts that labeling starts with; those of dev and test are for evaluation only."""
-SIZES = (2, 7, 7, 7)
-"""A prompt's completions are asked about in comparisons of these sizes, as far as they go."""
+LIST_OF = 7
+"""A prompt's completions are asked about in lists of so many, as far as they go. The loss counts
+every comparison once: a list says more for its weight than a pair does."""
+PAIRS_TO_BEGIN_WITH = 60
+"""Prompts that two of the completions are asked about by themselves, before any list."""
 RETRAIN_AFTER = 50
 """New answers until the demo's reward model is due."""
 
@@ -217,13 +220,14 @@ def _chosen(
             for prompt_id, row in prompts.items()
             if row["split"] == split and len(written.get(prompt_id, ())) >= 2
         ]
-        for prompt_id in _spread(fits, number):
-            start = 0
-            for size in SIZES:
-                rows = written[prompt_id][start : start + size]
-                start += size
-                if len(rows) >= 2:
-                    yield prompt_id, rows
+        chosen = _spread(fits, number)
+        for prompt_id in chosen:
+            rows = written[prompt_id]
+            for start in range(0, len(rows) - 1, LIST_OF):
+                yield prompt_id, rows[start : start + LIST_OF]
+        if split == Split.TRAIN:
+            for prompt_id in _spread(chosen, PAIRS_TO_BEGIN_WITH):
+                yield prompt_id, [written[prompt_id][0], written[prompt_id][-1]]
 
 
 def _open(batch: Batch, prompt: Prompt, rows: list[Row]) -> None:
