@@ -1,0 +1,298 @@
+"""How each annotator works: agreement, sides, lengths, speed, fatigue, and whom to look at.
+
+Pure functions over plain rows. Nothing here decides: it names people to look at, with the reason.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from math import sqrt
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from annotation.answers import Answers, numbered
+from annotation.intervals import (
+    DEFAULT,
+    Z95,
+    Floats,
+    Ints,
+    Resampling,
+    Statistic,
+    adjusted,
+    group_numbers,
+    of_measure,
+    ratio,
+    share,
+    two_sided_binomial,
+    undefined_because,
+    upper_binomial,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StrictPair:
+    """One annotator put one completion above another.
+
+    Of a ranking of more than two give one pair (best against worst): its pairs are not independent.
+    """
+
+    unit: Any
+    annotator: Any
+    first_won: bool
+    """The winner was shown before the loser; the order was drawn at random."""
+    winner_length: int = 0
+    """In characters."""
+    loser_length: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimedAnswer:
+    annotator: Any
+    session: Any
+    number: int
+    """Place within the session, from 0."""
+    seconds: float
+    agreement: float | None = None
+    """Share of the unit's other annotators who gave the same answer; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideBias:
+    first_share: Statistic
+    """Strict pairs won by what was shown first; n: strict pairs."""
+    p_value: float
+    """Two-sided, exact, of a share so far from a half by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    median_seconds: float
+    too_fast: Statistic
+    """Share of answers faster than the floor; n: answers."""
+
+
+class Reason(StrEnum):
+    RANDOM = "random"
+    ONE_SIDE = "one_side"
+    TOO_FAST = "too_fast"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """One reason to look at one annotator."""
+
+    annotator: Any
+    reason: Reason
+    detail: str
+    p_value: float
+    adjusted_p: float
+    """Benjamini-Hochberg over everything that was tested."""
+
+
+def agreement_with_others(answers: Answers) -> dict[tuple[Any, Any], float]:
+    """(unit, annotator) -> share of the unit's other annotators who gave the same value."""
+    found = {}
+    for unit, given in answers.items():
+        if len(given) > 1:
+            said = list(given.values())
+            for name, value in given.items():
+                found[unit, name] = (said.count(value) - 1) / (len(said) - 1)
+    return found
+
+
+def position_bias(pairs: Iterable[StrictPair]) -> dict[Any, SideBias]:
+    """Annotator -> how often the completion shown first won, with Wilson's interval."""
+    counts = {
+        name: (sum(pair.first_won for pair in own), len(own)) for name, own in _by_annotator(pairs)
+    }
+    return {
+        name: SideBias(share(first, n), two_sided_binomial(first, n))
+        for name, (first, n) in counts.items()
+    }
+
+
+def length_bias(pairs: Iterable[StrictPair], how: Resampling = DEFAULT) -> Statistic:
+    """Share of strict pairs that the longer completion won, interval over groups and annotators.
+
+    Pairs of equal length are left out. n: the others. No bias by itself: longer may be better.
+    """
+    kept = [pair for pair in pairs if pair.winner_length != pair.loser_length]
+    if not kept:
+        return undefined_because("no strict pair has two different lengths")
+    units, names = numbered(pair.unit for pair in kept), numbered(pair.annotator for pair in kept)
+    unit = np.array([units[pair.unit] for pair in kept])
+    who = np.array([names[pair.annotator] for pair in kept])
+    longer = np.array([float(pair.winner_length > pair.loser_length) for pair in kept])
+    measure = partial(_weighted_mean, unit, who, longer)
+    group_of = group_numbers(list(units), how.groups)
+    return of_measure(
+        measure, group_of, len(names), n=len(kept), how=how, reason="there is no pair"
+    )
+
+
+def _weighted_mean(
+    unit: Ints, who: Ints, figure: Floats, units: Floats, annotators: Floats
+) -> float:
+    weight = units[unit] * annotators[who]
+    return ratio(weight @ figure, weight.sum())
+
+
+def speed(timed: Iterable[TimedAnswer], *, floor_seconds: float) -> dict[Any, Speed]:
+    """Annotator -> median seconds per answer and the share of answers below the floor."""
+    return {
+        name: Speed(
+            median(answer.seconds for answer in own),
+            share(sum(answer.seconds < floor_seconds for answer in own), len(own)),
+        )
+        for name, own in _by_annotator(timed)
+    }
+
+
+def fatigue(timed: Iterable[TimedAnswer], *, least_answers: int = 20) -> dict[Any, Statistic]:
+    """Annotator -> change of the agreement with others per answer within a session.
+
+    A least-squares slope with an intercept for each session, so that a good day isn't taken for
+    rest; interval from White's errors (doi:10.2307/1912934). Below 0: it falls. n: answers that
+    count. Answers are taken as independent within a session.
+    """
+    return {name: _slope(own, least_answers) for name, own in _by_annotator(timed)}
+
+
+def _slope(answers: Sequence[TimedAnswer], least_answers: int) -> Statistic:
+    sessions = defaultdict(list)
+    for answer in answers:
+        if answer.agreement is not None:
+            sessions[answer.session].append((answer.number, answer.agreement))
+    x, y = [], []
+    for rows in sessions.values():
+        middle_x, middle_y = (fmean(column) for column in zip(*rows))
+        x += [number - middle_x for number, _ in rows]
+        y += [agreement - middle_y for _, agreement in rows]
+    if len(x) < least_answers:
+        return undefined_because(f"there are fewer than {least_answers} answers", len(x))
+    there, agreed = np.array(x), np.array(y)
+    spread = there @ there
+    if not spread:
+        return undefined_because("no session has more than one answer", len(x))
+    slope = there @ agreed / spread
+    error = sqrt(((there * (agreed - slope * there)) ** 2).sum()) / spread
+    return Statistic(float(slope), len(x), float(slope - Z95 * error), float(slope + Z95 * error))
+
+
+def suspects(
+    answers: Answers | None = None,
+    pairs: Iterable[StrictPair] = (),
+    timed: Iterable[TimedAnswer] = (),
+    *,
+    floor_seconds: float = 2.0,
+    allowed_too_fast: float = 0.1,
+    least_share: float = 0.65,
+    least_answers: int = 10,
+    false_discovery: float = 0.05,
+) -> list[Suspect]:
+    """Annotators to look at, the clearest first; one entry per annotator and reason.
+
+    Random: agrees with others less than their answers agree with each other (`disagreement`).
+    One side: first (or last) shown won at least `least_share`, more than a fair coin would.
+    Too fast: more than `allowed_too_fast` of the answers took less than `floor_seconds`.
+    Whoever has fewer than `least_answers` of a kind is not tested on it. Benjamini-Hochberg over
+    all tests: of those named, about `false_discovery` may be there by bad luck.
+    """
+    found = [
+        *_random_ones(answers or {}, least_answers),
+        *_one_sided(pairs, least_answers, least_share),
+        *_hasty_ones(timed, least_answers, floor_seconds, allowed_too_fast),
+    ]
+    named = [
+        Suspect(name, reason, detail, p, q)
+        for (name, reason, detail, p), q in zip(found, adjusted([row[3] for row in found]))
+        if detail and q <= false_discovery
+    ]
+    return sorted(named, key=lambda one: (one.adjusted_p, one.p_value, str(one.annotator)))
+
+
+Tested = tuple[Any, Reason, str, float]
+"""Annotator, what was tested, the words for a page (empty: too small to matter), the p-value."""
+
+
+def _random_ones(answers: Answers, least_answers: int) -> Iterable[Tested]:
+    for name, test in disagreement(answers, least_answers=least_answers).items():
+        detail = (
+            f"agrees with {test.seen:.0%} of the others' answers; any answer to the same units "
+            f"agrees with {test.expected:.0%} (n = {test.n})"
+        )
+        yield name, Reason.RANDOM, detail, test.p_value
+
+
+def _one_sided(pairs: Iterable[StrictPair], least_answers: int, least: float) -> Iterable[Tested]:
+    for name, bias in position_bias(pairs).items():
+        n, first = bias.first_share.n, bias.first_share.value or 0.0
+        if n >= least_answers:
+            side, size = ("first", first) if first >= 0.5 else ("last", 1 - first)
+            detail = f"prefers what is shown {side} in {size:.0%} of {n} pairs"
+            yield name, Reason.ONE_SIDE, detail if size >= least else "", bias.p_value
+
+
+def _hasty_ones(
+    timed: Iterable[TimedAnswer], least_answers: int, floor: float, allowed: float
+) -> Iterable[Tested]:
+    for name, pace in speed(timed, floor_seconds=floor).items():
+        n, fast = pace.too_fast.n, pace.too_fast.value or 0.0
+        if n >= least_answers:
+            detail = f"{fast:.0%} of {n} answers took less than {floor:g} s"
+            p_value = upper_binomial(round(fast * n), n, allowed)
+            yield name, Reason.TOO_FAST, detail if fast > allowed else "", p_value
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    seen: float
+    """Mean share of others who gave the same answer."""
+    expected: float
+    """The same for an answer drawn from all answers to the same units."""
+    n: int
+    p_value: float
+
+
+def disagreement(answers: Answers, *, least_answers: int = 10) -> dict[Any, Disagreement]:
+    """Annotator -> does this annotator agree less than the unit's other annotators do?
+
+    An exact permutation test: if all were alike, the annotator's answer to a unit could be any one
+    of the answers given to it. The number of others who agree is summed over units and compared
+    with all such draws; small p: agrees too little. Two answers to a unit say nothing, since both
+    agree or neither does.
+    """
+    own = defaultdict(list)
+    for given in answers.values():
+        said = list(given.values())
+        if len(said) > 2:
+            others = len(said) - 1
+            alike = [said.count(value) - 1 for value in said]
+            chances = np.bincount(alike, minlength=len(said)) / len(said)
+            for name, number in zip(given, alike):
+                own[name].append((number, others, fmean(alike) / others, chances))
+    return {name: _permuted(rows) for name, rows in own.items() if len(rows) >= least_answers}
+
+
+def _permuted(rows: Sequence[tuple[int, int, float, Floats]]) -> Disagreement:
+    sums = np.ones(1)  # P(sum of agreeing others = index) over the units so far
+    for _, _, _, chances in rows:
+        sums = np.convolve(sums, chances)
+    seen = sum(number for number, _, _, _ in rows)
+    return Disagreement(
+        seen=fmean(number / others for number, others, _, _ in rows),
+        expected=fmean(expected for _, _, expected, _ in rows),
+        n=len(rows),
+        p_value=float(min(1.0, sums[: seen + 1].sum())),
+    )
+
+
+def _by_annotator(rows: Iterable[Any]) -> Iterable[tuple[Any, list[Any]]]:
+    found: Mapping[Any, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.annotator].append(row)
+    return found.items()
