@@ -18,10 +18,10 @@ from annotation.models import (
     Preference,
 )
 from annotation.permissions import LABEL, REVIEW
+from annotation.services.answers import MAX_IDEAL, MAX_NOTE, Judgment
 from annotation.services.projects import annotator_for
 from annotation.services.queue import (
     MAX_KEY,
-    MAX_NOTE,
     MAX_REASON,
     claim_comparison,
     release_lease,
@@ -31,6 +31,7 @@ from annotation.services.queue import (
 )
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import void_preference
+from annotation.services.schemes import Options
 
 
 class ClaimIn(serializers.Serializer[Any]):
@@ -42,12 +43,37 @@ class ShownCompletion(serializers.Serializer[Any]):
     text = serializers.CharField()
 
 
+class AttributeOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    low = serializers.IntegerField()
+    high = serializers.IntegerField()
+
+
+class OptionsOut(serializers.Serializer[Any]):
+    """services.schemes.Options; `levels` is how many strengths there are on a side."""
+
+    strength_steps = serializers.IntegerField()
+    levels = serializers.IntegerField()
+    allow_partial = serializers.BooleanField()
+    acceptability = serializers.BooleanField()
+    ratings = AttributeOut(many=True)
+    flags = serializers.ListField(child=serializers.CharField())
+    reason = serializers.CharField()
+    ideal = serializers.BooleanField()
+
+
 class SchemeOut(serializers.Serializer[Any]):
     version = serializers.IntegerField()
     axes = serializers.ListField(child=serializers.CharField())
     allow_tie = serializers.BooleanField()
     allow_both_bad = serializers.BooleanField()
     allow_cannot_tell = serializers.BooleanField()
+    options = serializers.SerializerMethodField()
+
+    @extend_schema_field(OptionsOut)
+    def get_options(self, scheme: Any) -> Any:
+        """What is asked for besides the order."""
+        return OptionsOut(Options.of(scheme.options)).data
 
 
 class GuidelineOut(serializers.Serializer[Any]):
@@ -108,12 +134,28 @@ class RankingIn(serializers.Serializer[Any]):
     )
 
 
+class JudgmentIn(serializers.Serializer[Any]):
+    completion = serializers.IntegerField()
+    ratings = serializers.DictField(child=serializers.IntegerField(), default=dict)
+    flags = serializers.ListField(
+        child=serializers.CharField(max_length=40), max_length=12, default=list
+    )
+
+
 class PreferenceIn(serializers.Serializer[Any]):
     key = serializers.CharField(
         max_length=MAX_KEY, help_text="Made by the caller, once per answer; a repeat is harmless."
     )
     rankings = RankingIn(many=True, allow_empty=False)
     note = serializers.CharField(max_length=MAX_NOTE, allow_blank=True, default="")
+    judgments = JudgmentIn(many=True, default=list)
+    ideal = serializers.CharField(
+        max_length=MAX_IDEAL,
+        allow_blank=True,
+        default="",
+        trim_whitespace=False,
+        help_text="How the answer should have been, where the scheme asks for it.",
+    )
 
 
 class SkipIn(serializers.Serializer[Any]):
@@ -132,6 +174,12 @@ class RankingOut(serializers.Serializer[Any]):
     acceptable = serializers.IntegerField(allow_null=True)
 
 
+class JudgmentOut(serializers.Serializer[Any]):
+    completion = serializers.IntegerField(source="completion_id")
+    ratings = serializers.DictField(child=serializers.IntegerField())
+    flags = serializers.ListField(child=serializers.CharField())
+
+
 class PreferenceOut(serializers.ModelSerializer[Preference]):
     """An answer; its annotator by pseudonym."""
 
@@ -140,13 +188,15 @@ class PreferenceOut(serializers.ModelSerializer[Preference]):
     guideline = serializers.IntegerField(source="guideline.version", default=None)
     presented_order = serializers.ListField(child=serializers.IntegerField())
     rankings = RankingOut(many=True)
+    judgments = JudgmentOut(many=True)
+    ideal = serializers.CharField(source="ideal.text", default=None)
 
     class Meta:
         model = Preference
         fields = (
             "id", "comparison", "assignment", "annotator", "scheme", "guideline",
-            "presented_order", "rankings", "note", "seconds", "revision", "cause", "current",
-            "counted", "voided_at", "void_reason", "created_at",
+            "presented_order", "rankings", "judgments", "ideal", "note", "seconds", "revision",
+            "cause", "current", "counted", "voided_at", "void_reason", "created_at",
         )  # fmt: skip
 
 
@@ -185,6 +235,8 @@ class SubmitView(AssignmentView):
             rankings=[AxisRanking(**ranking) for ranking in answer.validated_data["rankings"]],
             key=answer.validated_data["key"],
             note=answer.validated_data["note"],
+            judgments=[Judgment(**one) for one in answer.validated_data["judgments"]],
+            ideal=answer.validated_data["ideal"],
         )
         return Response(PreferenceOut(preference).data, status=201)
 
@@ -254,8 +306,8 @@ class VoidView(ProjectView):
 def _answers(view: ProjectView, mine: str = "") -> Any:
     """What the caller may see, with all that PreferenceOut shows."""
     rows = view.project.preferences.select_related(
-        "annotator", "scheme", "guideline"
-    ).prefetch_related("rankings")
+        "annotator", "scheme", "guideline", "ideal"
+    ).prefetch_related("rankings", "judgments")
     if mine.lower() in ("1", "true", "yes") or view.membership.role not in REVIEW:
         rows = rows.filter(annotator__user=view.user)
     return rows

@@ -14,11 +14,13 @@ def rows(
     row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The one row of a comparison."""
-    votes = [
-        {
-            **{key: value for key, value in vote.items() if key != "preference"},
-            "annotator": names.of(vote["annotator"]),
-        }
-        for vote in row["votes"]
-    ]
-    yield {**row, "votes": votes}
+    named = {**row, "votes": [_named(vote, names) for vote in row["votes"]]}
+    if judgments := row.get("judgments"):
+        named["judgments"] = [_named(judgment, names) for judgment in judgments]
+    yield named
+
+
+def _named(said: Mapping[str, Any], names: Pseudonyms) -> dict[str, Any]:
+    """What an annotator said, under their pseudonym and without the ledger's number."""
+    kept = {key: value for key, value in said.items() if key != "preference"}
+    return {**kept, "annotator": names.of(said["annotator"])}

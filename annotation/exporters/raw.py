@@ -24,6 +24,15 @@ def vote(preference: Preference, comparison: Comparison, bucket: Bucket, names: 
         "annotator": names.of(preference.annotator_id),
         "kind": preference.annotator.kind,
         "rankings": [_ranking(one) for one in preference.rankings.all()],
+        "judgments": [
+            {
+                "completion": str(one.completion_id),
+                "ratings": one.ratings,
+                "flags": one.flags,
+            }
+            for one in preference.judgments.all()
+        ],
+        "ideal": str(preference.ideal_id) if preference.ideal_id else None,
         "presented_order": [str(pk) for pk in preference.presented_order],
         "scheme": preference.scheme_id,
         "guideline": preference.guideline_id,

@@ -205,6 +205,11 @@ class Preference(models.Model):
     """Set for imported answers alone."""
     external_id = models.CharField(max_length=200, blank=True, default="")
     note = models.TextField(blank=True, default="")
+    """The reason, in the annotator's words."""
+    ideal = models.ForeignKey(
+        Completion, models.PROTECT, null=True, blank=True, related_name="ideal_of"
+    )
+    """How the answer should have been, where the annotator wrote it: a demonstration too."""
     seconds = models.FloatField(null=True, blank=True)
     """From the claim to the answer."""
     created_at = models.DateTimeField(auto_now_add=True)
@@ -276,3 +281,23 @@ class Ranking(models.Model):
 
     def __str__(self) -> str:
         return f"{self.axis}: {self.outcome}"
+
+
+class CompletionJudgment(models.Model):
+    """What an answer says of one completion by itself: ratings and flags.
+
+    ratings: attribute -> whole number, as the scheme names them. flags: names of the scheme's.
+    """
+
+    preference = models.ForeignKey(Preference, models.CASCADE, related_name="judgments")
+    completion = models.ForeignKey(Completion, models.PROTECT, related_name="judgments")
+    ratings = models.JSONField(default=dict, blank=True)
+    flags = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["preference", "completion"], name="judgment_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"judgment of completion {self.completion_id}"

@@ -1,19 +1,21 @@
 """The labeling page: claim, show, take the answer, show the next."""
 
 import uuid
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from annotation import markdown
-from annotation.errors import BadRanking, Conflict, LeaseLost, NothingToDo
+from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
 from annotation.models import (
     Annotator,
     Assignment,
@@ -22,12 +24,15 @@ from annotation.models import (
     Membership,
     Preference,
     Prompt,
+    Scheme,
 )
-from annotation.pages.answers import letters, rankings_from
+from annotation.pages.answers import Choice, answer_from, choices_of, fields_of, letters
 from annotation.pages.shell import project_page, project_template, user_of
 from annotation.permissions import LABEL
 from annotation.services import queue
 from annotation.services.projects import annotator_for
+from annotation.services.review import revise_preference
+from annotation.services.schemes import Attribute, Options
 
 MAX_NOTE_CHARACTERS = 4000
 MAX_KEY_CHARACTERS = 80
@@ -51,12 +56,36 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Rating:
+    """One rating input of a completion and what was typed before an error."""
+
+    index: int
+    attribute: Attribute
+    value: str
+
+
+@dataclass(frozen=True)
 class Option:
     """One completion as shown: a letter, nothing about who wrote it."""
 
     letter: str
     html: SafeString
+    text: str
+    """As it was written, for whoever edits it."""
     places: list[Place]
+    ratings: list[Rating]
+    flags: list[tuple[str, bool]]
+    """Each flag of the scheme and whether it was set before an error."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One question: its name, and what was answered before an error."""
+
+    index: int
+    name: str
+    choice: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -66,12 +95,18 @@ class Work:
     assignment: Assignment
     turns: list[Turn]
     options: list[Option]
-    axes: list[tuple[int, str, str]]
-    """Index, name, and the choice made before an error."""
+    axes: list[Axis]
+    choices: list[list[Choice]]
+    """Rows of buttons, the same under every axis."""
+    asks: Options
+    """What the scheme asks for besides the order."""
     guideline: SafeString | None
     key: str
     note: str
+    ideal: str
     heartbeat_seconds: int
+    is_edit: bool = False
+    """An answer that was given is open again: nothing to skip, no lease to keep."""
 
     @property
     def is_pair(self) -> bool:
@@ -86,33 +121,92 @@ def turns_of(prompt: Prompt, page: markdown.Page) -> list[Turn]:
     ]
 
 
-def work_of(assignment: Assignment, posted: Mapping[str, str]) -> Work:
-    """What to show for a lease. posted: a refused answer, so that nothing typed is lost."""
-    texts = Completion.objects.in_bulk(assignment.presented_order)
-    axes, page = assignment.scheme.axes, markdown.Page()
-    answers = page.render_alike([texts[pk].text for pk in assignment.presented_order])
+def texts_of(assignment: Assignment) -> list[str]:
+    """The completions in the order that is shown."""
+    found = Completion.objects.in_bulk(assignment.presented_order)
+    return [found[pk].text for pk in assignment.presented_order]
+
+
+def work_of(assignment: Assignment, posted: QueryDict, *, is_edit: bool = False) -> Work:
+    """What to show for a lease. posted: a refused answer, so that nothing typed is lost, or the
+    one that is edited."""
+    scheme, page = assignment.scheme, markdown.Page()
+    asks, texts = Options.of(scheme.options), texts_of(assignment)
+    answers = page.render_alike(texts)
     options = [
         Option(
             letter=letter,
             html=html,
+            text=text,
             places=[
                 Place(index, axis, posted.get(f"axis{index}-place-{letter}", ""))
-                for index, axis in enumerate(axes)
+                for index, axis in enumerate(scheme.axes)
             ],
+            ratings=[
+                Rating(index, attribute, posted.get(f"rating{index}-{letter}", ""))
+                for index, attribute in enumerate(asks.ratings)
+            ],
+            flags=[(flag, flag in posted.getlist(f"flags-{letter}")) for flag in asks.flags],
         )
-        for letter, html in zip(letters(len(answers)), answers, strict=True)
+        for letter, html, text in zip(letters(len(texts)), answers, texts, strict=True)
     ]
     return Work(
         assignment=assignment,
         turns=turns_of(assignment.comparison.prompt, page),
         options=options,
         axes=[
-            (index, axis, posted.get(f"axis{index}-choice", "")) for index, axis in enumerate(axes)
+            Axis(
+                index,
+                axis,
+                posted.get(f"axis{index}-choice", ""),
+                posted.get(f"axis{index}-line", ""),
+            )
+            for index, axis in enumerate(scheme.axes)
         ],
+        choices=choices_of(scheme, asks, len(texts)),
+        asks=asks,
         guideline=page.render(assignment.guideline.text) if assignment.guideline else None,
         key=posted.get("key") or uuid.uuid4().hex,
         note=posted.get("note", ""),
+        ideal=posted.get("ideal", ""),
         heartbeat_seconds=max(5, assignment.project.lease_seconds // 3),
+        is_edit=is_edit,
+    )
+
+
+SAMPLES = (gettext_lazy("The first answer."), gettext_lazy("The second."), gettext_lazy("A third."))
+
+
+def sample_works(scheme: Scheme, asks: Options) -> list[Work]:
+    """What a pair and a list look like under a scheme that need not be kept yet."""
+    return [_sample_work(scheme, asks, count) for count in (2, len(SAMPLES))]
+
+
+def _sample_work(scheme: Scheme, asks: Options, count: int) -> Work:
+    texts = [str(text) for text in SAMPLES[:count]]
+    options = [
+        Option(
+            letter=letter,
+            html=markdown.Page().render(text),
+            text=text,
+            places=[Place(index, axis, "") for index, axis in enumerate(scheme.axes)],
+            ratings=[Rating(index, one, "") for index, one in enumerate(asks.ratings)],
+            flags=[(flag, False) for flag in asks.flags],
+        )
+        for letter, text in zip(letters(count), texts, strict=True)
+    ]
+    return Work(
+        assignment=Assignment(pk=0, scheme=scheme),
+        turns=[],
+        options=options,
+        axes=[Axis(index, axis, "", "") for index, axis in enumerate(scheme.axes)],
+        choices=choices_of(scheme, asks, count),
+        asks=asks,
+        guideline=None,
+        key="",
+        note="",
+        ideal="",
+        heartbeat_seconds=0,
     )
 
 
@@ -132,7 +226,7 @@ def show_next(
     context: dict[str, Any] = {"said": said, "warning": warning}
     try:
         assignment = queue.claim_comparison(annotator=annotator)
-        context["work"] = work_of(assignment, {})
+        context["work"] = work_of(assignment, QueryDict())
     except NothingToDo as nothing:
         context["nothing"] = nothing
     return _answer(request, membership, annotator, context)
@@ -157,6 +251,7 @@ def _answer(
     is_fragment = bool(request.headers.get("HX-Request"))
     template = "label/work.html" if is_fragment else "label/page.html"
     context["today"] = answered_today(annotator)
+    context["last"] = _own_answers(membership, request).order_by("-pk").first()
     return project_template(request, membership, template, context, status=status)
 
 
@@ -188,11 +283,18 @@ def submit(request: HttpRequest, membership: Membership, assignment_id: int) -> 
         limit = _("A note has at most %(count)s characters.") % {"count": MAX_NOTE_CHARACTERS}
         return show_again(request, membership, assignment, limit)
     try:
-        rankings = rankings_from(request.POST, assignment.scheme.axes, assignment.presented_order)
-        preference = queue.submit_preference(
-            assignment=assignment, rankings=rankings, key=key, note=note
+        answer = answer_from(
+            request.POST, assignment.scheme, assignment.presented_order, texts_of(assignment)
         )
-    except BadRanking as error:
+        preference = queue.submit_preference(
+            assignment=assignment,
+            rankings=answer.rankings,
+            judgments=answer.judgments,
+            note=answer.note,
+            ideal=answer.ideal,
+            key=key,
+        )
+    except BadInput as error:
         return show_again(request, membership, assignment, error.detail)
     except Conflict:
         lost = _("This comparison had been answered or given back before; here is the next.")
@@ -245,5 +347,59 @@ def prefetch(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Hold the next comparison while this one is read, and render it into the cache."""
     annotator = annotator_for(user=user_of(request), project=membership.project)
     with suppress(NothingToDo, Conflict):  # none now; the claim after the answer will tell why
-        work_of(queue.claim_comparison(annotator=annotator, kind=LeaseKind.PREFETCHED), {})
+        work_of(queue.claim_comparison(annotator=annotator, kind=LeaseKind.PREFETCHED), QueryDict())
     return HttpResponse(status=204)
+
+
+def _own_answers(membership: Membership, request: HttpRequest) -> QuerySet[Preference]:
+    """What the person may still change: their answers that stand and were given here."""
+    return Preference.objects.valid().filter(
+        project=membership.project, annotator__user=user_of(request), source=None
+    )
+
+
+@project_page(*LABEL, methods=("GET", "HEAD", "POST"))
+def edit(request: HttpRequest, membership: Membership, preference_id: int) -> HttpResponse:
+    """One's own answer again, to look at and to change; a change is a revision."""
+    found = get_object_or_404(
+        _own_answers(membership, request).select_related(
+            "assignment__comparison__prompt", "assignment__project", "scheme", "guideline", "ideal"
+        ),
+        pk=preference_id,
+    )
+    assignment = found.assignment
+    if assignment is None:
+        raise Http404("This answer was not given on the page.")
+    if request.method != "POST":
+        return _edit_page(request, membership, found, fields_of(found))
+    try:
+        answer = answer_from(
+            request.POST, found.scheme, found.presented_order, texts_of(assignment)
+        )
+        revise_preference(
+            preference=found,
+            rankings=answer.rankings,
+            judgments=answer.judgments,
+            note=answer.note,
+            ideal=answer.ideal,
+            cause="edited by the annotator",
+            by=user_of(request),
+        )
+    except BadInput as error:
+        return _edit_page(request, membership, found, request.POST, error=error.detail)
+    messages.success(request, _("Your answer is changed."))
+    return redirect("label", slug=membership.project.slug)
+
+
+def _edit_page(
+    request: HttpRequest,
+    membership: Membership,
+    preference: Preference,
+    posted: QueryDict,
+    error: str = "",
+) -> HttpResponse:
+    assert preference.assignment is not None
+    work = work_of(preference.assignment, posted, is_edit=True)
+    context = {"work": work, "error": error, "preference": preference}
+    status = 422 if error else 200
+    return project_template(request, membership, "label/edit.html", context, status=status)

@@ -16,6 +16,7 @@ from annotation import markdown
 from annotation.models import (
     AnnotatorKind,
     Completion,
+    CompletionJudgment,
     Generation,
     Membership,
     Outcome,
@@ -30,9 +31,10 @@ from annotation.pages.answers import letters
 from annotation.pages.exports import bucket_name
 from annotation.pages.label import turns_of
 from annotation.pages.shell import project_page, project_template, told, user_of
-from annotation.permissions import REVIEW
+from annotation.permissions import LABEL, REVIEW
 from annotation.services.lineage import lineage_of_preference
 from annotation.services.review import void_preference
+from annotation.services.schemes import STRENGTH_WORDS, Options
 
 ROWS_PER_PAGE = 50
 SNIPPET_CHARACTERS = 90
@@ -74,6 +76,7 @@ class Shown:
     completion: Completion
     html: SafeString
     places: list[str]
+    judgment: CompletionJudgment | None
     generations: list[Generation]
 
 
@@ -85,10 +88,32 @@ def visible_to(membership: Membership) -> QuerySet[Preference]:
     return answers
 
 
-def said(ranking: Ranking, order: list[int]) -> str:
-    """A ranking in the letters of the page it was given on: B > A = C."""
+def said(ranking: Ranking, order: list[int], levels: int = 0) -> str:
+    """A ranking in the letters of the page it was given on: B > A = C, and what was said with it.
+
+    levels: how many strengths the scheme has on a side.
+    """
     if ranking.outcome in (Outcome.BOTH_BAD, Outcome.CANNOT_TELL):
         return str(Outcome(ranking.outcome).label)
+    more = []
+    words = dict(enumerate(STRENGTH_WORDS.get(levels, ()), start=1))
+    if len(ranking.strengths) == 1 and ranking.strengths[0] in words:
+        more.append(str(words[ranking.strengths[0]]))
+    if ranking.acceptable is not None:
+        more.append(_("good enough: %(count)s") % {"count": _above_the_line(ranking, order)})
+    words_of_order = _order_in_words(ranking, order)
+    return f"{words_of_order} ({', '.join(more)})" if more else words_of_order
+
+
+def _above_the_line(ranking: Ranking, order: list[int]) -> str:
+    named = dict(zip(order, letters(len(order))))
+    above = [
+        named.get(pk, f"#{pk}") for group in ranking.groups[: ranking.acceptable] for pk in group
+    ]
+    return ", ".join(above) or _("none")
+
+
+def _order_in_words(ranking: Ranking, order: list[int]) -> str:
     named = dict(zip(order, letters(len(order))))
     return " > ".join(
         " = ".join(
@@ -149,7 +174,7 @@ def preferences(request: HttpRequest, membership: Membership) -> HttpResponse:
     found = (
         visible_to(membership)
         .filter(asked)
-        .select_related("annotator", "comparison__prompt")
+        .select_related("annotator", "comparison__prompt", "scheme")
         .prefetch_related("rankings")
         .order_by("-pk")
     )
@@ -175,7 +200,10 @@ def _row(preference: Preference) -> Row:
     return Row(
         preference=preference,
         snippet=Truncator(_last_words(preference.comparison.prompt)).chars(SNIPPET_CHARACTERS),
-        said="; ".join(said(ranking, order) for ranking in preference.rankings.all()),
+        said="; ".join(
+            said(ranking, order, Options.of(preference.scheme.options).levels)
+            for ranking in preference.rankings.all()
+        ),
     )
 
 
@@ -197,6 +225,13 @@ def preference(request: HttpRequest, membership: Membership, preference_id: int)
     found = _preference(membership, preference_id)
     context = _detail(found) | {
         "is_blind": membership.role == Role.LABELER,
+        "may_edit": (
+            found.annotator.user_id == membership.user_id
+            and membership.role in LABEL
+            and found.current
+            and found.voided_at is None
+            and found.assignment_id is not None
+        ),
         "may_void": membership.role in REVIEW and found.current and found.voided_at is None,
     }
     return project_template(request, membership, "pages/preference.html", context)
@@ -205,7 +240,7 @@ def preference(request: HttpRequest, membership: Membership, preference_id: int)
 def _preference(membership: Membership, preference_id: int) -> Preference:
     return get_object_or_404(
         visible_to(membership).select_related(
-            "annotator", "guideline", "scheme", "voided_by", "source"
+            "annotator", "guideline", "scheme", "voided_by", "source", "ideal"
         ),
         pk=preference_id,
     )
@@ -214,6 +249,8 @@ def _preference(membership: Membership, preference_id: int) -> Preference:
 def _detail(found: Preference) -> dict[str, Any]:
     lineage = lineage_of_preference(found)
     rankings = list(found.rankings.order_by("pk"))
+    levels = Options.of(found.scheme.options).levels
+    judgments = {one.completion_id: one for one in found.judgments.all()}
     by_id = {completion.pk: completion for completion in lineage.completions}
     order = [*found.presented_order] or list(by_id)
     page = markdown.Page()
@@ -224,6 +261,7 @@ def _detail(found: Preference) -> dict[str, Any]:
             completion=by_id[completion],
             html=html,
             places=[place_of(ranking, completion) for ranking in rankings],
+            judgment=judgments.get(completion),
             generations=list(by_id[completion].generations.all()),
         )
         for letter, completion, html in zip(letters(len(order)), order, answers, strict=True)
@@ -234,7 +272,8 @@ def _detail(found: Preference) -> dict[str, Any]:
         "comparison": lineage.comparison,
         "prompt": prompt,
         "turns": turns_of(prompt, page),
-        "rankings": [(ranking, said(ranking, order)) for ranking in rankings],
+        "rankings": [(ranking, said(ranking, order, levels)) for ranking in rankings],
+        "ideal": page.render(found.ideal.text) if found.ideal else None,
         "shown": shown,
         "revisions": lineage.revisions,
         "snapshots": [(one, bucket_name(bucket)) for one, bucket in lineage.snapshots],

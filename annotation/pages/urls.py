@@ -37,6 +37,7 @@ in_project = [
     path("preferences/", preferences.preferences, name="preferences"),
     path("preferences/<int:preference_id>/", preferences.preference, name="preference"),
     path("preferences/<int:preference_id>/void/", preferences.void, name="preference-void"),
+    path("preferences/<int:preference_id>/edit/", label.edit, name="preference-edit"),
     path("export/", exports.export, name="export"),
     path("export/make/", exports.make, name="export-make"),
     path("members/", members.members, name="members"),
@@ -45,6 +46,7 @@ in_project = [
     path("members/<int:member_id>/remove/", members.remove, name="member-remove"),
     path("guideline/", members.guideline, name="guideline"),
     path("scheme/", members.scheme, name="scheme"),
+    path("scheme/preview/", members.scheme_preview, name="scheme-preview"),
 ]
 urlpatterns = [
     path("", home.home, name="home"),

@@ -2,8 +2,9 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
@@ -26,6 +27,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
+from annotation.services.schemes import Options
 from annotation.storable import require_storable
 
 DEFAULT_GUIDELINE = (
@@ -89,8 +91,12 @@ def new_scheme(
     allow_tie: bool = True,
     allow_both_bad: bool = True,
     allow_cannot_tell: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> Scheme:
-    """The next scheme of a project; batches made from now on use it, older ones keep theirs."""
+    """The next scheme of a project; batches made from now on use it, older ones keep theirs.
+
+    options: what else it asks for, as services.schemes.Options has it. Raises BadInput.
+    """
     axes = list(axes)
     if not axes or len(set(axes)) != len(axes):
         raise BadInput(f"A scheme needs one or more different axes: {axes!r}.")
@@ -105,6 +111,7 @@ def new_scheme(
         allow_tie=allow_tie,
         allow_both_bad=allow_both_bad,
         allow_cannot_tell=allow_cannot_tell,
+        options=Options.of(options or {}).as_json(),
         created_by=by,
     )
     record(action="scheme.new", target=scheme, project=project, actor=by, version=scheme.version)

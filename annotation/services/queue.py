@@ -32,7 +32,8 @@ from annotation.models import (
     Project,
 )
 from annotation.models.comparisons import ComparisonQuerySet
-from annotation.services import rankings as ranking_rules
+from annotation.services import answers
+from annotation.services.answers import Answer, Judgment
 from annotation.services.projects import current_guideline
 from annotation.services.rankings import AxisRanking
 from annotation.storable import require_storable
@@ -46,7 +47,7 @@ CANDIDATES = 8
 CLAIM_TRIES = 50
 """A claim that loses this many races in a row asks to be repeated a second later."""
 MAX_RETRY_SECONDS = 60
-MAX_KEY, MAX_REASON, MAX_NOTE = 80, 200, 10_000
+MAX_KEY, MAX_REASON = 80, 200
 
 Pool = tuple[str, str]
 """(language, skill) of a comparison."""
@@ -136,6 +137,8 @@ def submit_preference(
     rankings: Sequence[AxisRanking],
     key: str,
     note: str = "",
+    judgments: Sequence[Judgment] = (),
+    ideal: str = "",
     now: datetime | None = None,
 ) -> Preference:
     """Store an answer; the same key returns the first one, also under concurrency.
@@ -147,16 +150,16 @@ def submit_preference(
     now = now or timezone.now()
     if not 1 <= len(key) <= MAX_KEY:
         raise BadInput(f"A key has 1 to {MAX_KEY} characters, not {len(key)}.")
-    if len(note) > MAX_NOTE:
-        raise BadInput(f"A note has at most {MAX_NOTE} characters, not {len(note)}.")
-    require_storable(key, note)
+    require_storable(key)
     if first := _first_with(key, assignment):
         return first
-    rankings = ranking_rules.checked(
-        rankings, scheme=assignment.scheme, presented_order=assignment.presented_order
+    answer = answers.checked(
+        Answer(rankings=rankings, judgments=judgments, note=note, ideal=ideal),
+        scheme=assignment.scheme,
+        presented_order=assignment.presented_order,
     )
     try:
-        return _answer(assignment, rankings, key, note, now)
+        return _answer(assignment, answer, key, now)
     except IntegrityError:  # the same key reached another assignment's answer at the same moment
         if first := _first_with(key, assignment):
             return first
@@ -228,9 +231,7 @@ def _take(
 
 
 @transaction.atomic
-def _answer(
-    assignment: Assignment, rankings: Sequence[AxisRanking], key: str, note: str, now: datetime
-) -> Preference:
+def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> Preference:
     comparison = _lock(assignment.comparison_id)
     if first := _first_with(key, assignment):  # it was stored while this one waited for the lock
         return first
@@ -253,10 +254,10 @@ def _answer(
         presented_order=assignment.presented_order,
         counted=counted,
         idempotency_key=key,
-        note=note,
+        note=answer.note,
         seconds=max(0.0, (now - assignment.leased_at).total_seconds()),
     )
-    ranking_rules.store(preference, rankings)
+    answers.store(preference, answer)
     return preference
 
 

@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import Comparison, Preference, User
-from annotation.services import rankings as ranking_rules
+from annotation.services import answers
+from annotation.services.answers import Answer, Judgment
 from annotation.services.audit import name_of, record
 from annotation.services.rankings import AxisRanking
 from annotation.storable import require_storable
@@ -51,18 +52,27 @@ def revise_preference(
     cause: str,
     by: User | None = None,
     note: str | None = None,
+    judgments: Sequence[Judgment] | None = None,
+    ideal: str | None = None,
 ) -> Preference:
     """The next revision of an answer; the older row stays, and its count moves to the new one.
 
-    note: None keeps the older note. Raises BadRanking, or Conflict for an answer that is void,
-    replaced or imported.
+    note, judgments, ideal: None keeps the older ones. Raises BadRanking, or Conflict for an answer
+    that is void, replaced or imported.
     """
     cause = _said(cause, "A revision needs a cause")
     old = _locked_current(preference)
     if old.source_id is not None:
         raise Conflict(f"Preference {old.pk} was imported; it can be voided, not revised.")
-    checked = ranking_rules.checked(
-        rankings, scheme=old.scheme, presented_order=old.presented_order
+    answer = answers.checked(
+        Answer(
+            rankings=rankings,
+            judgments=answers.judgments_of(old) if judgments is None else judgments,
+            note=old.note if note is None else note,
+            ideal=answers.ideal_of(old) if ideal is None else ideal,
+        ),
+        scheme=old.scheme,
+        presented_order=old.presented_order,
     )
     Preference.objects.filter(pk=old.pk).update(current=False, counted=False)
     new = Preference.objects.create(
@@ -76,10 +86,10 @@ def revise_preference(
         revision=old.revision + 1,
         cause=cause,
         counted=old.counted,
-        note=old.note if note is None else note,
+        note=answer.note,
         seconds=old.seconds,
     )
-    ranking_rules.store(new, checked)
+    answers.store(new, answer)
     record(
         action="preference.revise",
         target=new,

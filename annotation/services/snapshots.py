@@ -226,6 +226,16 @@ def _position(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
     return dict(sorted(found.items()))
 
 
+def _ledger_parts(project: Project) -> dict[str, Callable[[], int]]:
+    """The parts of a position that votes and what came of them depend on."""
+    return {
+        # votes first: whoever wrote what they are about is there by then
+        "preference": lambda: _newest(Preference.objects.filter(project=project)),
+        "generation": lambda: _newest(Generation.objects.all()),
+        "audit": lambda: _newest(AuditEntry.objects.filter(project=project, action=VOID)),
+    }
+
+
 def group_name(prompt: Prompt) -> str:
     """What related prompts share, without their text: 16 digits of the split group's SHA-256."""
     return hashlib.sha256(prompt.split_group.encode()).hexdigest()[:16]
@@ -245,17 +255,7 @@ class ComparisonsPlan:
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
-        return _position(
-            up_to,
-            {
-                # votes first: whoever wrote what they are about is there by then
-                "preference": lambda: _newest(Preference.objects.filter(project=self.project)),
-                "generation": lambda: _newest(Generation.objects.all()),
-                "audit": lambda: _newest(
-                    AuditEntry.objects.filter(project=self.project, action=VOID)
-                ),
-            },
-        )
+        return _position(up_to, _ledger_parts(self.project))
 
     def rows(self, position: Position) -> Iterator[Row]:
         """One row per comparison with a vote that ranks something; counts on the way."""
@@ -299,6 +299,7 @@ def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]
             Prefetch("entries__completion__generations", written.select_related("model_version")),
             Prefetch("preferences", votes.select_related("annotator").order_by("pk")),
             "preferences__rankings",
+            "preferences__judgments",
         )
     )
 
@@ -336,7 +337,8 @@ def facts_at(comparison: Comparison, voided: set[str]) -> Iterator[tuple[Prefere
 def comparison_row(comparison: Comparison, votes: list[Preference]) -> Row:
     """The row of a comparison with these votes; ids are texts."""
     prompt = comparison.prompt
-    return {
+    judgments = [judgment_row(vote, one) for vote in votes for one in _by_completion(vote)]
+    row = {
         "id": str(comparison.pk),
         "split": prompt.split,
         "group": group_name(prompt),
@@ -354,16 +356,25 @@ def comparison_row(comparison: Comparison, votes: list[Preference]) -> Row:
         ],
         "votes": [vote_row(vote, ranking) for vote in votes for ranking in _by_axis(vote)],
     }
+    return row | ({"judgments": judgments} if judgments else {})
 
 
 def _by_axis(vote: Preference) -> list[Any]:
     return sorted(vote.rankings.all(), key=lambda ranking: ranking.axis)
 
 
+def _by_completion(vote: Preference) -> list[Any]:
+    return sorted(vote.judgments.all(), key=lambda judgment: judgment.completion_id)
+
+
 def vote_row(vote: Preference, ranking: Any) -> Row:
-    """One axis of a vote. Both bad and cannot tell have an empty ranking: they order nothing."""
+    """One axis of a vote. Both bad and cannot tell have an empty ranking: they order nothing.
+
+    `acceptable`, how many groups from the top are good enough, is there where a line was drawn.
+    """
     ranked = ranking.outcome in (Outcome.RANKED, Outcome.EQUAL)
-    return {
+    line = {} if ranking.acceptable is None else {"acceptable": ranking.acceptable}
+    return line | {
         "axis": ranking.axis,
         "outcome": ranking.outcome,
         "ranking": [[str(pk) for pk in group] for group in ranking.groups] if ranked else [],
@@ -372,6 +383,18 @@ def vote_row(vote: Preference, ranking: Any) -> Row:
         "annotator": str(vote.annotator_id),
         "kind": vote.annotator.kind,
         "preference": vote.pk,
+    }
+
+
+def judgment_row(vote: Preference, judgment: Any) -> Row:
+    """What a vote says of one completion by itself."""
+    return {
+        "annotator": str(vote.annotator_id),
+        "kind": vote.annotator.kind,
+        "preference": vote.pk,
+        "completion": str(judgment.completion_id),
+        "ratings": judgment.ratings,
+        "flags": judgment.flags,
     }
 
 
@@ -440,26 +463,48 @@ class PromptsPlan:
 
 
 class DemonstrationsPlan:
-    """Ideal answers. Those to test prompts are never given out: nothing may learn from them."""
+    """Ideal answers. Those to test prompts are never given out: nothing may learn from them.
+
+    One that annotators wrote beside a preference goes with it: void or replaced, it isn't given
+    out either, unless somebody else stands by the same words.
+    """
 
     def __init__(self, project: Project, options: Mapping[str, Any]) -> None:
         self.project = project
         self.query = _prompt_options(options, (Split.TRAIN, Split.DEV))
         self.counts: Counter[str] = Counter()
+        self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
-        return _position(up_to, {"generation": lambda: _newest(Generation.objects.all())})
+        return _position(up_to, _ledger_parts(self.project))
 
     def _all(self, position: Position) -> QuerySet[Completion]:
-        shown = Generation.objects.filter(
-            completion=OuterRef("pk"), origin=Origin.DEMONSTRATION, pk__lte=position["generation"]
+        written = Generation.objects.filter(
+            origin=Origin.DEMONSTRATION, pk__lte=position["generation"]
         )
-        return Completion.objects.filter(Exists(shown), prompt__project=self.project)
+        votes = votes_at(self.project, position)
+        later = votes.filter(
+            comparison=OuterRef("comparison"),
+            annotator=OuterRef("annotator"),
+            revision__gt=OuterRef("revision"),
+        )
+        return (
+            Completion.objects.filter(
+                Exists(written.filter(completion=OuterRef("pk"))), prompt__project=self.project
+            )
+            .select_related("prompt")
+            .prefetch_related(
+                Prefetch("generations", written),
+                Prefetch("ideal_of", votes.annotate(is_superseded=Exists(later))),
+            )
+        )
 
     def rows(self, position: Position) -> Iterator[Row]:
-        for completion in _pages(self._all(position).select_related("prompt")):
+        voided = set(_voids_at(self.project, position).values_list("target", flat=True))
+        self.num_voids = len(voided)
+        for completion in _pages(self._all(position)):
             prompt = completion.prompt
-            bucket = _prompt_bucket(prompt, self.query)
+            bucket = _withdrawn(completion, voided) or _prompt_bucket(prompt, self.query)
             self.counts[bucket] += 1
             if bucket == prompt.split:
                 yield {
@@ -472,7 +517,19 @@ class DemonstrationsPlan:
                 }
 
     def is_complete(self, position: Position) -> bool:
-        return sum(self.counts.values()) == self._all(position).count()
+        voids = _voids_at(self.project, position).count()
+        return sum(self.counts.values()) == self._all(position).count() and self.num_voids == voids
+
+
+def _withdrawn(completion: Completion, voided: set[str]) -> Bucket | None:
+    """Why no answer stands by an ideal answer any more; None where one does, or somebody wrote it
+    outside an answer."""
+    if any(one.annotator_id is None for one in completion.generations.all()):
+        return None
+    votes: list[Any] = list(completion.ideal_of.all())  # annotated with is_superseded
+    if not votes or any(not v.is_superseded and name_of(v) not in voided for v in votes):
+        return None
+    return Bucket.VOIDED if any(name_of(vote) in voided for vote in votes) else Bucket.SUPERSEDED
 
 
 Plan = ComparisonsPlan | PromptsPlan | DemonstrationsPlan

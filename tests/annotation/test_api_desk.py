@@ -8,7 +8,7 @@ from django.test import Client
 
 from annotation.models import ApiToken, Preference
 from annotation.services.ledger import record_generation
-from annotation.services.projects import issue_token, revoke_token
+from annotation.services.projects import issue_token, new_scheme, revoke_token
 from tests.annotation.making import (
     make_comparisons,
     make_member,
@@ -88,16 +88,41 @@ def test_a_claimed_task_is_complete_and_blind(project, labeler):
 
 
 def test_an_answer_is_stored_once_however_often_it_is_sent(project, labeler):
+    asks = {
+        "strength_steps": 4,
+        "ratings": [{"name": "correct", "low": 1, "high": 5}],
+        "flags": ["unsafe"],
+        "ideal": True,
+    }
+    new_scheme(project=project, by=None, options=asks)
     make_comparisons(project)
     task = labeler.post("projects/helpdesk/claim").json()
-    body = {"key": "k", "rankings": [ranked(task, strengths=[2.5])], "note": "Clear."}
+    assert task["scheme"]["options"] == {
+        **asks, "levels": 4, "allow_partial": True, "acceptability": False, "reason": "optional",
+    }  # fmt: skip
+    said = [
+        {"completion": one["id"], "ratings": {"correct": 5 - place}, "flags": ["unsafe"] * place}
+        for place, one in enumerate(task["completions"])
+    ]
+    body = {
+        "key": "k",
+        "rankings": [ranked(task, strengths=[3])],
+        "note": "Clear.",
+        "judgments": said,
+        "ideal": " As it should be.\n",
+    }
     path = f"projects/helpdesk/assignments/{task['id']}/submit"
     first, second = labeler.post(path, body), labeler.post(path, body)
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.json() == second.json()
     stored = Preference.objects.get()
     assert stored.rankings.get().groups == [[one["id"]] for one in task["completions"]]
-    assert stored.rankings.get().strengths == [2.5]
+    assert stored.rankings.get().strengths == [3]
+    assert first.json()["judgments"] == sorted(said, key=lambda one: said.index(one))
+    assert first.json()["ideal"] == stored.ideal.text == " As it should be.\n"
+    refused = labeler.post(path, {**body, "key": "other", "judgments": []})
+    assert refused.status_code == 400
+    assert "needs a 'correct' from 1 to 5" in refused.json()["detail"]
     require_invariant(project)
 
 
@@ -233,11 +258,11 @@ def test_listing_answers_takes_as_many_queries_for_fifty_as_for_one(
     make_comparisons(project, 12)
     claim_and_submit(reviewer, "0")
     reviewer.get("projects/helpdesk/preferences/")  # the token's use is noted once a minute
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         reviewer.get("projects/helpdesk/preferences/")
     for number in range(1, 12):
         claim_and_submit(reviewer, str(number))
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         reviewer.get("projects/helpdesk/preferences/")
 
 

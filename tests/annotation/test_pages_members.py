@@ -138,3 +138,72 @@ def test_the_list_of_members_has_a_query_budget(cast, enter, django_assert_max_n
     client = enter(cast.admin)
     with django_assert_max_num_queries(7):
         client.get("/p/shop/members/")
+
+
+EVERYTHING = {
+    "axes": "helpful",
+    "allow_tie": "on",
+    "acceptability": "on",
+    "ideal": "on",
+    "strength_steps": "7",
+    "reason": "required",
+    "ratings": "correct 1-5\n\n polite : 0–3 ",
+    "flags": "unsafe，wrong language",
+}
+
+
+def test_a_scheme_that_asks_for_everything(cast, enter):
+    enter(cast.admin).post("/p/shop/scheme/", EVERYTHING)
+    newest = Scheme.objects.latest("version")
+    assert (newest.version, newest.axes) == (2, ["helpful"])
+    assert (newest.allow_tie, newest.allow_both_bad, newest.allow_cannot_tell) == (1, 0, 0)
+    assert newest.options == {
+        "strength_steps": 7,
+        "allow_partial": False,
+        "acceptability": True,
+        "ratings": [
+            {"name": "correct", "low": 1, "high": 5},
+            {"name": "polite", "low": 0, "high": 3},
+        ],
+        "flags": ["unsafe", "wrong language"],
+        "reason": "required",
+        "ideal": True,
+    }
+    html = enter(cast.admin).get("/p/shop/members/").content.decode()
+    assert "correct 1-5\npolite 0-3</textarea>" in html
+    assert 'value="unsafe, wrong language"' in html
+
+
+def test_the_preview_shows_what_labelers_would_see_and_keeps_nothing(cast, enter):
+    client = enter(cast.admin)
+    html = client.post("/p/shop/scheme/preview/", EVERYTHING).content.decode()
+    assert "<html" not in html
+    for words in (
+        "1 much better",
+        "2 slightly better",
+        "polite",
+        "wrong language",
+        "Better answer",
+    ):
+        assert words in html
+    assert "Both bad" not in html
+    assert "inert" in html
+    assert Scheme.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"ratings": "correct"}, "such as: correct 1-5. Seen: correct"),
+        ({"ratings": "correct 5-1"}, "5 to 1"),
+        ({"flags": "unsafe, unsafe"}, "two flags"),
+        ({"strength_steps": "3"}, "3 is not one of the available choices"),
+        ({"axes": ""}, "Axes"),
+    ],
+)
+def test_a_scheme_that_makes_no_sense_is_told_in_preview_and_never_kept(cast, enter, wrong, words):
+    client = enter(cast.admin)
+    form = EVERYTHING | wrong
+    assert words in client.post("/p/shop/scheme/preview/", form).content.decode()
+    assert words in client.post("/p/shop/scheme/", form, follow=True).content.decode()
+    assert Scheme.objects.count() == 1

@@ -4,7 +4,8 @@ import pytest
 
 from annotation.models import Batch, Comparison, Preference, Prompt, Purpose, Split
 from annotation.services import queue
-from annotation.services.projects import annotator_for
+from annotation.services.answers import Judgment
+from annotation.services.projects import annotator_for, new_scheme
 from annotation.services.rankings import AxisRanking
 
 
@@ -80,6 +81,36 @@ def test_older_answers_are_a_link_away(cast, enter, answers, monkeypatch):
 def test_an_answer_reads_as_on_the_page_it_was_given_on(cast, enter, answers):
     html = enter(cast.reviewer).get("/p/shop/preferences/").content.decode()
     for words in ("1 &gt; 2", "1 = 2", "Both bad", "2 &gt; 1"):
+        assert words in html
+
+
+def test_an_answer_is_shown_with_all_that_was_said(cast, enter):
+    asks = {
+        "strength_steps": 4,
+        "acceptability": True,
+        "ratings": [{"name": "correct", "low": 1, "high": 5}],
+        "flags": ["rude words"],
+        "ideal": True,
+    }
+    new_scheme(project=cast.project, by=None, options=asks)
+    cast.ask("Why?", ["Yes.", "No."])
+    lease = queue.claim_comparison(annotator=annotator_for(user=cast.labeler, project=cast.project))
+    first, second = lease.presented_order
+    preference = queue.submit_preference(
+        assignment=lease,
+        rankings=[AxisRanking(groups=[[second], [first]], strengths=[4], acceptable=1)],
+        judgments=[
+            Judgment(completion=first, ratings={"correct": 2}, flags=["rude words"]),
+            Judgment(completion=second, ratings={"correct": 5}),
+        ],
+        ideal="So it *should* be.",
+        key="k",
+    )
+    client = enter(cast.labeler)
+    said = "2 &gt; 1 (significantly better, good enough: 2)"
+    assert said in client.get("/p/shop/preferences/").content.decode()
+    html = client.get(f"/p/shop/preferences/{preference.pk}/").content.decode()
+    for words in (said, "correct <strong>2</strong>", "rude words", "So it <em>should</em> be."):
         assert words in html
 
 

@@ -201,3 +201,36 @@ def test_without_javascript_it_is_a_plain_form(visitors, cast):
     visitor.do(fill)
     a, _b, c, _d = Assignment.objects.get().presented_order
     assert groups() == [[c], [a]]
+
+
+def test_the_last_answer_is_a_key_away_and_can_be_changed(visitor, cast):
+    cast.ask("First?", ["Yes.", "No."])
+    start(visitor, cast)
+    visitor.keys("1", "Enter")
+    visitor.wait_for(".empty")
+    visitor.keys("u")
+    visitor.wait_for("h1:has-text('Your answer')")
+    assert visitor.do(lambda page: page.locator("input:checked").get_attribute("value")) == "1"
+    visitor.keys("2", "Enter")
+    visitor.wait_for(".messages:has-text('Your answer is changed.')")
+    first, second = Assignment.objects.get().presented_order
+    assert Ranking.objects.get(preference__current=True).groups == [[second], [first]]
+
+
+def test_what_was_filled_in_survives_a_reload_and_goes_with_the_answer(visitor, cast):
+    cast.ask("First?", FOUR)
+    start(visitor, cast)
+    visitor.keys("2", "1", "n")
+    visitor.do(lambda page: page.keyboard.type("half a thought"))
+    visitor.do(lambda page: page.reload())
+    visitor.wait_for("#says:has-text('is here again')")
+    assert visitor.text(".order") == "B > A"
+    assert visitor.do(lambda page: page.input_value("textarea[name=note]")) == "half a thought"
+    cast.ask("Second?", FOUR)
+    visitor.keys("Enter")
+    visitor.wait_for(NEXT)
+    assert visitor.text(".order") == ""
+    visitor.do(lambda page: page.reload())
+    visitor.wait_for(NEXT)
+    assert visitor.text(".order") == ""
+    assert visitor.do(lambda page: page.evaluate("localStorage.length")) == 0

@@ -1,14 +1,15 @@
 /* Labeling by keys alone. The form works without this file; the file only presses its controls.
 
-   A pair: 1, 2, T, B and C choose, the same key again or Enter submits.
+   A pair: the digits of the scale, T, B and C choose, the same key again or Enter submits.
    A list: arrows move between answers, digits give places (equal digits tie), Enter submits.
-   Words come from the form's data attributes, translated on the server. */
+   Ratings and the line of what is good enough are cells too: R and L lead there, digits fill them,
+   Escape leads back. Words come from the form's data attributes, translated on the server. */
 
 const work = document.getElementById("work");
 const says = document.getElementById("says");
 let form = null;
-let cells = []; // place inputs of a list, axis by axis
-let at = 0; // the cell that the next digit goes to
+let cells = []; // inputs for digits: places, ratings, the lines, in the order of the page
+let at = -1; // the cell that the next digit goes to; -1: digits choose
 let axis = 0; // the axis that the next choice goes to
 let silence; // the timer that takes words away again
 const SAID_FOR_MS = 4000;
@@ -27,11 +28,19 @@ function words(name, values = {}) {
 
 function setUp() {
   form = work.querySelector("form.answer");
-  cells = form ? [...form.querySelectorAll(".place input")] : [];
+  cells = form ? [...form.querySelectorAll("input.cell")] : [];
   axis = 0;
-  at = 0;
-  if (cells.length) showPlaces();
+  at = isList() ? 0 : -1;
+  if (cells.length) showCells();
   showAxis();
+}
+
+function isList() {
+  return cells.some((cell) => cell.dataset.cell === "place");
+}
+
+function placesOf(axisOfCells) {
+  return cells.filter((c) => c.dataset.cell === "place" && c.dataset.axis === String(axisOfCells));
 }
 
 /* ---- choices: a pair's all, a list's B and C ---- */
@@ -53,7 +62,7 @@ function choiceFor(key) {
 /* In a list B and C are letters of answers too: there a second press submits nothing, and the
    places that the choice puts aside come back with the next digit. */
 function choose(input) {
-  if (input.checked && !cells.length && fieldsets().length === 1) return submit();
+  if (input.checked && !isList() && fieldsets().length === 1) return submit();
   input.checked = true;
   putAside(input.dataset.axis);
   say(words("sayChosen", { choice: input.dataset.name }));
@@ -62,21 +71,17 @@ function choose(input) {
   showAxis();
 }
 
-/* ---- places ---- */
+/* ---- cells ---- */
 
-function showPlaces() {
+function showCells() {
   cells.forEach((cell, index) => cell.classList.toggle("current", index === at));
   form.querySelectorAll(".option").forEach((option) => {
-    const mine = [...option.querySelectorAll(".place input")];
-    option.classList.toggle("current", mine.includes(cells[at]));
-    option.classList.toggle("placed", mine.every((cell) => cell.value));
+    const mine = [...option.querySelectorAll("input[data-cell=place]")];
+    option.classList.toggle("current", at >= 0 && option.contains(cells[at]));
+    option.classList.toggle("placed", mine.length > 0 && mine.every((cell) => cell.value));
   });
   const order = form.querySelector(".order");
-  if (order) order.textContent = orderOf(cells.filter((cell) => cell.dataset.axis === currentAxis()));
-}
-
-function currentAxis() {
-  return cells[at].dataset.axis;
+  if (order && isList()) order.textContent = orderOf(placesOf(axis));
 }
 
 /* "B > A = C", what the digits mean. */
@@ -91,30 +96,50 @@ function orderOf(row) {
     .join(" > ");
 }
 
+/* To the cell, or past the last one of a pair back to choosing. */
 function goTo(index) {
+  if (index >= cells.length && !isList()) return leaveCells();
   at = Math.max(0, Math.min(cells.length - 1, index));
-  axis = Number(currentAxis());
+  if (cells[at].dataset.axis) axis = Number(cells[at].dataset.axis);
   showAxis();
-  showPlaces();
+  showCells();
   cells[at].focus({ preventScroll: true });
-  cells[at].closest(".option").scrollIntoView({ block: "nearest" });
+  cells[at].closest(".option, .line").scrollIntoView({ block: "nearest" });
+  return undefined;
 }
 
-function place(digit) {
+function leaveCells() {
+  at = isList() ? 0 : -1;
+  document.activeElement?.blur();
+  showCells();
+}
+
+/* The next cell of a kind that is still empty, else the first of them. */
+function goToKind(kind) {
+  const places = cells.map((cell, index) => [cell, index]).filter(([c]) => c.dataset.cell === kind);
+  const [, index] = places.find(([cell]) => !cell.value) ?? places[0] ?? [];
+  return index === undefined ? undefined : goTo(index);
+}
+
+function fill(digit) {
   const cell = cells[at];
-  if (digit < 1 || digit > Number(cell.max)) return say(words("sayRange"));
-  clearChoice(cell.dataset.axis);
+  const { letter, name } = cell.dataset;
+  if (digit < Number(cell.min) || digit > Number(cell.max)) {
+    return say(words("sayBetween", { low: cell.min, high: cell.max }));
+  }
+  if (cell.dataset.cell === "place") clearChoice(cell.dataset.axis);
   cell.value = digit;
-  say(words("sayPlaced", { letter: cell.dataset.letter, place: digit }));
-  goTo(at + 1);
+  const said = { place: "sayPlaced", rating: "sayRated", line: "sayLine" }[cell.dataset.cell];
+  say(words(said, { letter, name, place: digit, value: digit }));
+  return goTo(at + 1);
 }
 
 function putAside(axisOfChoice) {
-  cells.filter((cell) => cell.dataset.axis === axisOfChoice && cell.value).forEach((cell) => {
+  placesOf(axisOfChoice).filter((cell) => cell.value).forEach((cell) => {
     cell.dataset.aside = cell.value;
     cell.value = "";
   });
-  if (cells.length) showPlaces();
+  if (cells.length) showCells();
 }
 
 /* A place is given after all: the choice goes, and what it put aside comes back. */
@@ -122,7 +147,7 @@ function clearChoice(axisOfCell) {
   const checked = fieldsets()[Number(axisOfCell)].querySelector("input:checked");
   if (!checked) return;
   checked.checked = false;
-  cells.filter((cell) => cell.dataset.axis === axisOfCell && cell.dataset.aside).forEach((cell) => {
+  placesOf(axisOfCell).filter((cell) => cell.dataset.aside).forEach((cell) => {
     cell.value = cell.value || cell.dataset.aside;
     delete cell.dataset.aside;
   });
@@ -131,10 +156,18 @@ function clearChoice(axisOfCell) {
 /* ---- submit ---- */
 
 function missing() {
-  return fieldsets().some((field, index) => {
-    const row = cells.filter((cell) => cell.dataset.axis === String(index));
-    return !field.querySelector("input:checked") && row.filter((cell) => cell.value).length < 2;
+  const unanswered = fieldsets().some((field, index) => {
+    const placed = placesOf(index).filter((cell) => cell.value);
+    return !field.querySelector("input[type=radio]:checked") && placed.length < 2;
   });
+  if (unanswered) return "sayMissing";
+  const partly = fieldsets().some((field, index) => {
+    const row = placesOf(index);
+    return row.some((cell) => cell.value) && row.some((cell) => !cell.value);
+  });
+  if (partly && form.dataset.sayWhole) return "sayWhole";
+  const unrated = cells.some((cell) => cell.dataset.cell === "rating" && !cell.value);
+  return unrated ? "sayUnrated" : "";
 }
 
 function submit() {
@@ -142,10 +175,11 @@ function submit() {
 }
 
 document.addEventListener("submit", (event) => {
-  if (event.target !== form || !missing()) return;
+  const what = event.target === form && missing();
+  if (!what) return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  say(words("sayMissing"));
+  say(words(what));
 }, true);
 
 /* ---- keys ---- */
@@ -164,31 +198,53 @@ function open(id) {
   popover.showPopover();
 }
 
-function writeNote() {
-  const note = form.querySelector(".note");
-  note.open = true;
-  note.querySelector("textarea").focus();
+/* Open a folded field and write in it. */
+function write(name) {
+  const field = form.querySelector(`textarea[name=${name}]`);
+  if (!field) return;
+  field.closest("details").open = true;
+  if (name === "ideal" && !field.value) field.value = bestSoFar();
+  field.focus();
+}
+
+/* The text to begin from: the answer that is in front, where one is. */
+function bestSoFar() {
+  const chosen = form.querySelector("input[data-side]:checked")?.dataset.side;
+  const first = placesOf(0).filter((cell) => cell.value).sort((a, b) => a.value - b.value)[0];
+  const letter = chosen || first?.dataset.letter;
+  const option = form.querySelector(letter ? `.option-${letter}` : ".option");
+  return option.querySelector("template.raw")?.content.textContent ?? "";
+}
+
+function goToFlags() {
+  const option = form.querySelector(".option.current") ?? form.querySelector(".option");
+  option.querySelector(".flags input")?.focus();
 }
 
 function act(key, event) {
   if (key === "?") return open("help");
+  if (key === "u") return document.getElementById("undo")?.click();
   if (!form) return undefined;
   if (key === "s") return open("skip");
-  if (key === "n") return writeNote();
-  if (cells.length) {
-    if (event.shiftKey && /^[a-i]$/.test(key)) {
-      const cell = cells.findIndex(
-        (c) => c.dataset.letter === key.toUpperCase() && c.dataset.axis === currentAxis());
-      return cell >= 0 ? goTo(cell) : undefined;
-    }
-    if (/^[0-9]$/.test(key)) return place(Number(key));
+  if (key === "n") return write("note");
+  if (key === "e") return write("ideal");
+  if (key === "r") return goToKind("rating");
+  if (key === "l") return goToKind("line");
+  if (key === "f") return goToFlags();
+  if (isList() && event.shiftKey && /^[a-i]$/.test(key)) {
+    const cell = placesOf(axis).find((c) => c.dataset.letter === key.toUpperCase());
+    return cell ? goTo(cells.indexOf(cell)) : undefined;
+  }
+  if (at >= 0) {
+    if (/^[0-9]$/.test(key)) return fill(Number(key));
     if (key === "ArrowDown" || key === "ArrowRight") return goTo(at + 1);
     if (key === "ArrowUp" || key === "ArrowLeft") return goTo(at - 1);
+    if (key === "Escape") return leaveCells();
     if (key === "Backspace" || key === "Delete") {
-      clearChoice(currentAxis());
+      if (cells[at].dataset.cell === "place") clearChoice(cells[at].dataset.axis);
       if (!cells[at].value) goTo(at - 1);
       cells[at].value = "";
-      return showPlaces();
+      return showCells();
     }
   }
   if (key === "Enter") return submit();
@@ -196,7 +252,7 @@ function act(key, event) {
   return input ? choose(input) : undefined;
 }
 
-const KEYS = /^([0-9a-i]|[tsn?]|Enter|Backspace|Delete|Arrow\w+)$/;
+const KEYS = /^([0-9a-i]|[tsnrlefu?]|Enter|Escape|Backspace|Delete|Arrow\w+)$/;
 
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -209,7 +265,7 @@ document.addEventListener("keydown", (event) => {
   const key = letterOf(event);
   if (key === "Enter" && target.closest("button, a, summary")) return;
   if (!KEYS.test(key)) return;
-  if (/^(Arrow|Backspace|Delete)/.test(key) && !cells.length) return; // the page scrolls
+  if (/^(Arrow|Backspace|Delete|Escape)/.test(key) && at < 0) return; // the page scrolls
   event.preventDefault();
   act(key, event);
 });
@@ -223,9 +279,9 @@ document.addEventListener("keydown", (event) => {
 
 work.addEventListener("click", (event) => {
   const option = event.target.closest(".options.pair .option");
-  if (!option || String(getSelection())) return;
-  const input = choiceFor(option.dataset.choice);
-  if (input && !input.checked) choose(input);
+  if (!option || event.target.closest("footer") || String(getSelection())) return;
+  const sides = fieldsets()[axis].querySelectorAll(`input[data-side="${option.dataset.choice}"]`);
+  if (sides.length === 1 && !sides[0].checked) choose(sides[0]); // a graded choice needs its button
 });
 
 work.addEventListener("change", (event) => {
@@ -239,21 +295,72 @@ work.addEventListener("change", (event) => {
 work.addEventListener("input", (event) => {
   if (!cells.includes(event.target)) return;
   at = cells.indexOf(event.target);
-  clearChoice(event.target.dataset.axis);
-  showPlaces();
+  if (event.target.dataset.cell === "place") clearChoice(event.target.dataset.axis);
+  showCells();
 });
 
 work.addEventListener("focusin", (event) => {
   if (!cells.includes(event.target) || cells[at] === event.target) return;
   at = cells.indexOf(event.target);
-  showPlaces();
+  showCells();
+});
+
+work.addEventListener("focusout", (event) => {
+  if (!isList() && cells.includes(event.target) && !cells.includes(event.relatedTarget)) {
+    at = -1; // of two answers digits choose again
+    showCells();
+  }
+});
+
+/* ---- drafts: what was filled in survives a reload and a lost connection ---- */
+
+const DRAFT = "concord-draft-";
+const KEPT_DRAFTS = 20;
+
+function draftName() {
+  return form?.dataset.draft ? DRAFT + form.dataset.draft : "";
+}
+
+function saveDraft() {
+  const name = draftName();
+  if (!name) return;
+  const filled = [...new FormData(form)].filter(([field, value]) => value && !/^(key|csrf)/.test(field));
+  if (!filled.length) return localStorage.removeItem(name);
+  const others = Object.keys(localStorage).filter((kept) => kept.startsWith(DRAFT) && kept !== name);
+  others.slice(0, Math.max(0, others.length - KEPT_DRAFTS)).forEach((kept) => localStorage.removeItem(kept));
+  localStorage.setItem(name, JSON.stringify(filled));
+}
+
+function takeUpDraft() {
+  const kept = draftName() && localStorage.getItem(draftName());
+  if (!kept || work.querySelector(".message.error")) return;
+  for (const [field, value] of JSON.parse(kept)) {
+    for (const input of [...form.elements].filter((one) => one.name === field)) {
+      if (/^(radio|checkbox)$/.test(input.type)) input.checked ||= input.value === value;
+      else input.value = value;
+      if (input.tagName === "TEXTAREA") input.closest("details").open = true;
+    }
+  }
+  if (cells.length) showCells();
+  say(words("sayDraft"));
+}
+
+for (const kind of ["input", "change", "keyup", "click"]) {
+  document.addEventListener(kind, () => form && saveDraft());
+}
+
+document.body.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt === form) event.detail.requestConfig.draft = draftName();
 });
 
 /* ---- what htmx brings ---- */
 
 document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target !== work) return;
+  const { draft } = event.detail.requestConfig;
+  if (draft && event.detail.xhr.status < 400) localStorage.removeItem(draft);
   setUp();
+  takeUpDraft();
   say(work.querySelector("[data-say]")?.dataset.say ?? "");
   work.querySelector("h1")?.focus({ preventScroll: true });
 });
@@ -265,3 +372,4 @@ for (const failure of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) 
 }
 
 setUp();
+takeUpDraft();
