@@ -126,6 +126,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("label", _("Label"), permissions.LABEL),
         ("overview", _("Overview"), permissions.ANY),
         ("preferences", _("Preferences"), permissions.ANY),
+        ("quality", _("Quality"), permissions.WATCH),
         ("versions", _("Versions"), permissions.WATCH),
         ("export", _("Export"), permissions.RESEARCH),
         ("members", _("Members"), permissions.ADMINISTER),

@@ -11,6 +11,7 @@ from annotation.pages import (
     members,
     overview,
     preferences,
+    quality,
     versions,
 )
 
@@ -34,6 +35,7 @@ in_project = [
     path("versions/<int:version_id>/", versions.version, name="version"),
     path("versions/<int:version_id>/promote/", versions.promote, name="version-promote"),
     path("slots/<slug:slot>/roll-back/", versions.roll_back, name="roll-back"),
+    path("quality/", quality.quality, name="quality"),
     path("preferences/", preferences.preferences, name="preferences"),
     path("preferences/<int:preference_id>/", preferences.preference, name="preference"),
     path("preferences/<int:preference_id>/void/", preferences.void, name="preference-void"),

@@ -25,6 +25,7 @@ READ = {
     "job-live": WATCH,
     "job-metrics": WATCH,
     "versions": WATCH,
+    "quality": WATCH,
     "version": WATCH,
     "preferences": ALL,
     "preference": ALL,

@@ -1,0 +1,119 @@
+"""The page of quality: agreement by hand-made tables, people to look at, nobody's names."""
+
+import random
+
+import pytest
+
+from annotation.models import Preference
+from annotation.services.quality import report
+from annotation.services.rankings import AxisRanking
+from annotation.services.review import revise_preference, void_preference
+from tests.annotation.making import make_project, make_user
+from tests.annotation.voting import cast as vote
+from tests.annotation.voting import compare, ids_of, make_voter
+
+FRAGMENT = {"HX-Request": "true"}
+
+
+def figures(project, axis="overall", **kinds):
+    return {one.name: one.statistic for one in report(project, **kinds).agreement[axis]}
+
+
+def test_agreement_of_pairs_against_a_table_made_by_hand(db):
+    """Two people on four pairs: 1 1, 1 1, 2 2, 1 2 (1: the first completion is better)."""
+    project = make_project()
+    one, two = make_voter(project), make_voter(project)
+    for said in ("11", "11", "22", "12"):
+        comparison = compare(project)
+        for voter, choice in zip((one, two), said, strict=True):
+            vote(comparison, voter, order=[[0], [1]] if choice == "1" else [[1], [0]])
+    found = figures(project)
+    assert found["percent"].value == pytest.approx(0.75)
+    assert found["cohen"].undefined  # of four shared pairs nothing is said
+    # Krippendorff: 8 values, 5 of the first, 3 of the second; disagreement seen 2, expected 30 / 7
+    assert found["alpha"].value == pytest.approx(1 - 2 / (30 / 7))
+    assert found["alpha"].n == 4
+    # Fleiss: seen 3/4, by chance (5/8)^2 + (3/8)^2
+    chance = (5 / 8) ** 2 + (3 / 8) ** 2
+    assert found["fleiss"].value == pytest.approx((0.75 - chance) / (1 - chance))
+    assert found["tau"].undefined
+
+
+def test_lists_are_compared_as_orders(db):
+    project = make_project()
+    one, two = make_voter(project), make_voter(project)
+    comparison = compare(project, k=3)
+    vote(comparison, one, order=[[0], [1], [2]])
+    vote(comparison, two, order=[[0], [2], [1]])
+    found = figures(project)
+    assert found["tau"].value == pytest.approx(1 / 3)
+    assert found["concordance"].value == pytest.approx(2 / 3)
+    assert found["percent"].undefined
+
+
+def test_first_answers_of_people_that_stand_are_counted(db):
+    project = make_project()
+    comparison = compare(project)
+    first = vote(comparison, make_voter(project))
+    second = vote(comparison, make_voter(project), presented_order=ids_of(comparison))
+    vote(comparison, make_voter(project, kind="simulated"))
+    voided = vote(comparison, make_voter(project))
+    void_preference(preference=voided, by=make_user(), reason="spam")
+    revise_preference(
+        preference=second,
+        rankings=[AxisRanking(groups=[[pk] for pk in reversed(ids_of(comparison))])],
+        cause="talked to the first",
+    )
+    found = report(project)
+    assert found.rows.answers == 2
+    assert figures(project)["percent"].value == 1.0
+    assert Preference.objects.filter(current=True, voided_at=None).count() == 3
+    assert first.pk
+
+
+def test_whoever_answers_by_lot_or_by_side_is_named_and_the_others_are_not(db):
+    project, draw = make_project(), random.Random(3)
+    good = [make_voter(project) for _ in range(4)]
+    lot, side = make_voter(project), make_voter(project)
+    for _ in range(60):
+        comparison = compare(project)
+        ids = ids_of(comparison)
+        for voter in (*good, lot, side):
+            shown = draw.sample(ids, 2)
+            better = ids[0] if voter in good and draw.random() < 0.95 else ids[1]
+            winner = draw.choice(ids) if voter == lot else shown[0] if voter == side else better
+            place = ids.index(winner)
+            vote(comparison, voter, order=[[place], [1 - place]], presented_order=shown)
+    named = {one.pseudonym: one.reasons for one in report(project).annotators if one.reasons}
+    assert set(named) == {lot.pseudonym, side.pseudonym}
+    assert "random" in named[lot.pseudonym]
+    assert "one_side" in named[side.pseudonym]
+
+
+def test_the_page_comes_at_once_and_its_figures_after_it(cast, enter):
+    comparison = compare(cast.project)
+    for _ in range(2):
+        vote(comparison, make_voter(cast.project))
+    client = enter(cast.reviewer)
+    html = client.get("/p/shop/quality/").content.decode()
+    assert 'hx-get="/p/shop/quality/?whose=people"' in html
+    assert "alpha" not in html
+    figures = client.get("/p/shop/quality/", headers=FRAGMENT).content.decode()
+    assert "Krippendorff&#x27;s alpha" in figures
+    assert "2 first answers" in figures
+    assert "voter-" in figures
+    assert "<html" not in figures
+    empty = client.get("/p/shop/quality/?whose=models", headers=FRAGMENT).content.decode()
+    assert "Nobody of these has answered yet." in empty
+    other = client.get("/p/shop/quality/?whose=<b>").content.decode()
+    assert "?whose=people" in other
+
+
+def test_reading_takes_a_fixed_number_of_queries(cast, enter, django_assert_max_num_queries):
+    client = enter(cast.reviewer)
+    for _ in range(5):
+        comparison = compare(cast.project)
+        for _ in range(3):
+            vote(comparison, make_voter(cast.project))
+    with django_assert_max_num_queries(9):
+        client.get("/p/shop/quality/", headers=FRAGMENT)
