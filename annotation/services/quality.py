@@ -8,9 +8,19 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
+from django.db.models import QuerySet
+from django.db.models.functions import Length
+
 from annotation import agreement, quality
 from annotation.intervals import Resampling, Statistic
-from annotation.models import AnnotatorKind, Completion, Outcome, Preference, Project, Ranking
+from annotation.models import (
+    AnnotatorKind,
+    ComparisonCompletion,
+    Outcome,
+    Preference,
+    Project,
+    Ranking,
+)
 
 MOST_ANSWERS = 10_000
 """The newest; more would keep a page waiting."""
@@ -84,43 +94,72 @@ class Report:
 
 
 def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
-    """The newest first answers of annotators of some kinds."""
-    found = (
-        Preference.objects.filter(
-            project=project, revision=1, voided_at=None, annotator__kind__in=list(kinds)
-        )
-        .select_related("annotator", "comparison__prompt")
-        .prefetch_related("rankings", "comparison__entries")
-        .order_by("-pk")
+    """The newest first answers of annotators of some kinds; columns, no rows of the ORM: a page
+    waits for this."""
+    found = Preference.objects.filter(
+        project=project, revision=1, voided_at=None, annotator__kind__in=list(kinds)
     )
-    preferences = list(found[: MOST_ANSWERS + 1])
-    kept = (
-        preferences[MOST_ANSWERS - 1 :: -1]
-        if len(preferences) > MOST_ANSWERS
-        else preferences[::-1]
-    )
-    lengths = _lengths(kept)
-    rows = Rows({}, [], {}, {}, len(kept), len(preferences) > MOST_ANSWERS)
+    newest = list(found.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
+    kept = newest[:MOST_ANSWERS]
+    rows = Rows({}, [], {}, {}, len(kept), len(newest) > len(kept))
+    if not kept:
+        return rows
+    found = found.filter(pk__gte=kept[-1])
+    stored, lengths = _completions(found)
     numbers: dict[tuple[int, object], int] = defaultdict(int)
-    for preference in kept:
-        who = preference.annotator_id
-        rows.pseudonyms[who] = preference.annotator.pseudonym
-        rows.groups[preference.comparison_id] = preference.comparison.prompt.split_group
-        for ranking in preference.rankings.all():
-            axis = rows.axes.setdefault(ranking.axis, AxisRows())
-            _add(axis, preference, ranking, lengths)
-        if preference.seconds is not None:
-            session = preference.created_at.date()
+    for who, name, unit, group, seconds, day in found.order_by("pk").values_list(
+        "annotator_id",
+        "annotator__pseudonym",
+        "comparison_id",
+        "comparison__prompt__split_group",
+        "seconds",
+        "created_at__date",
+    ):
+        rows.pseudonyms[who] = name
+        rows.groups[unit] = group
+        if seconds is not None:
+            number = numbers[who, day]
             rows.timed.append(
-                quality.TimedAnswer(
-                    annotator=who,
-                    session=session,
-                    number=numbers[who, session],
-                    seconds=preference.seconds,
-                )
+                quality.TimedAnswer(annotator=who, session=day, number=number, seconds=seconds)
             )
-            numbers[who, session] += 1
+            numbers[who, day] += 1
+    said = Ranking.objects.filter(preference__in=found).order_by("preference_id", "pk")
+    for axis, outcome, groups, unit, who, order in said.values_list(
+        "axis",
+        "outcome",
+        "groups",
+        "preference__comparison_id",
+        "preference__annotator_id",
+        "preference__presented_order",
+    ):
+        one = _Said(unit, who, outcome, groups, order)
+        _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], lengths)
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One axis of one answer."""
+
+    unit: int
+    who: int
+    outcome: str
+    groups: list[list[int]]
+    order: list[int]
+    """As it was shown; empty for an answer that was given elsewhere."""
+
+
+def _completions(found: QuerySet[Preference]) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """Comparison -> its completions in their stored places; completion -> characters."""
+    stored: dict[int, list[int]] = defaultdict(list)
+    lengths: dict[int, int] = {}
+    entries = ComparisonCompletion.objects.filter(comparison__in=found.values("comparison"))
+    for unit, completion, length in entries.order_by("comparison_id", "position").values_list(
+        "comparison_id", "completion_id", Length("completion__text")
+    ):
+        stored[unit].append(completion)
+        lengths[completion] = length
+    return stored, lengths
 
 
 def report(project: Project, kinds: Iterable[str] = PEOPLE) -> Report:
@@ -136,31 +175,22 @@ def report(project: Project, kinds: Iterable[str] = PEOPLE) -> Report:
     )
 
 
-def _lengths(preferences: Iterable[Preference]) -> dict[int, int]:
-    ids = {entry.completion_id for one in preferences for entry in one.comparison.entries.all()}
-    found = Completion.objects.in_bulk(ids, field_name="pk")
-    return {pk: len(completion.text) for pk, completion in found.items()}
-
-
-def _add(axis: AxisRows, preference: Preference, ranking: Ranking, lengths: dict[int, int]) -> None:
-    unit, who = preference.comparison_id, preference.annotator_id
-    stored = [entry.completion_id for entry in preference.comparison.entries.all()]
-    is_ranked = ranking.outcome == Outcome.RANKED
-    top = ranking.groups[0] if is_ranked else []
-    said: Hashable = top[0] if len(top) == 1 else "several" if top else str(ranking.outcome)
-    axis.firsts[unit][who] = said
+def _add(axis: AxisRows, one: _Said, stored: list[int], lengths: dict[int, int]) -> None:
+    is_ranked = one.outcome == Outcome.RANKED
+    top = one.groups[0] if is_ranked else []
+    said: Hashable = top[0] if len(top) == 1 else "several" if top else one.outcome
+    axis.firsts[one.unit][one.who] = said
     if len(stored) == 2:
-        axis.pairs[unit][who] = stored.index(top[0]) if top else said
-    elif ranking.groups:
-        axis.lists[unit][who] = ranking.groups
-    order = preference.presented_order
-    if is_ranked and order:
-        winner, loser = ranking.groups[0][0], ranking.groups[-1][0]
+        axis.pairs[one.unit][one.who] = stored.index(top[0]) if top else said
+    elif one.groups:
+        axis.lists[one.unit][one.who] = one.groups
+    if is_ranked and one.order:
+        winner, loser = one.groups[0][0], one.groups[-1][0]
         axis.strict.append(
             quality.StrictPair(
-                unit=unit,
-                annotator=who,
-                first_won=order.index(winner) < order.index(loser),
+                unit=one.unit,
+                annotator=one.who,
+                first_won=one.order.index(winner) < one.order.index(loser),
                 winner_length=lengths[winner],
                 loser_length=lengths[loser],
             )
