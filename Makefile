@@ -39,6 +39,7 @@ setup: $(READY) $(WRITTEN) $(WORDS)
 $(READY): requirements.lock Makefile
 	@command -v $(PYTHON) >/dev/null || { echo "Concord needs Python 3.11: $(PYTHON) was not found (PYTHON=... names another)." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Concord needs Python 3.11, $(PYTHON) is another." >&2; exit 2; }
+	@test -f $@ || rm -rf .venv  # half of one, perhaps of another Python
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))

@@ -234,3 +234,11 @@ def test_what_was_filled_in_survives_a_reload_and_goes_with_the_answer(visitor, 
     visitor.wait_for(NEXT)
     assert visitor.text(".order") == ""
     assert visitor.do(lambda page: page.evaluate("localStorage.length")) == 0
+
+
+def test_a_digit_chooses_the_reason_of_a_skip(visitor, cast):
+    cast.ask("First?", ["Yes.", "No."])
+    start(visitor, cast)
+    visitor.keys("s", "4", "Enter")
+    visitor.wait_for(".empty")
+    assert Assignment.objects.get().skip_reason == "broken"

@@ -254,6 +254,17 @@ function act(key, event) {
 
 const KEYS = /^([0-9a-i]|[tsnrlefu?]|Enter|Escape|Backspace|Delete|Arrow\w+)$/;
 
+/* In the skip window digits choose a reason. */
+document.addEventListener("keydown", (event) => {
+  const skip = document.getElementById("skip");
+  if (!skip?.matches(":popover-open") || event.target.name === "other") return;
+  const reason = [...skip.querySelectorAll("input[name=reason]")][Number(event.key) - 1];
+  if (!reason) return;
+  event.preventDefault();
+  reason.checked = true;
+  reason.focus();
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (document.querySelector("[popover]:popover-open")) return;
