@@ -35,7 +35,7 @@ from fixtures.labelers import LABELERS  # noqa: E402
 LIST_OF, PAIRS_TO_BEGIN_WITH = 7, 60
 """As annotation/management/commands/load_demo.py opens a prompt's completions."""
 POLICY_LISTS = {"train": 456, "dev": 60}
-"""Prompts with a list of the policy's own four answers."""
+"""Prompts with a list of the policy's own answers."""
 
 
 def settings(kind: str) -> list[str]:
@@ -145,7 +145,7 @@ def one_run(out: Path, *, seed: int, shuffled: bool, split: str) -> dict[str, An
     if not samples.is_file():
         command(
             "policy", "sample", "--model", str(base / "sft"), "--prompts",
-            str(FIXTURES / "prompts.jsonl"), "--out", str(samples), "--n", "4", *seeded,
+            str(FIXTURES / "prompts.jsonl"), "--out", str(samples), "--n", str(LIST_OF), *seeded,
             "--set", f"temperature={temperature}", "--set", f"max_new_tokens={longest}",
         )  # fmt: skip
     work = base / ("control" if shuffled else "run")
