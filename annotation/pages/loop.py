@@ -109,7 +109,8 @@ def _comparisons(project: Project, counts: Counts, job: TrainingJob | None) -> S
 
 
 def _snapshot(project: Project) -> Station:
-    newest = DatasetSnapshot.objects.filter(project=project).order_by("-pk").first()
+    of_votes = DatasetSnapshot.objects.filter(project=project, kind="comparisons")
+    newest = of_votes.order_by("-pk").first()
     if newest is None:
         return Station(key="snapshot", name=_("Snapshot"), figure=_("none yet"))
     rows = ngettext("%(count)s row", "%(count)s rows", newest.rows) % {"count": newest.rows}

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from annotation.models import (
     AuditEntry,
+    DatasetSnapshot,
     JobKind,
     JobStatus,
     ModelVersion,
@@ -59,6 +60,23 @@ def test_a_running_job_shows_its_progress_where_it_works(cast, enter):
     assert "<html" not in html
     assert "/p/shop/jobs/" not in html  # no business of a labeler
     assert f"/p/shop/jobs/{job.pk}/" in enter(cast.reviewer).get("/p/shop/live/").content.decode()
+
+
+def test_the_snapshot_of_the_loop_is_one_of_votes(cast, enter):
+    for number, kind in enumerate(("comparisons", "demonstrations")):
+        DatasetSnapshot.objects.create(
+            project=cast.project,
+            kind=kind,
+            query={},
+            ledger_position={},
+            sha256=str(number) * 64,
+            path="x",
+            rows=12 + number,
+            counts={},
+        )
+    html = enter(cast.reviewer).get("/p/shop/live/").content.decode()
+    assert "12 rows" in html
+    assert "13 rows" not in html
 
 
 def test_the_log_is_told_in_words_with_names_and_links(cast, enter):
