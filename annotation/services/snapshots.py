@@ -49,7 +49,9 @@ from annotation.models import (
 from annotation.services.audit import name_of, record
 
 KINDS = ("comparisons", "prompts", "demonstrations")
-PAGE_ROWS = 200
+PAGE_ROWS = 100
+"""Of nine completions each at most: SQLite follows no more than 1,000 rows of a page to another
+table at once."""
 MAX_TRIES = 5
 VOID = "preference.void"
 RANKING = (*IN_THE_FILE, Bucket.NO_STRICT_PAIR)

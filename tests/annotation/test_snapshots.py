@@ -16,7 +16,7 @@ from annotation.services.audit import name_of
 from annotation.services.ledger import add_completion, add_prompt, record_generation
 from annotation.services.review import void_preference
 from annotation.services.snapshots import freeze, path_of, rows_of
-from tests.annotation.making import make_project, make_user
+from tests.annotation.making import make_comparisons, make_project, make_user
 from tests.annotation.voting import cast, compare, ids_of, make_voter, revise
 
 pytestmark = pytest.mark.django_db
@@ -459,6 +459,13 @@ def test_freezing_takes_a_fixed_number_of_reads_a_page(project, django_assert_ma
     locks = 9 if connection.vendor == "postgresql" else 0  # of three tables, in savepoints here
     with django_assert_max_num_queries(24 + locks):
         frozen(project)
+
+
+def test_a_page_of_the_longest_lists_is_read(project):
+    for comparison in make_comparisons(project, 120, k=9):
+        cast(comparison)
+    snapshot = frozen(project)
+    assert sum(snapshot.counts.values()) == 120
 
 
 FACTS = {
