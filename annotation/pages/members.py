@@ -16,7 +16,7 @@ from annotation.errors import BadInput, NotAllowed
 from annotation.models import Membership, Role, Scheme, User
 from annotation.pages.label import sample_works
 from annotation.pages.shell import project_page, project_template, signed_in, told, user_of
-from annotation.permissions import ADMINISTER
+from annotation.permissions import ADMINISTER, may_found
 from annotation.services import projects
 from annotation.services.schemes import Options
 
@@ -182,16 +182,11 @@ class ProjectForm(forms.Form):
     )
 
 
-def may_create_projects(user: User) -> bool:
-    """Staff, and whoever is admin of a project already."""
-    return user.is_staff or user.is_superuser or user.memberships.filter(role=Role.ADMIN).exists()
-
-
 @signed_in
 def new_project(request: HttpRequest) -> HttpResponse:
     """Make a project; its maker is its first admin."""
     user = user_of(request)
-    if not may_create_projects(user):
+    if not may_found(user):
         raise NotAllowed(_("Only staff and admins of a project may make projects."))
     form = ProjectForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
