@@ -55,7 +55,7 @@ class PairAgreement:
         return self.agreeing / self.cases if self.cases else None
 
     def add(self, votes: Iterable[Mapping[str, Any]]) -> None:
-        """Count the votes of one comparison (ARCHITECTURE.md section 6)."""
+        """Count the votes of one comparison (README, "Files between the stages")."""
         by_axis = defaultdict(list)
         for vote in votes:
             by_axis[vote["axis"]].append(_places(vote["ranking"]))

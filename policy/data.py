@@ -1,4 +1,4 @@
-"""Reading the files that lie between the stages (ARCHITECTURE section 6): UTF-8 JSONL, one row
+"""Reading the files that lie between the stages (README): UTF-8 JSONL, one row
 each; unknown keys are kept, missing ones refused with the file and the line."""
 
 import hashlib

@@ -2,7 +2,7 @@
 
 A step: draw prompts, sample an answer to each, score it, subtract the mean score of the reference's
 own answers to the prompt, penalise the KL to the reference per token, estimate advantages, update
-policy and value model. See ARCHITECTURE section 8.
+policy and value model.
 """
 
 import argparse

@@ -224,7 +224,7 @@ def recompute(
 
 
 def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[dict[str, Any]]:
-    """Rollouts as the rows of their file (ARCHITECTURE section 6), with the response's text."""
+    """Rollouts as the rows of their file (README), with the response's text."""
     kl_nats = rollouts.sequence_kl(k1).tolist()
     kl_k3_nats = rollouts.sequence_kl(k3).tolist()
     for i, (prompt, sample) in enumerate(zip(rollouts.prompts, rollouts.samples, strict=True)):

@@ -1,8 +1,8 @@
 """Comparisons files to pair tables: what annotators answered, as soft targets with weights.
 
-Two kinds of rows are read, one kind at a time or mixed: `comparisons` rows (ARCHITECTURE.md,
-section 6) and TRL preference rows (`chosen`, `rejected`, with or without `prompt`, strings or lists
-of messages), which are comparisons of two with one vote.
+Two kinds of rows are read, one kind at a time or mixed: `comparisons` rows (README, "Files between
+the stages") and TRL preference rows (`chosen`, `rejected`, with or without `prompt`, strings or
+lists of messages), which are comparisons of two with one vote.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The import contract of ARCHITECTURE.md section 2, held by walking every import statement."""
+"""Which package may import which, held by walking every import statement."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""Comparisons with their votes, as in ARCHITECTURE.md section 6; annotators by pseudonym.
+"""Comparisons with their votes, as in README, "Files between the stages"; annotators by pseudonym.
 
 Rows with ties alone are there too: nothing that a vote said is lost.
 """

@@ -1,4 +1,4 @@
-"""Comparisons as Concord itself writes them (ARCHITECTURE.md section 6), with their votes.
+"""Comparisons as Concord itself writes them (README), with their votes.
 
 Beyond that row a vote may say its `outcome` (ranked, equal, both_bad, cannot_tell) and `strength`
 may be one number per gap. People of another installation are outside annotators here.

@@ -1,4 +1,4 @@
-"""Demonstrations: `prompt`, `completion` (ARCHITECTURE.md section 6), or `instruction`, `output`.
+"""Demonstrations: `prompt`, `completion` (README), or `instruction`, `output`.
 
 The second shape is Alpaca's, with `input` and `history` where they are there. A text or a list with
 one message of the assistant may be the completion.

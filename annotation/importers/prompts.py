@@ -1,4 +1,4 @@
-"""Prompts (ARCHITECTURE.md section 6): `prompt`, and where known id, split, task, language."""
+"""Prompts (README): `prompt`, and where known id, split, task, language."""
 
 from collections.abc import Mapping
 from typing import Any

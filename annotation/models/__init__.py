@@ -1,4 +1,4 @@
-"""The tables of the ledger, by subject; see ARCHITECTURE.md section 5."""
+"""The tables of the ledger, by subject."""
 
 from annotation.models.audit import AuditEntry
 from annotation.models.comparisons import (

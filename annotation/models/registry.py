@@ -16,7 +16,7 @@ class DatasetSnapshot(models.Model):
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="snapshots")
     kind = models.CharField(max_length=14)
-    """comparisons, prompts or demonstrations: the row format of ARCHITECTURE.md section 6."""
+    """comparisons, prompts or demonstrations: which row format of README it has."""
     query = models.JSONField()
     ledger_position = models.JSONField()
     """The highest ids seen, e.g. {"preference": 812, "audit": 95}."""
