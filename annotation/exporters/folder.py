@@ -34,6 +34,8 @@ from annotation.models import (
 )
 from annotation.services import snapshots
 from annotation.services.audit import record
+from annotation.services.plans.comparisons import buckets_at
+from annotation.services.positions import votes_at
 
 FORMATS = ("trl", "comparisons", "raw")
 MANIFEST, CARD = "manifest.json", "README.md"
@@ -211,7 +213,7 @@ def _rendered(
             for rendered in render(row, names, account.left_out):
                 yield row["split"], rendered
     if format == "raw":
-        for comparison, buckets in snapshots.buckets_at(
+        for comparison, buckets in buckets_at(
             project, VoteQuery.of(snapshot.query), snapshot.ledger_position
         ):
             for rendered in raw.votes_of(comparison, buckets, names):
@@ -253,7 +255,7 @@ class _Files:
 
 def _sources(project: Project, snapshot: DatasetSnapshot) -> list[Any]:
     """Where the prompts and completions of voted comparisons come from, with their licences."""
-    voted = snapshots.votes_at(project, snapshot.ledger_position)
+    voted = votes_at(project, snapshot.ledger_position)
     prompts = Prompt.objects.filter(
         Exists(voted.filter(comparison__prompt=OuterRef("pk"))), source=OuterRef("pk")
     )

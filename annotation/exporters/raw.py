@@ -10,13 +10,13 @@ from typing import Any
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.funnel import Bucket
 from annotation.models import Comparison, Preference, Ranking
-from annotation.services.snapshots import group_name, writer_of
+from annotation.services.plans.rows import group_name, writer_of
 
 Row = dict[str, Any]
 
 
 def vote(preference: Preference, comparison: Comparison, bucket: Bucket, names: Pseudonyms) -> Row:
-    """A vote's row; the comparison comes with what snapshots.comparisons_at prefetches."""
+    """A vote's row; the comparison comes with what plans.comparisons prefetches."""
     prompt = comparison.prompt
     return {
         "id": str(preference.pk),

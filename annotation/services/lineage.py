@@ -24,7 +24,7 @@ from annotation.models import (
     Promotion,
     TrainingJob,
 )
-from annotation.services.snapshots import VOID
+from annotation.services.positions import VOID
 
 EDGES = ("init", "reference", "reward", "value_init")
 SHOWN = 50

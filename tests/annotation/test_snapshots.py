@@ -11,9 +11,10 @@ from django.utils import timezone
 from annotation.errors import BadInput, Conflict
 from annotation.funnel import Bucket, VoteFacts, VoteQuery, bucket_of
 from annotation.models import AuditEntry, DatasetSnapshot, Preference, Prompt, Ranking
-from annotation.services import snapshots
+from annotation.services import positions, snapshots
 from annotation.services.audit import name_of
 from annotation.services.ledger import add_completion, add_prompt, record_generation
+from annotation.services.plans import comparisons
 from annotation.services.review import void_preference
 from annotation.services.snapshots import freeze, path_of, rows_of
 from tests.annotation.making import make_comparisons, make_project, make_user
@@ -321,15 +322,15 @@ def test_a_ledger_that_never_rests_is_a_conflict(project, monkeypatch, artifacts
 
 def void_while_frozen(project, monkeypatch, acts):
     """Do these acts one by one, each before another page of the first freeze is read."""
-    monkeypatch.setattr(snapshots, "PAGE_ROWS", 1)
-    facts_at, waiting = snapshots.facts_at, list(acts)
+    monkeypatch.setattr(positions, "PAGE_ROWS", 1)
+    facts_at, waiting = comparisons.facts_at, list(acts)
 
     def act_then_read(*args):
         if waiting:
             waiting.pop(0)()
         return facts_at(*args)
 
-    monkeypatch.setattr(snapshots, "facts_at", act_then_read)
+    monkeypatch.setattr(comparisons, "facts_at", act_then_read)
     return frozen(project)
 
 

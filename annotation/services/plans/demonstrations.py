@@ -1,0 +1,91 @@
+"""What a snapshot of demonstrations holds."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+
+from annotation.funnel import Bucket
+from annotation.models import Completion, Generation, Origin, Project, Split
+from annotation.services.audit import name_of
+from annotation.services.plans.prompts import prompt_bucket, prompt_options
+from annotation.services.plans.rows import Row, group_name
+from annotation.services.positions import (
+    Position,
+    ledger_parts,
+    pages,
+    position_at,
+    voids_at,
+    votes_at,
+)
+
+
+class DemonstrationsPlan:
+    """Ideal answers. Those to test prompts are never given out: nothing may learn from them.
+
+    One that annotators wrote beside a preference goes with it: void or replaced, it isn't given
+    out either, unless somebody else stands by the same words.
+    """
+
+    def __init__(self, project: Project, options: Mapping[str, Any]) -> None:
+        self.project = project
+        self.query = prompt_options(options, (Split.TRAIN, Split.DEV))
+        self.counts: Counter[str] = Counter()
+        self.num_voids = 0
+
+    def position(self, up_to: Any) -> Position:
+        return position_at(up_to, ledger_parts(self.project))
+
+    def _all(self, position: Position) -> QuerySet[Completion]:
+        written = Generation.objects.filter(
+            origin=Origin.DEMONSTRATION, pk__lte=position["generation"]
+        )
+        votes = votes_at(self.project, position)
+        later = votes.filter(
+            comparison=OuterRef("comparison"),
+            annotator=OuterRef("annotator"),
+            revision__gt=OuterRef("revision"),
+        )
+        return (
+            Completion.objects.filter(
+                Exists(written.filter(completion=OuterRef("pk"))), prompt__project=self.project
+            )
+            .select_related("prompt")
+            .prefetch_related(
+                Prefetch("generations", written),
+                Prefetch("ideal_of", votes.annotate(is_superseded=Exists(later))),
+            )
+        )
+
+    def rows(self, position: Position) -> Iterator[Row]:
+        voided = set(voids_at(self.project, position).values_list("target", flat=True))
+        self.num_voids = len(voided)
+        for completion in pages(self._all(position)):
+            prompt = completion.prompt
+            bucket = _withdrawn(completion, voided) or prompt_bucket(prompt, self.query)
+            self.counts[bucket] += 1
+            if bucket == prompt.split:
+                yield {
+                    "id": str(completion.pk),
+                    "split": prompt.split,
+                    "group": group_name(prompt),
+                    "prompt": prompt.messages,
+                    "completion": completion.text,
+                    "language": prompt.language,
+                }
+
+    def is_complete(self, position: Position) -> bool:
+        voids = voids_at(self.project, position).count()
+        return sum(self.counts.values()) == self._all(position).count() and self.num_voids == voids
+
+
+def _withdrawn(completion: Completion, voided: set[str]) -> Bucket | None:
+    """Why no answer stands by an ideal answer any more; None where one does, or somebody wrote it
+    outside an answer."""
+    if any(one.annotator_id is None for one in completion.generations.all()):
+        return None
+    votes: list[Any] = list(completion.ideal_of.all())  # annotated with is_superseded
+    if not votes or any(not v.is_superseded and name_of(v) not in voided for v in votes):
+        return None
+    return Bucket.VOIDED if any(name_of(vote) in voided for vote in votes) else Bucket.SUPERSEDED

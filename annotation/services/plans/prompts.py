@@ -1,0 +1,63 @@
+"""What a snapshot of prompts holds, and which prompts a query takes at all."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db.models import QuerySet
+
+from annotation.funnel import Bucket, checked_options
+from annotation.models import Project, Prompt, Split
+from annotation.services.plans.rows import Row, group_name
+from annotation.services.positions import Position, newest, pages, position_at
+
+
+def prompt_options(options: Mapping[str, Any], splits: tuple[str, ...]) -> Row:
+    """Splits (default train) and languages (default any) of a query, checked."""
+    checked = checked_options(options, {"languages": None, "splits": splits})
+    return {
+        "languages": list(checked.get("languages", ())),
+        "splits": list(checked.get("splits", (Split.TRAIN.value,))),
+    }
+
+
+def prompt_bucket(prompt: Prompt, query: Row) -> str:
+    if query["languages"] and prompt.language not in query["languages"]:
+        return Bucket.FILTERED_LANGUAGE
+    if prompt.split not in query["splits"]:
+        return Bucket.FILTERED_SPLIT
+    return prompt.split if prompt.text_alone else Bucket.NOT_TEXT
+
+
+class PromptsPlan:
+    """Prompts of some splits; every prompt of the project falls in one bucket."""
+
+    def __init__(self, project: Project, options: Mapping[str, Any]) -> None:
+        self.project = project
+        self.query = prompt_options(options, tuple(Split.values))
+        self.counts: Counter[str] = Counter()
+
+    def position(self, up_to: Any) -> Position:
+        return position_at(
+            up_to, {"prompt": lambda: newest(Prompt.objects.filter(project=self.project))}
+        )
+
+    def _all(self, position: Position) -> QuerySet[Prompt]:
+        return Prompt.objects.filter(project=self.project, pk__lte=position["prompt"])
+
+    def rows(self, position: Position) -> Iterator[Row]:
+        for prompt in pages(self._all(position)):
+            bucket = prompt_bucket(prompt, self.query)
+            self.counts[bucket] += 1
+            if bucket == prompt.split:
+                yield {
+                    "id": str(prompt.pk),
+                    "split": prompt.split,
+                    "group": group_name(prompt),
+                    "prompt": prompt.messages,
+                    "task": prompt.task,
+                    "language": prompt.language,
+                }
+
+    def is_complete(self, position: Position) -> bool:
+        return sum(self.counts.values()) == self._all(position).count()

@@ -1,0 +1,87 @@
+"""A comparison with its votes as a row of a dataset (ARCHITECTURE.md section 6)."""
+
+import hashlib
+from typing import Any
+
+from annotation.models import Comparison, Completion, Outcome, Preference, Prompt
+
+Row = dict[str, Any]
+
+
+def group_name(prompt: Prompt) -> str:
+    """What related prompts share, without their text: 16 digits of the split group's SHA-256."""
+    return hashlib.sha256(prompt.split_group.encode()).hexdigest()[:16]
+
+
+def comparison_row(comparison: Comparison, votes: list[Preference]) -> Row:
+    """The row of a comparison with these votes; ids are texts."""
+    prompt = comparison.prompt
+    judgments = [judgment_row(vote, one) for vote in votes for one in _by_completion(vote)]
+    row = {
+        "id": str(comparison.pk),
+        "split": prompt.split,
+        "group": group_name(prompt),
+        "language": prompt.language,
+        "task": prompt.task,
+        "purpose": comparison.purpose,
+        "prompt": prompt.messages,
+        "completions": [
+            {
+                "id": str(entry.completion_id),
+                "text": entry.completion.text,
+                "model": writer_of(entry.completion),
+            }
+            for entry in comparison.entries.all()
+        ],
+        "votes": [vote_row(vote, ranking) for vote in votes for ranking in _by_axis(vote)],
+    }
+    return row | ({"judgments": judgments} if judgments else {})
+
+
+def _by_axis(vote: Preference) -> list[Any]:
+    return sorted(vote.rankings.all(), key=lambda ranking: ranking.axis)
+
+
+def _by_completion(vote: Preference) -> list[Any]:
+    return sorted(vote.judgments.all(), key=lambda judgment: judgment.completion_id)
+
+
+def vote_row(vote: Preference, ranking: Any) -> Row:
+    """One axis of a vote. Both bad and cannot tell have an empty ranking: they order nothing.
+
+    `acceptable`, how many groups from the top are good enough, is there where a line was drawn.
+    """
+    ranked = ranking.outcome in (Outcome.RANKED, Outcome.EQUAL)
+    line = {} if ranking.acceptable is None else {"acceptable": ranking.acceptable}
+    return line | {
+        "axis": ranking.axis,
+        "outcome": ranking.outcome,
+        "ranking": [[str(pk) for pk in group] for group in ranking.groups] if ranked else [],
+        "strength": ranking.strengths or None,
+        "weight": 1.0,
+        "annotator": str(vote.annotator_id),
+        "kind": vote.annotator.kind,
+        "preference": vote.pk,
+    }
+
+
+def judgment_row(vote: Preference, judgment: Any) -> Row:
+    """What a vote says of one completion by itself."""
+    return {
+        "annotator": str(vote.annotator_id),
+        "kind": vote.annotator.kind,
+        "preference": vote.pk,
+        "completion": str(judgment.completion_id),
+        "ratings": judgment.ratings,
+        "flags": judgment.flags,
+    }
+
+
+def writer_of(completion: Completion) -> str:
+    """Who first wrote a completion, as far as is known; uses prefetched generations."""
+    for generation in completion.generations.all():
+        if generation.model_version:
+            return generation.model_version.name
+        if generation.writer:
+            return generation.writer
+    return ""

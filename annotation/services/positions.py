@@ -1,0 +1,85 @@
+"""Positions of the ledger: votes by their id, voids by that of their audit entry, and so on.
+
+What came after a position is not seen by whoever reads up to it, however often it is read.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from django.db import connection, transaction
+from django.db.models import Max, Model, QuerySet
+
+from annotation.errors import BadInput
+from annotation.models import AuditEntry, Generation, Preference, Project
+
+PAGE_ROWS = 100
+"""Of nine completions each at most: SQLite follows no more than 1,000 rows of a page to another
+table at once."""
+VOID = "preference.void"
+
+Position = dict[str, int]
+M = TypeVar("M", bound=Model)
+
+
+def pages(queryset: QuerySet[M]) -> Iterator[M]:
+    """Rows by ascending id, a page at a time: bounded memory, and no transaction held open."""
+    last = 0
+    while page := list(queryset.filter(pk__gt=last).order_by("pk")[:PAGE_ROWS]):
+        yield from page
+        last = page[-1].pk
+
+
+def newest(queryset: QuerySet[M]) -> int:
+    """The highest id, once nobody is writing to the table.
+
+    PostgreSQL gives ids out before they are committed: a vote with a lower id than the newest may
+    still be under way. SHARE waits for whoever writes, and lets nobody begin until the id is read.
+    One table at a time, so that it can't deadlock with a writer of two. SQLite has one writer.
+    """
+    if connection.vendor != "postgresql":
+        return _highest(queryset)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f'LOCK TABLE "{queryset.model._meta.db_table}" IN SHARE MODE')
+        return _highest(queryset)
+
+
+def _highest(queryset: QuerySet[M]) -> int:
+    return int(queryset.aggregate(newest=Max("pk"))["newest"] or 0)
+
+
+def position_at(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
+    """The position asked for; a part that isn't given is where the ledger stands now.
+
+    Raises BadInput for a part beyond that: what will stand there is not known yet.
+    """
+    if not isinstance(up_to, Mapping) or not set(up_to) <= set(now):
+        raise BadInput(f"up_to must be an object with {', '.join(now)}: {up_to!r:.80}.")
+    for name, value in up_to.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise BadInput(f"up_to.{name} must be a whole number of 0 or more: {value!r:.80}.")
+        if value > (highest := now[name]()):
+            raise BadInput(
+                f"up_to.{name} is beyond where the ledger stands, {highest}: {value!r:.80}."
+            )
+    found = {name: int(up_to[name]) if name in up_to else stands() for name, stands in now.items()}
+    return dict(sorted(found.items()))
+
+
+def ledger_parts(project: Project) -> dict[str, Callable[[], int]]:
+    """The parts of a position that votes and what came of them depend on."""
+    return {
+        # votes first: whoever wrote what they are about is there by then
+        "preference": lambda: newest(Preference.objects.filter(project=project)),
+        "generation": lambda: newest(Generation.objects.all()),
+        "audit": lambda: newest(AuditEntry.objects.filter(project=project, action=VOID)),
+    }
+
+
+def votes_at(project: Project, position: Position) -> QuerySet[Preference]:
+    """Every vote of a project up to a position."""
+    return Preference.objects.filter(project=project, pk__lte=position["preference"])
+
+
+def voids_at(project: Project, position: Position) -> QuerySet[AuditEntry]:
+    """The voids up to a position. They decide, not the vote's column: that knows of later ones."""
+    return AuditEntry.objects.filter(project=project, pk__lte=position["audit"], action=VOID)
