@@ -1,6 +1,6 @@
 """The questions and the answers: comparisons, leases on them, preferences and their rankings.
 
-The queue's invariant, kept by annotation/services/queue.py and tested on both databases:
+The queue's invariant, kept by annotation/services (queue, leases) and tested on both databases:
 
     unreleased leases + counted answers + open_slots == answers_wanted
 
@@ -14,6 +14,12 @@ from django.utils.translation import gettext_lazy as _
 
 from annotation.models.projects import Annotator, Batch, Guideline, Project, Purpose, Scheme
 from annotation.models.prompts import Completion, Prompt, Source
+
+IN_WALK = Q(open_slots__gt=0, retired_at__isnull=True) & (
+    Q(purpose=Purpose.PRODUCTION) | Q(purpose=Purpose.EVALUATION)
+)
+"""What the queue hands out in turn. OR, for SQLite does not recognise an IN with parameters as the
+condition of a partial index."""
 
 
 class ComparisonQuerySet(models.QuerySet["Comparison"]):
@@ -66,11 +72,11 @@ class Comparison(models.Model):
             ),
         ]
         indexes = [
-            # services.queue.claim_comparison walks this and nothing else
+            # services.walk goes along this and nothing else
             models.Index(
                 fields=["project", "language", "skill", "-priority", "sort_key"],
                 name="comparison_open_queue",
-                condition=Q(open_slots__gt=0, retired_at__isnull=True),
+                condition=IN_WALK,
             )
         ]
 

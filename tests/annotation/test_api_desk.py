@@ -65,7 +65,7 @@ def claim_and_submit(caller, key="k"):
 
 
 def test_a_claimed_task_is_complete_and_blind(project, labeler):
-    [comparison] = make_comparisons(project, k=3, purpose="gold")
+    [comparison] = make_comparisons(project, k=3, purpose="evaluation")
     for completion in comparison.completions.all():
         record_generation(completion=completion, origin="imported", writer="gpt-telltale")
     response = labeler.post("projects/helpdesk/claim")
@@ -83,7 +83,7 @@ def test_a_claimed_task_is_complete_and_blind(project, labeler):
     assert all(one["text"] == texts[one["id"]] for one in task["completions"])
     assert task["scheme"]["axes"] == ["overall"]
     assert task["guideline"] == {"version": 1, "text": assignment.guideline.text}
-    for secret in (b"telltale", b"gold", b"first"):
+    for secret in (b"telltale", b"evaluation", b"first"):
         assert secret not in response.content
 
 

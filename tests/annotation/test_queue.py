@@ -9,15 +9,14 @@ from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
 from annotation.models import Assignment, AssignmentState, Comparison, Preference
-from annotation.services import queue
+from annotation.services import queue, walk
+from annotation.services.leases import shown_order
 from annotation.services.ledger import pause_batch
 from annotation.services.projects import new_guideline
 from annotation.services.queue import (
-    _candidates,
     claim_comparison,
     release_lease,
     renew_lease,
-    shown_order,
     skip_comparison,
     submit_preference,
     sweep_expired_leases,
@@ -307,6 +306,12 @@ def test_evaluation_comparisons_come_from_the_same_queue(project, annotator):
     assert claim_comparison(annotator=annotator).comparison == comparison
 
 
+@pytest.mark.parametrize("purpose", ["gold", "qualification", "repeat", "live"])
+def test_other_purposes_are_not_handed_out_in_turn(project, annotator, purpose):
+    make_comparisons(project, purpose=purpose)
+    assert nothing(annotator).reason == "done"
+
+
 def test_retired_comparisons_are_not_handed_out(project, annotator, now):
     make_comparisons(project)
     Comparison.objects.update(retired_at=now)
@@ -317,14 +322,14 @@ def test_a_comparison_that_is_retired_between_look_and_claim_is_left(
     project, annotator, now, monkeypatch
 ):
     make_comparisons(project)
-    look = queue._candidates
+    look = walk.candidates
 
     def then_retired(of):
         found = look(of)
         Comparison.objects.update(retired_at=now)
         return found
 
-    monkeypatch.setattr(queue, "_candidates", then_retired)
+    monkeypatch.setattr(walk, "candidates", then_retired)
     assert nothing(annotator).reason == "done"
     assert not Assignment.objects.exists()
     require_invariant(project)
@@ -373,9 +378,9 @@ def test_every_step_of_the_walk_is_a_seek_in_the_index_of_open_comparisons(proje
             # three rows are read faster whole, or sorted: what matters is that neither is needed
             for way in ("seqscan", "sort", "bitmapscan"):
                 cursor.execute(f"SET LOCAL enable_{way} = off")
-    with CaptureQueriesContext(connection) as walk:
-        _candidates(annotator)
-    steps = [query["sql"] for query in walk if 'FROM "annotation_comparison"' in query["sql"]]
+    with CaptureQueriesContext(connection) as queries:
+        walk.candidates(annotator)
+    steps = [query["sql"] for query in queries if 'FROM "annotation_comparison"' in query["sql"]]
     assert len(steps) >= 4
     for sql in steps:
         with connection.cursor() as cursor:
@@ -390,13 +395,13 @@ def test_a_second_tab_that_takes_the_last_comparison_shares_its_lease(
 ):
     """Both tabs look for a lease, then one takes the last comparison before the other looks."""
     make_comparisons(project, 1)
-    look = queue._candidates
+    look = walk.candidates
 
     def while_the_other_tab_claims(of):
-        monkeypatch.setattr(queue, "_candidates", look)
+        monkeypatch.setattr(walk, "candidates", look)
         queue.claim_comparison(annotator=annotator)
         return look(of)
 
-    monkeypatch.setattr(queue, "_candidates", while_the_other_tab_claims)
+    monkeypatch.setattr(walk, "candidates", while_the_other_tab_claims)
     lease = queue.claim_comparison(annotator=annotator)
     assert lease == project.assignments.get()

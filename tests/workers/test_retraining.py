@@ -7,7 +7,14 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from annotation.models import DatasetSnapshot, JobKind, Project, RetrainRule, TrainingJob
+from annotation.models import (
+    Comparison,
+    DatasetSnapshot,
+    JobKind,
+    Project,
+    RetrainRule,
+    TrainingJob,
+)
 from annotation.services import jobs, queue, versions
 from annotation.services.retraining import Facts, facts_of, is_due
 from tests.annotation.making import as_shown, make_annotator, make_comparisons
@@ -108,8 +115,9 @@ def test_a_reward_job_that_failed_before_it_froze_anything_has_seen_what_was_the
 
 
 def test_evaluation_and_gold_answers_do_not_count(project, annotator):
-    answer(project, annotator, 2, purpose="gold", batch="gold")
     answer(project, annotator, 2, purpose="evaluation", batch="evaluation")
+    answer(project, annotator, 2, batch="answered as gold")
+    Comparison.objects.filter(batch__name="answered as gold").update(purpose="gold")
     assert facts_of(project).new_preferences == 0
 
 
