@@ -6,7 +6,7 @@ loop prefills each distinct prompt once, keeps keys and values in buffers that a
 and retires the rows that have ended. Axes: N rows, P prompt columns, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,13 +53,8 @@ def sample(
     max_new_tokens in the model's context.
     """
     require(len(seeds) == len(prompt_ids), f"{len(prompt_ids)} prompts, {len(seeds)} seeds")
-    room = context_of(model) - max_new_tokens
     for ids in prompt_ids:
-        require(
-            0 < len(ids) <= room,
-            f"a prompt of {len(ids)} tokens and {max_new_tokens} new ones do not fit the context "
-            f"of {context_of(model)}",
-        )
+        _require_room(model, len(ids), max_new_tokens)
     # Rows of like length together: left padding costs time in every step.
     order = sorted(range(len(prompt_ids)), key=lambda row: len(prompt_ids[row]))
     done: dict[int, Sampled] = {}
@@ -75,6 +70,64 @@ def sample(
         )
         done.update(zip(rows, batch, strict=True))
     return [done[row] for row in range(len(prompt_ids))]
+
+
+def stream(
+    model: Any,
+    tokenizer: Any,
+    prompt_ids: Sequence[int],
+    *,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+) -> Iterator[int]:
+    """The tokens of one completion as they are drawn, the end token last where it ends by itself.
+
+    The same tokens as `sample` gives for this prompt and seed. Raises BadInput, before the first
+    token, for a prompt that is empty or leaves no room.
+    """
+    _require_room(model, len(prompt_ids), max_new_tokens)
+    return _stream(
+        model,
+        tuple(prompt_ids),
+        end=end_token_id(tokenizer),
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+
+
+@torch.inference_mode()
+def _stream(
+    model: Any,
+    prompt: tuple[int, ...],
+    *,
+    end: int,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+) -> Iterator[int]:
+    device = next(model.parameters()).device
+    draws = _uniform([seed], max_new_tokens).to(device)  # (1, max_new_tokens)
+    logits, cache, mask = _prefill(model, [prompt], room=max_new_tokens)
+    mask[:] = 1  # one row has no padding: what is written is seen
+    position = len(prompt)
+    for step in range(max_new_tokens):
+        chosen, _ = _choose(without_pad(model, logits), draws[:, step], temperature)
+        yield int(chosen)
+        if int(chosen) == end or step + 1 == max_new_tokens:
+            return
+        positions = torch.tensor([[position + step]], device=device)
+        seen = mask[:, : position + step + 1]
+        logits = _next_logits(model, chosen[:, None], seen, positions, cache)
+
+
+def _require_room(model: Any, num_tokens: int, max_new_tokens: int) -> None:
+    require(
+        0 < num_tokens <= context_of(model) - max_new_tokens,
+        f"a prompt of {num_tokens} tokens and {max_new_tokens} new ones do not fit the context "
+        f"of {context_of(model)}",
+    )
 
 
 @torch.inference_mode()
