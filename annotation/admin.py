@@ -209,6 +209,20 @@ class PreferenceAdmin(LedgerAdmin):
         )
 
 
+@admin.register(models.Review)
+class ReviewAdmin(LedgerAdmin):
+    list_display = ("pk", "project", "comparison", "state", "lowest", "num_answers")
+    list_filter = ("state",)
+    list_select_related = ("project", "comparison")
+
+
+@admin.register(models.Decision)
+class DecisionAdmin(LedgerAdmin):
+    list_display = ("pk", "project", "comparison", "by", "number", "current", "voided_at")
+    list_filter = ("current", "undecidable")
+    list_select_related = ("project", "comparison", "by")
+
+
 @admin.register(models.TrainingJob)
 class TrainingJobAdmin(LedgerAdmin):
     list_display = ("pk", "project", "kind", "lane", "status", "attempt", "step", "total_steps")

@@ -39,6 +39,7 @@ from annotation.models import (
     Source,
 )
 from annotation.services.audit import record
+from annotation.services.disagreements import look_again
 from annotation.services.ledger import (
     add_completion,
     add_imported_completions,
@@ -224,7 +225,12 @@ def source_for(*, project: Project, name: str, licence: str = "", terms: str = "
 def preference_store(*, project: Project, source: Source, format: str) -> Store:
     """What takes a row of a preference format into the project."""
     parse = PREFERENCE_FORMATS[format]
-    batch = batch_for(project=project, name=f"import {source.name}"[:120], source=source)
+    batch = batch_for(
+        project=project,
+        name=f"import {source.name}"[:120],
+        source=source,
+        review_below=0.0,  # who was asked elsewhere goes to no reviewer here, unless a lead says so
+    )
     return lambda row: store_comparison(batch, parse(row))
 
 
@@ -275,6 +281,8 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> Stored:
         if created or not _is_there(comparison, annotator, rankings):
             _store_vote(batch, comparison, annotator, rankings, vote.external_id)
             new = True
+    if new and (len(row.votes) > 1 or not created):
+        look_again(comparison.pk)
     return Stored(new, _split_remark(row.prompt, prompt))
 
 

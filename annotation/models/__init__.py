@@ -12,6 +12,7 @@ from annotation.models.comparisons import (
     Preference,
     Ranking,
 )
+from annotation.models.decisions import Decision, Review, ReviewState
 from annotation.models.projects import (
     Annotator,
     AnnotatorKind,
@@ -62,6 +63,7 @@ __all__ = [
     "CompletionJudgment",
     "CompletionScore",
     "DatasetSnapshot",
+    "Decision",
     "Generation",
     "Guideline",
     "JobKind",
@@ -80,6 +82,8 @@ __all__ = [
     "Purpose",
     "Ranking",
     "RetrainRule",
+    "Review",
+    "ReviewState",
     "Role",
     "Scheme",
     "Slot",

@@ -33,6 +33,9 @@ class Project(models.Model):
     kl_budget_nats = models.FloatField(default=10.0)
     """A policy further than this from the SFT root, in nats per response, fails its gate."""
     lease_seconds = models.PositiveIntegerField(default=900)
+    review_below = models.FloatField(default=0.5)
+    """A comparison whose answers agree less (annotation/accord.py) goes to review; 0 = none does.
+    """
     job_defaults = models.JSONField(default=dict, blank=True)
     """Config per job kind, e.g. {"ppo": {...}}; a job's own config is laid over it. Inputs are too:
     {"inputs": {"reward": {"annotators": ["person", "simulated"]}}} says whose votes train."""
@@ -45,6 +48,9 @@ class Project(models.Model):
             models.CheckConstraint(
                 name="project_completions_per_comparison",
                 condition=Q(completions_per_comparison__range=(2, 9)),
+            ),
+            models.CheckConstraint(
+                name="project_review_below", condition=Q(review_below__range=(0.0, 1.0))
             ),
             models.CheckConstraint(
                 name="project_answers_wanted", condition=Q(answers_wanted__gte=1)
@@ -188,10 +194,18 @@ class Batch(models.Model):
     priority = models.SmallIntegerField(default=0)
     """Higher goes first."""
     paused = models.BooleanField(default=False)
+    review_below = models.FloatField(null=True, blank=True)
+    """In place of the project's; null = as there."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "name"], name="batch_name")]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="batch_name"),
+            models.CheckConstraint(
+                name="batch_review_below",
+                condition=Q(review_below__isnull=True) | Q(review_below__range=(0.0, 1.0)),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

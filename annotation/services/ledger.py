@@ -188,6 +188,7 @@ def batch_for(
     scheme: Scheme | None = None,
     skill: str = "",
     priority: int = 0,
+    review_below: float | None = None,
 ) -> Batch:
     """The batch of this name, made at the first call; scheme None = the project's newest.
 
@@ -204,6 +205,7 @@ def batch_for(
             "scheme": scheme or current_scheme(project),
             "skill": skill,
             "priority": priority,
+            "review_below": review_below,
         },
     )
     if not created and (batch.source_id, batch.purpose) != (source.pk, purpose):

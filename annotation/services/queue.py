@@ -27,6 +27,7 @@ from annotation.models import (
 )
 from annotation.services import answers, walk
 from annotation.services.answers import Answer, Judgment
+from annotation.services.disagreements import look_again
 from annotation.services.leases import (
     give_back,
     lease_at_hand,
@@ -192,6 +193,8 @@ def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> 
         seconds=max(0.0, (now - assignment.leased_at).total_seconds()),
     )
     answers.store(preference, answer)
+    if comparison.answers_wanted > 1 or not counted:  # else it is the first and only answer
+        look_again(comparison.pk)
     # adaptive overlap asks for a further answer here, while the comparison's row is held
     return preference
 

@@ -11,6 +11,7 @@ from annotation.models import Comparison, Preference, User
 from annotation.services import answers
 from annotation.services.answers import Answer, Judgment
 from annotation.services.audit import name_of, record
+from annotation.services.disagreements import look_again
 from annotation.services.rankings import AxisRanking
 from annotation.storable import require_storable
 
@@ -23,7 +24,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
 
     Raises Conflict for one that is void already or replaced by a revision.
     """
-    reason = _said(reason, "A void needs a reason")
+    reason = said_why(reason, "A void needs a reason")
     preference = _locked_current(preference)
     Preference.objects.filter(pk=preference.pk).update(
         voided_at=timezone.now(), voided_by=by, void_reason=reason, counted=False
@@ -40,6 +41,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
         reason=reason,
         counted=preference.counted,
     )
+    look_again(preference.comparison_id)
     preference.refresh_from_db()
     return preference
 
@@ -60,7 +62,7 @@ def revise_preference(
     note, judgments, ideal: None keeps the older ones. Raises BadRanking, or Conflict for an answer
     that is void, replaced or imported.
     """
-    cause = _said(cause, "A revision needs a cause")
+    cause = said_why(cause, "A revision needs a cause")
     old = _locked_current(preference)
     if old.source_id is not None:
         raise Conflict(f"Preference {old.pk} was imported; it can be voided, not revised.")
@@ -98,6 +100,7 @@ def revise_preference(
         replaces=name_of(old),
         cause=cause,
     )
+    look_again(new.comparison_id)
     return new
 
 
@@ -112,7 +115,8 @@ def _locked_current(preference: Preference) -> Preference:
     return now
 
 
-def _said(reason: str, what: str) -> str:
+def said_why(reason: str, what: str) -> str:
+    """The words of a reason. Raises BadInput where there are none or too many."""
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_REASON:
         raise BadInput(f"{what} of 1 to {MAX_REASON} characters, not {len(reason)}.")

@@ -1,0 +1,131 @@
+"""Which comparisons people disagree on, so that a reviewer must decide.
+
+A review needs no lease: see services/decisions.py for what happens where two read the same one.
+"""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, Q, QuerySet, Value, When
+
+from annotation.accord import Said, accord
+from annotation.errors import BadInput
+from annotation.funnel import NEVER_USED
+from annotation.models import (
+    Annotator,
+    Batch,
+    Comparison,
+    Decision,
+    Preference,
+    Project,
+    Ranking,
+    Review,
+    ReviewState,
+    User,
+)
+from annotation.services.audit import record
+from annotation.services.retraining import votes_that_train
+
+
+def votes_compared(comparison_id: int, job_defaults: dict[str, Any]) -> QuerySet[Preference]:
+    """The answers that a review is about: valid ones, of the kinds that train."""
+    kinds = votes_that_train(job_defaults.get("inputs", {}).get("reward", {}))
+    return Preference.objects.valid().filter(comparison=comparison_id, annotator__kind__in=kinds)
+
+
+def look_again(comparison_id: int) -> None:
+    """Open, close or mark a comparison's review, as its answers now stand.
+
+    Call it in the transaction that changed an answer, with the comparison's row held.
+    """
+    facts = Comparison.objects.values(
+        "project_id",
+        "purpose",
+        "project__job_defaults",
+        "project__review_below",
+        "batch__review_below",
+        "review__id",
+    ).get(pk=comparison_id)
+    if facts["purpose"] in NEVER_USED:
+        return
+    said: dict[str, dict[int, Said]] = defaultdict(dict)
+    votes = votes_compared(comparison_id, facts["project__job_defaults"])
+    for axis, outcome, groups, vote in Ranking.objects.filter(preference__in=votes).values_list(
+        "axis", "outcome", "groups", "preference_id"
+    ):
+        said[axis][vote] = Said(outcome, groups)
+    ids = {vote for by_vote in said.values() for vote in by_vote}
+    if len(ids) < 2 and facts["review__id"] is None:
+        return
+    found = {axis: accord(list(by_vote.values())) for axis, by_vote in sorted(said.items())}
+    known = {axis: round(value, 4) for axis, value in found.items() if value is not None}
+    bar = facts["batch__review_below"]
+    bar = facts["project__review_below"] if bar is None else bar
+    lowest = min(known.values(), default=1.0)
+    decided = Decision.objects.filter(comparison=comparison_id, current=True).first()
+    state = ReviewState.OPEN if lowest < bar else ReviewState.ABOVE
+    now = {
+        "state": ReviewState.DECIDED if decided else state,
+        "accord": known,
+        "lowest": lowest,
+        "num_answers": len(ids),
+        "answers_since": sum(vote > decided.votes_seen for vote in ids) if decided else 0,
+    }
+    if facts["review__id"] is None:
+        Review.objects.create(project_id=facts["project_id"], comparison_id=comparison_id, **now)
+    else:
+        Review.objects.filter(pk=facts["review__id"]).update(**now)
+
+
+def next_for(annotator: Annotator) -> Review | None:
+    """The open review to read next: first those that have all their answers, then those that
+    people disagree on most. Reviewers begin at different places, so that they seldom meet; what
+    one answered oneself is for somebody else."""
+    place = (annotator.pk * (math.sqrt(5) - 1) / 2) % 1
+    return (
+        open_reviews(annotator.project)
+        .exclude(comparison__preferences__annotator=annotator)
+        .annotate(
+            waits=Case(When(comparison__open_slots=0, then=Value(0)), default=Value(1)),
+            behind=Case(When(comparison__sort_key__gte=place, then=Value(0)), default=Value(1)),
+        )
+        .order_by("waits", "lowest", "behind", "comparison__sort_key", "pk")
+        .first()
+    )
+
+
+def open_reviews(project: Project) -> QuerySet[Review]:
+    """Those that wait for a reviewer."""
+    return Review.objects.filter(project=project, state=ReviewState.OPEN)
+
+
+@transaction.atomic
+def set_bar(
+    *, project: Project, below: float | None, by: User | None, batch: Batch | None = None
+) -> None:
+    """Below which accord a comparison goes to review: of a batch (None = as the project), else of
+    all batches that name none. Reviews open and close at once.
+
+    Raises BadInput for a number outside 0 to 1, or none for the project.
+    """
+    if below is None and batch is None:
+        raise BadInput("A project's bar is a number from 0 to 1, not nothing.")
+    if below is not None and not 0 <= below <= 1:
+        raise BadInput(f"A bar lies from 0 to 1: {below!r}.")
+    row: Project | Batch = batch or project
+    before = row.review_below
+    row.review_below = below
+    row.save(update_fields=["review_below"])
+    record(action="review.bar", target=row, project=project, actor=by, before=before, after=below)
+    reviews = Review.objects.filter(project=project).exclude(state=ReviewState.DECIDED)
+    if batch is not None:
+        reviews = reviews.filter(comparison__batch=batch)
+    else:
+        reviews = reviews.filter(comparison__batch__review_below=None)
+    bar = project.review_below if below is None else below
+    is_below = Q(lowest__lt=bar)
+    ids = Review.objects.filter(pk__in=reviews.values("pk"))
+    ids.filter(is_below).update(state=ReviewState.OPEN)
+    ids.exclude(is_below).update(state=ReviewState.ABOVE)
