@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, URLResolver
 
-from annotation.api import datasets, desk, jobs, loop, projects, schema, versions
+from annotation.api import batches, datasets, desk, jobs, loop, projects, schema, versions
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *projects.urlpatterns,
     *desk.urlpatterns,
+    *batches.urlpatterns,
     *jobs.urlpatterns,
     *versions.urlpatterns,
     *loop.urlpatterns,

@@ -196,6 +196,10 @@ class Batch(models.Model):
     paused = models.BooleanField(default=False)
     review_below = models.FloatField(null=True, blank=True)
     """In place of the project's; null = as there."""
+    due_on = models.DateField(null=True, blank=True)
+    """The last day on which its answers are of use; shown, and never a reason to hand out less."""
+    overlap = models.PositiveSmallIntegerField(null=True, blank=True)
+    """Answers that each of its comparisons wants; null = as each of them was opened."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -204,6 +208,9 @@ class Batch(models.Model):
             models.CheckConstraint(
                 name="batch_review_below",
                 condition=Q(review_below__isnull=True) | Q(review_below__range=(0.0, 1.0)),
+            ),
+            models.CheckConstraint(
+                name="batch_overlap", condition=Q(overlap__isnull=True) | Q(overlap__gte=1)
             ),
         ]
 

@@ -11,8 +11,11 @@ from django.utils.translation import gettext_lazy
 from annotation.models import AuditEntry, Project, User
 
 WORDS = {
+    "batch.change": gettext_lazy("changed a batch"),
     "batch.pause": gettext_lazy("paused a batch"),
     "batch.resume": gettext_lazy("resumed a batch"),
+    "comparison.reopen": gettext_lazy("put a comparison back into the queue"),
+    "comparison.retire": gettext_lazy("retired a comparison"),
     "demo.load": gettext_lazy("loaded the demo"),
     "export.make": gettext_lazy("made an export"),
     "file.import": gettext_lazy("imported a file"),
@@ -45,6 +48,7 @@ WORDS = {
 
 TABLES = {
     "batch": gettext_lazy("batch"),
+    "comparison": gettext_lazy("comparison"),
     "datasetsnapshot": gettext_lazy("dataset"),
     "guideline": gettext_lazy("guideline"),
     "modelversion": gettext_lazy("version"),
@@ -56,7 +60,12 @@ TABLES = {
 }
 """What rows of a table are called."""
 
-PAGES = {"trainingjob": "job", "modelversion": "version", "preference": "preference"}
+PAGES = {
+    "batch": "batch",
+    "trainingjob": "job",
+    "modelversion": "version",
+    "preference": "preference",
+}
 """Tables whose rows have a page."""
 
 

@@ -125,6 +125,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
     everything = [
         ("label", _("Label"), permissions.LABEL),
         ("overview", _("Overview"), permissions.ANY),
+        ("batches", _("Batches"), permissions.REVIEW),
         ("preferences", _("Preferences"), permissions.ANY),
         ("quality", _("Quality"), permissions.WATCH),
         ("versions", _("Versions"), permissions.WATCH),

@@ -4,6 +4,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from annotation.pages import (
+    batches,
     exports,
     home,
     jobs,
@@ -25,6 +26,12 @@ in_project = [
     path("label/<int:assignment_id>/submit/", label.submit, name="label-submit"),
     path("label/<int:assignment_id>/skip/", label.skip, name="label-skip"),
     path("label/<int:assignment_id>/renew/", label.renew, name="label-renew"),
+    path("batches/", batches.batches, name="batches"),
+    path("batches/<int:batch_id>/", batches.batch, name="batch"),
+    path("batches/<int:batch_id>/change/", batches.change, name="batch-change"),
+    path("batches/<int:batch_id>/pause/", batches.pause, name="batch-pause"),
+    path("comparisons/<int:comparison_id>/retire/", batches.retire, name="comparison-retire"),
+    path("comparisons/<int:comparison_id>/reopen/", batches.reopen, name="comparison-reopen"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/start/", jobs.start, name="job-start"),
     path("jobs/<int:job_id>/", jobs.job, name="job"),

@@ -70,6 +70,7 @@ def take(
         "kind": kind,
         "state": AssignmentState.LEASED,
         "holds_slot": True,
+        "scheme_id": comparison.batch.scheme_id,
         "guideline": guideline,
         "leased_at": now,
         "expires_at": now + lease_length(annotator.project, kind),
@@ -81,7 +82,6 @@ def take(
         project_id=annotator.project_id,
         comparison=comparison,
         annotator=annotator,
-        scheme_id=comparison.batch.scheme_id,
         presented_order=shown_order(comparison, annotator),
         **lease,
     )

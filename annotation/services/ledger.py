@@ -234,7 +234,8 @@ def open_comparison(
 ) -> tuple[Comparison, bool]:
     """Put a question to annotators, once per batch; answers_wanted 0 for imported ones.
 
-    completions: 2 to 9 different ones of the prompt, in their stored order. Raises BadInput.
+    completions: 2 to 9 different ones of the prompt, in their stored order. A batch whose overlap a
+    lead has set wants that many answers. Raises BadInput.
     """
     ids = [completion.pk for completion in completions]
     if not 2 <= len(ids) <= 9:
@@ -248,6 +249,8 @@ def open_comparison(
     if not 0 <= answers_wanted <= 1000:
         raise BadInput(f"A comparison wants 0 to 1000 answers: {answers_wanted}.")
     _require_purpose(purpose or batch.purpose)
+    if answers_wanted and batch.overlap:
+        answers_wanted = batch.overlap
     comparison, created = Comparison.objects.get_or_create(
         project_id=batch.project_id,
         content_hash=_sha256(_canonical([batch.pk, prompt.pk, sorted(ids)])),

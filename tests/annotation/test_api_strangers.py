@@ -45,7 +45,7 @@ def elsewhere():
 @pytest.fixture
 def ids_elsewhere(elsewhere):
     """One row of every kind in the other project, none of them in `mine`."""
-    make_comparisons(elsewhere)
+    [comparison] = make_comparisons(elsewhere)
     admin = make_member(elsewhere, "admin")
     annotator = elsewhere.annotators.create(user=admin, kind="person", pseudonym="p")
     lease = claim_comparison(annotator=annotator)
@@ -67,6 +67,8 @@ def ids_elsewhere(elsewhere):
     Promotion.objects.create(project=elsewhere, slot="reward", version=version, verdict="first")
     return {
         "assignment_id": lease.pk,
+        "batch_id": comparison.batch_id,
+        "comparison_id": comparison.pk,
         "preference_id": preference.pk,
         "member_id": elsewhere.memberships.get(user=admin).pk,
         "job_id": job.pk,

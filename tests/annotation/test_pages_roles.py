@@ -20,6 +20,8 @@ READ = {
     "overview": ALL,
     "overview-live": ALL,
     "label": LABEL,
+    "batches": REVIEW,
+    "batch": REVIEW,
     "jobs": WATCH,
     "job": WATCH,
     "job-live": WATCH,
@@ -40,6 +42,10 @@ WRITE = {
     "label-submit": {"labeler"},
     "label-skip": {"labeler"},
     "label-renew": {"labeler"},
+    "batch-change": ADMIN,
+    "batch-pause": ADMIN,
+    "comparison-retire": REVIEW,
+    "comparison-reopen": REVIEW,
     "job-start": ADMIN,
     "job-cancel": ADMIN,
     "version-promote": ADMIN,
@@ -73,6 +79,8 @@ def world(cast, settings, tmp_path):
     member = cast.project.memberships.get(user=cast.researcher)
     return cast, {
         "assignment_id": lease.pk,
+        "batch_id": lease.comparison.batch_id,
+        "comparison_id": lease.comparison_id,
         "job_id": job.pk,
         "version_id": version.pk,
         "preference_id": Preference.objects.get().pk,

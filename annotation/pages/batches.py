@@ -1,0 +1,217 @@
+"""Batches: how far each is, what a lead decides about it, and its comparisons one by one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation import markdown
+from annotation.models import Batch, Comparison, Membership, Project, Scheme
+from annotation.pages.shell import project_page, project_template, told, user_of
+from annotation.permissions import ADMINISTER, REVIEW
+from annotation.services.batches import (
+    HIGHEST_PRIORITY,
+    MOST_ANSWERS,
+    Progress,
+    change_batch,
+    progress_of,
+    reopen_comparison,
+    retire_comparison,
+)
+from annotation.services.ledger import pause_batch
+
+BATCHES_PER_PAGE = 50
+COMPARISONS_PER_PAGE = 50
+SNIPPET_CHARACTERS = 90
+STATES = {
+    "open": (gettext_lazy("Open"), Q(open_slots__gt=0, retired_at__isnull=True)),
+    "full": (gettext_lazy("No place free"), Q(open_slots=0, retired_at__isnull=True)),
+    "retired": (gettext_lazy("Retired"), Q(retired_at__isnull=False)),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One batch of the list."""
+
+    batch: Batch
+    progress: Progress
+    overdue: bool
+
+
+class SchemeField(forms.ModelChoiceField):
+    """A version of the project's scheme."""
+
+    def label_from_instance(self, obj: Scheme) -> str:
+        return _("version %(version)s") % {"version": obj.version}
+
+
+class BatchForm(forms.Form):
+    """What a lead decides about a batch."""
+
+    priority = forms.IntegerField(
+        label=gettext_lazy("Priority"),
+        min_value=-HIGHEST_PRIORITY,
+        max_value=HIGHEST_PRIORITY,
+        help_text=gettext_lazy("Higher goes first."),
+    )
+    due_on = forms.DateField(
+        label=gettext_lazy("Due on"),
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        help_text=gettext_lazy("Labelers see it. The order of the queue is the priority's alone."),
+    )
+    scheme = SchemeField(
+        label=gettext_lazy("Scheme"),
+        queryset=Scheme.objects.none(),
+        empty_label=None,
+        help_text=gettext_lazy("Answers in hand keep theirs; whoever comes next follows this."),
+    )
+    overlap = forms.IntegerField(
+        label=gettext_lazy("Answers per comparison"),
+        required=False,
+        min_value=1,
+        max_value=MOST_ANSWERS,
+        help_text=gettext_lazy(
+            "Raising it opens places on all comparisons that are not retired. "
+            "Empty: as each was opened."
+        ),
+    )
+
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        schemes = self.fields["scheme"]
+        assert isinstance(schemes, forms.ModelChoiceField)
+        schemes.queryset = Scheme.objects.filter(project=project).order_by("-version")
+
+
+@project_page(*REVIEW)
+def batches(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The newest batches first; `before` is the last id of the page before."""
+    found = Batch.objects.filter(project=membership.project).select_related("scheme", "source")
+    before = _number(request.GET.get("before", ""))
+    if before is not None:
+        found = found.filter(pk__lt=before)
+    page = list(found.order_by("-pk")[: BATCHES_PER_PAGE + 1])
+    shown = page[:BATCHES_PER_PAGE]
+    progress = progress_of(shown)
+    context = {
+        "lines": [_line(batch, progress[batch.pk]) for batch in shown],
+        "older": shown[-1].pk if len(page) > BATCHES_PER_PAGE else None,
+    }
+    return project_template(request, membership, "pages/batches.html", context)
+
+
+@project_page(*REVIEW)
+def batch(request: HttpRequest, membership: Membership, batch_id: int) -> HttpResponse:
+    """One batch: its progress, the form, and its comparisons, newest first."""
+    found = _batch(membership, batch_id)
+    form = BatchForm(
+        project=membership.project,
+        initial={name: getattr(found, name) for name in BatchForm.base_fields},
+    )
+    return _batch_page(request, membership, found, form)
+
+
+def _batch_page(
+    request: HttpRequest, membership: Membership, found: Batch, form: BatchForm, status: int = 200
+) -> HttpResponse:
+    comparisons = found.comparisons.select_related("prompt").order_by("-pk")
+    state = request.GET.get("state", "")
+    if state in STATES:
+        comparisons = comparisons.filter(STATES[state][1])
+    before = _number(request.GET.get("before", ""))
+    if before is not None:
+        comparisons = comparisons.filter(pk__lt=before)
+    page = list(comparisons[: COMPARISONS_PER_PAGE + 1])
+    shown = page[:COMPARISONS_PER_PAGE]
+    query = request.GET.copy()
+    if len(page) > COMPARISONS_PER_PAGE:
+        query["before"] = str(shown[-1].pk)
+    context = {
+        "line": _line(found, progress_of([found])[found.pk]),
+        "form": form,
+        "comparisons": [(one, _snippet(one)) for one in shown],
+        "states": [(name, words, name == state) for name, (words, _asked) in STATES.items()],
+        "older": query.urlencode() if len(page) > COMPARISONS_PER_PAGE else "",
+    }
+    return project_template(request, membership, "pages/batch.html", context, status=status)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def change(request: HttpRequest, membership: Membership, batch_id: int) -> HttpResponse:
+    """Save what the form says; what is wrong with it is said beside its fields."""
+    found = _batch(membership, batch_id)
+    form = BatchForm(request.POST, project=membership.project)
+    if not form.is_valid():
+        return _batch_page(request, membership, found, form, status=422)
+    with told(request):
+        change_batch(batch=found, changes=form.cleaned_data, by=user_of(request))
+        messages.success(request, _("The batch is changed."))
+    return redirect("batch", slug=membership.project.slug, batch_id=found.pk)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def pause(request: HttpRequest, membership: Membership, batch_id: int) -> HttpResponse:
+    """Stop handing out a batch's comparisons, or go on."""
+    found = _batch(membership, batch_id)
+    paused = request.POST.get("paused") == "on"
+    pause_batch(batch=found, paused=paused, by=user_of(request))
+    if paused:
+        messages.success(request, _("Paused: what is in hand can still be answered."))
+    else:
+        messages.success(request, _("The batch is handed out again."))
+    return redirect("batch", slug=membership.project.slug, batch_id=found.pk)
+
+
+@project_page(*REVIEW, methods=("POST",))
+def retire(request: HttpRequest, membership: Membership, comparison_id: int) -> HttpResponse:
+    """Take a comparison out of the queue, with a reason."""
+    found = _comparison(membership, comparison_id)
+    with told(request):
+        reason = request.POST.get("reason", "")
+        retire_comparison(comparison=found, by=user_of(request), reason=reason)
+        messages.success(request, _("The comparison is retired; its answers stay."))
+    return redirect("batch", slug=membership.project.slug, batch_id=found.batch_id)
+
+
+@project_page(*REVIEW, methods=("POST",))
+def reopen(request: HttpRequest, membership: Membership, comparison_id: int) -> HttpResponse:
+    """Put a retired comparison back into the queue."""
+    found = _comparison(membership, comparison_id)
+    with told(request):
+        reopen_comparison(comparison=found, by=user_of(request))
+        messages.success(request, _("The comparison is in the queue again."))
+    return redirect("batch", slug=membership.project.slug, batch_id=found.batch_id)
+
+
+def _batch(membership: Membership, batch_id: int) -> Batch:
+    batches = membership.project.batches.select_related("scheme", "source")
+    return get_object_or_404(batches, pk=batch_id)
+
+
+def _comparison(membership: Membership, comparison_id: int) -> Comparison:
+    return get_object_or_404(membership.project.comparisons, pk=comparison_id)
+
+
+def _line(batch: Batch, progress: Progress) -> Line:
+    late = batch.due_on is not None and batch.due_on < timezone.localdate()
+    return Line(batch, progress, overdue=late and progress.free > 0)
+
+
+def _snippet(comparison: Comparison) -> str:
+    words = " ".join(markdown.plain(comparison.prompt.messages[-1]["content"]).split())
+    return Truncator(words).chars(SNIPPET_CHARACTERS)
+
+
+def _number(text: str) -> int | None:
+    """An id as it stands in an address; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None

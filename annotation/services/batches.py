@@ -1,0 +1,224 @@
+"""What a lead decides about a batch while it is at work, and about one comparison of it.
+
+A batch's priority and overlap stand in its comparisons too, where the queue's walk reads them. They
+are brought in line a few at a time, each group in a transaction of its own, so that nobody waits
+long for a slot; a change that was cut off half-way is finished by saving it again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from annotation.errors import BadInput, Conflict
+from annotation.models import Batch, Comparison, Scheme, User
+from annotation.services.audit import record
+from annotation.services.review import said_why
+
+ROWS_AT_ONCE = 500
+"""Comparisons changed in one transaction."""
+MOST_ANSWERS = 1000
+HIGHEST_PRIORITY = 32_767
+CHANGEABLE = ("priority", "due_on", "scheme", "overlap")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a batch is. Surplus and imported answers hold no place and are not in it."""
+
+    comparisons: int = 0
+    retired: int = 0
+    wanted: int = 0
+    """Answers, of comparisons that are not retired."""
+    free: int = 0
+    """Places nobody works on."""
+    languages: set[str] = field(default_factory=set)
+
+    @property
+    def taken(self) -> int:
+        """Answers that count and leases that are out."""
+        return self.wanted - self.free
+
+
+def progress_of(batches: list[Batch]) -> dict[int, Progress]:
+    """Batch -> progress, in one grouped query over their comparisons."""
+    found = {batch.pk: Progress() for batch in batches}
+    alive = Q(retired_at__isnull=True)
+    groups = (
+        Comparison.objects.filter(batch__in=list(found))
+        .order_by()
+        .values_list("batch_id", "language")
+        .annotate(
+            comparisons=Count("pk"),
+            retired=Count("pk", filter=~alive),
+            wanted=Coalesce(Sum("answers_wanted", filter=alive), 0),
+            free=Coalesce(Sum("open_slots", filter=alive), 0),
+        )
+    )
+    for batch, language, comparisons, retired, wanted, free in groups:
+        one = found[batch]
+        one.comparisons += comparisons
+        one.retired += retired
+        one.wanted += wanted
+        one.free += free
+        one.languages.add(language)
+    return found
+
+
+def change_batch(*, batch: Batch, changes: Mapping[str, Any], by: User | None) -> Batch:
+    """Set some of CHANGEABLE and bring the batch's comparisons in line (ledger.pause_batch pauses).
+
+    A newer scheme is what leases to come follow; those that are out keep theirs. The overlap can
+    be raised alone: a slot opens on every comparison that is not retired and has fewer. Raises
+    BadInput with the value seen.
+    """
+    if unknown := sorted(set(changes) - set(CHANGEABLE)):
+        raise BadInput(f"A batch has {', '.join(CHANGEABLE)} to change: not {unknown[0]!r}.")
+    with transaction.atomic():
+        batch = (
+            Batch.objects.select_for_update(no_key=True).select_related("project").get(pk=batch.pk)
+        )
+        _require_sense(batch, changes)
+        before = {name: _named(getattr(batch, name)) for name in changes}
+        after = {name: _named(value) for name, value in changes.items()}
+        if before != after:
+            for name, value in changes.items():
+                setattr(batch, name, value)
+            batch.save(update_fields=list(changes))
+            record(
+                action="batch.change",
+                target=batch,
+                project=batch.project,
+                actor=by,
+                before={name: was for name, was in before.items() if was != after[name]},
+                after={name: now for name, now in after.items() if now != before[name]},
+            )
+    bring_in_line(batch)
+    return batch
+
+
+def bring_in_line(batch: Batch) -> int:
+    """Give the batch's comparisons its priority and overlap; returns how many changed.
+
+    Those that were imported with their answers (answers_wanted 0) stay as they are, and so do
+    retired ones.
+    """
+    alive = Comparison.objects.filter(batch=batch, retired_at__isnull=True, answers_wanted__gt=0)
+    changed = _in_groups(alive.exclude(priority=batch.priority), priority=batch.priority)
+    if batch.overlap:
+        changed += _in_groups(
+            alive.filter(answers_wanted__lt=batch.overlap),
+            open_slots=F("open_slots") + batch.overlap - F("answers_wanted"),
+            answers_wanted=batch.overlap,
+        )
+    return changed
+
+
+@transaction.atomic
+def retire_comparison(*, comparison: Comparison, by: User | None, reason: str) -> Comparison:
+    """Take a comparison out of the queue; its answers stay, and a lease that is out stays good.
+
+    Raises Conflict for one that is retired already.
+    """
+    reason = said_why(reason, "Retiring needs a reason")
+    comparison = _locked(comparison)
+    if comparison.retired_at is not None:
+        raise Conflict(f"Comparison {comparison.pk} is retired already.")
+    comparison.retired_at = timezone.now()
+    comparison.save(update_fields=["retired_at"])
+    record(
+        action="comparison.retire",
+        target=comparison,
+        project=comparison.project,
+        actor=by,
+        reason=reason,
+    )
+    return comparison
+
+
+@transaction.atomic
+def reopen_comparison(*, comparison: Comparison, by: User | None) -> Comparison:
+    """Put a retired comparison back; it goes on with the slots that it had. Raises Conflict."""
+    comparison = _locked(comparison)
+    if comparison.retired_at is None:
+        raise Conflict(f"Comparison {comparison.pk} is not retired.")
+    comparison.retired_at = None
+    comparison.save(update_fields=["retired_at"])
+    record(action="comparison.reopen", target=comparison, project=comparison.project, actor=by)
+    return comparison
+
+
+def _locked(comparison: Comparison) -> Comparison:
+    """The comparison's row, held until the transaction ends; no other is held beside it."""
+    return Comparison.objects.select_for_update(no_key=True).get(pk=comparison.pk)
+
+
+def _in_groups(rows: QuerySet[Comparison], **values: Any) -> int:
+    """Update the rows, a few at a time, in the order of their ids."""
+    changed, last = 0, 0
+    while ids := list(
+        rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:ROWS_AT_ONCE]
+    ):
+        # the condition once more: a row may have changed since the look
+        changed += rows.filter(pk__in=ids).update(**values)
+        last = ids[-1]
+    return changed
+
+
+def _require_sense(batch: Batch, changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        _CHECKS[name](batch, value)
+
+
+def _check_priority(batch: Batch, value: Any) -> None:
+    if not _is_whole(value) or abs(value) > HIGHEST_PRIORITY:
+        raise BadInput(
+            f"A priority is a whole number from {-HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}: "
+            f"{value!r}."
+        )
+
+
+def _check_due_on(batch: Batch, value: Any) -> None:
+    if value is not None and not isinstance(value, date):
+        raise BadInput(f"A due date is a date or none: {value!r}.")
+
+
+def _check_scheme(batch: Batch, value: Any) -> None:
+    if not isinstance(value, Scheme) or value.project_id != batch.project_id:
+        raise BadInput(f"The project of batch {batch.name!r} has no such scheme: {value!r}.")
+
+
+def _check_overlap(batch: Batch, value: Any) -> None:
+    if value is None and batch.overlap is None:
+        return
+    if not _is_whole(value) or not 1 <= value <= MOST_ANSWERS:
+        raise BadInput(f"A comparison wants 1 to {MOST_ANSWERS} answers: {value!r}.")
+    if value < (batch.overlap or 1):
+        raise BadInput(
+            f"The overlap of batch {batch.name!r} is {batch.overlap} and can only be raised: "
+            f"{value}."
+        )
+
+
+_CHECKS = {
+    "priority": _check_priority,
+    "due_on": _check_due_on,
+    "scheme": _check_scheme,
+    "overlap": _check_overlap,
+}
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _named(value: Any) -> Any:
+    """As the audit log keeps it."""
+    if isinstance(value, Scheme):
+        return value.version
+    return value.isoformat() if isinstance(value, date) else value
