@@ -13,6 +13,14 @@ from annotation.models.comparisons import (
     Ranking,
 )
 from annotation.models.decisions import Decision, Review, ReviewState
+from annotation.models.live import (
+    OPEN_STATES,
+    LiveAnswer,
+    LiveSetup,
+    LiveThread,
+    LiveTurn,
+    TurnState,
+)
 from annotation.models.projects import (
     Annotator,
     AnnotatorKind,
@@ -50,6 +58,7 @@ from annotation.models.registry import (
 )
 
 __all__ = [
+    "OPEN_STATES",
     "Annotator",
     "AnnotatorKind",
     "ApiToken",
@@ -71,6 +80,10 @@ __all__ = [
     "JobStatus",
     "Lane",
     "LeaseKind",
+    "LiveAnswer",
+    "LiveSetup",
+    "LiveThread",
+    "LiveTurn",
     "Membership",
     "ModelVersion",
     "Origin",
@@ -90,6 +103,7 @@ __all__ = [
     "Source",
     "Split",
     "TrainingJob",
+    "TurnState",
     "User",
     "VersionKind",
 ]

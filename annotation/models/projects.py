@@ -36,6 +36,8 @@ class Project(models.Model):
     review_below = models.FloatField(default=0.5)
     """A comparison whose answers agree less (annotation/accord.py) goes to review; 0 = none does.
     """
+    chat_open = models.BooleanField(default=False)
+    """Members who label may chat with the models that LiveSetup names."""
     job_defaults = models.JSONField(default=dict, blank=True)
     """Config per job kind, e.g. {"ppo": {...}}; a job's own config is laid over it. Inputs are too:
     {"inputs": {"reward": {"annotators": ["person", "simulated"]}}} says whose votes train."""

@@ -26,6 +26,7 @@ WORDS = {
     "job.failed": gettext_lazy("a job failed"),
     "job.lost": gettext_lazy("a job's worker vanished"),
     "job.request": gettext_lazy("asked for a job"),
+    "live.setup": gettext_lazy("changed who answers in the chat"),
     "member.add": gettext_lazy("added a member"),
     "member.pool": gettext_lazy("changed a member's languages or skills"),
     "member.remove": gettext_lazy("removed a member"),

@@ -70,8 +70,17 @@ def store(preference: Preference, answer: Answer) -> None:
         for one in answer.judgments
     )
     if answer.ideal:
-        preference.ideal = _demonstration(preference, answer.ideal)
-        preference.save(update_fields=["ideal"])
+        add_ideal(preference, answer.ideal)
+
+
+def add_ideal(preference: Preference, text: str) -> None:
+    """Keep how the answer should have been, whether or not the scheme asks for it.
+
+    Raises BadInput for a blank or endless text.
+    """
+    _require_ideal(text)
+    preference.ideal = _demonstration(preference, text)
+    preference.save(update_fields=["ideal"])
 
 
 def judgments_of(preference: Preference) -> list[Judgment]:
@@ -139,6 +148,10 @@ def _check_ideal(ideal: str, options: Options) -> None:
         return
     if not options.ideal:
         raise BadInput(f"The scheme asks for no ideal answer: {ideal[:60]!r}.")
+    _require_ideal(ideal)
+
+
+def _require_ideal(ideal: str) -> None:
     if not ideal.strip() or len(ideal) > MAX_IDEAL:
         raise BadInput(
             f"An ideal answer has 1 to {MAX_IDEAL} characters that are no blanks, not {len(ideal)}."

@@ -65,7 +65,7 @@ def add_prompt(
     _require_length("external id", external_id, 200)
     if split is not None and split not in Split.values:
         raise BadInput(f"A split is one of {', '.join(Split.values)}: {split!r}.")
-    group = _short_group(split_group or normalised_first_turn(messages))
+    group = _short_group(split_group) if split_group else group_of_opening(messages)
     content_hash = prompt_hash(messages, metadata)
     prompt = Prompt.objects.filter(project=project, content_hash=content_hash).first()
     if prompt is not None:
@@ -285,6 +285,11 @@ def normalised_first_turn(messages: list[dict[str, Any]]) -> str:
     content = first["content"]
     text = content if isinstance(content, str) else _canonical(content)
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def group_of_opening(messages: list[dict[str, Any]]) -> str:
+    """The split group of a conversation that has no thread or tree id."""
+    return _short_group(normalised_first_turn(messages))
 
 
 def split_of_group(group: str) -> str:
