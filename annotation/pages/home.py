@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotation.models import Membership, Project, Role, User
 from annotation.pages.shell import signed_in, told, user_of
@@ -29,6 +29,7 @@ class SignIn(LoginView):
 
     template_name = "pages/sign_in.html"
     redirect_authenticated_user = True
+    http_method_names = ["get", "head", "post", "options"]
 
     def form_valid(self, form: Any) -> HttpResponse:
         response = super().form_valid(form)
@@ -73,7 +74,7 @@ def language(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 @signed_in
 def home(request: HttpRequest) -> HttpResponse:
     """My projects; a labeler with a single one goes straight to work."""
@@ -101,6 +102,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "pages/home.html", {"cards": cards})
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
 def tokens(request: HttpRequest) -> HttpResponse:
     """My API tokens; a new one's text is on this one answer and nowhere else."""

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods
 
 from annotation.errors import BadInput, NotAllowed
 from annotation.models import Membership, Role, Scheme, User
@@ -182,6 +183,7 @@ class ProjectForm(forms.Form):
     )
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 @signed_in
 def new_project(request: HttpRequest) -> HttpResponse:
     """Make a project; its maker is its first admin."""

@@ -1,0 +1,193 @@
+"""Who may do what at every address: written by hand, and the one place where it is written.
+
+`test_access_matrix.py` walks the URL map and asks every address with every method as everybody.
+Whoever adds an address adds its line here:
+
+    "reviews/<int:review_id>/decide/": act(REVIEW),             a button for reviewers and admins
+    "drafts/<int:draft_id>/": look(LABEL, own=LABEL),           each role sees its own rows alone
+    "answers/<int:answer_id>/": look(ALL, own={LABELER}),       a labeler their own, others all
+
+and, where the address has a new kind of id, a row of that kind to `access_world.rows_of`. What is
+asked with is empty unless the line says otherwise; a refused request must write nothing.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LABELER, REVIEWER, ADMIN, RESEARCHER = "labeler", "reviewer", "admin", "researcher"
+ALL = frozenset({LABELER, REVIEWER, ADMIN, RESEARCHER})
+LABEL = frozenset({LABELER, REVIEWER, ADMIN})
+REVIEW = frozenset({REVIEWER, ADMIN})
+RESEARCH = frozenset({RESEARCHER, ADMIN})
+WATCH = frozenset({REVIEWER, RESEARCHER, ADMIN})
+ADMINS = frozenset({ADMIN})
+SIGNED_IN = ALL | {"outsider"}
+"""Of addresses outside a project: members of something and of nothing."""
+EVERYBODY = SIGNED_IN | {"nobody"}
+ROOT = frozenset({"root"})
+STAFF = frozenset({"root", "staff"})
+
+
+@dataclass(frozen=True)
+class May:
+    """Who may use one method of an address.
+
+    own: those of them for whom the rows that the address names must be theirs. sent: with what it
+    is asked, beyond nothing.
+    """
+
+    who: frozenset[str]
+    own: frozenset[str] = frozenset()
+    sent: Mapping[str, Any] = field(default_factory=dict)
+
+
+Line = Mapping[str, May]
+"""By method; HEAD is asked wherever GET is, and what is not named must be 405."""
+
+
+def look(who: frozenset[str], own: Collection[str] = ()) -> dict[str, May]:
+    """GET."""
+    return {"GET": May(who, frozenset(own))}
+
+
+def act(
+    who: frozenset[str], own: Collection[str] = (), method: str = "POST", **sent: Any
+) -> dict[str, May]:
+    """POST, or another method that changes something."""
+    return {method: May(who, frozenset(own), sent)}
+
+
+PAGES_OF_A_PROJECT: dict[str, Line] = {
+    "": look(ALL),
+    "live/": look(ALL),
+    "rule/": act(ADMINS, after_preferences=7),
+    "auto-promote/": act(ADMINS),
+    "label/": look(LABEL),
+    "label/prefetch/": act(LABEL),
+    "label/<int:assignment_id>/submit/": act(LABEL, own=LABEL),
+    "label/<int:assignment_id>/skip/": act(LABEL, own=LABEL, reason="hard"),
+    "label/<int:assignment_id>/renew/": act(LABEL, own=LABEL),
+    "batches/": look(REVIEW),
+    "batches/<int:batch_id>/": look(REVIEW),
+    "batches/<int:batch_id>/change/": act(ADMINS),
+    "batches/<int:batch_id>/pause/": act(ADMINS),
+    "comparisons/<int:comparison_id>/retire/": act(REVIEW, reason="broken"),
+    "comparisons/<int:comparison_id>/reopen/": act(REVIEW, reason="mended"),
+    "jobs/": look(WATCH),
+    "jobs/start/": act(ADMINS, kind="sample", lane="loop"),
+    "jobs/<int:job_id>/": look(WATCH),
+    "jobs/<int:job_id>/live/": look(WATCH),
+    "jobs/<int:job_id>/cancel/": act(ADMINS),
+    "jobs/<int:job_id>/metrics.csv": look(WATCH),
+    "versions/": look(WATCH),
+    "versions/<int:version_id>/": look(WATCH),
+    "versions/<int:version_id>/promote/": act(ADMINS, slot="reward"),
+    "slots/<slug:slot>/roll-back/": act(ADMINS),
+    "quality/": look(WATCH),
+    "preferences/": look(ALL),
+    "preferences/<int:preference_id>/": look(ALL, own={LABELER}),
+    "preferences/<int:preference_id>/void/": act(REVIEW, reason="spam"),
+    "preferences/<int:preference_id>/edit/": look(LABEL, own=LABEL) | act(LABEL, own=LABEL),
+    "export/": look(RESEARCH),
+    "export/make/": act(RESEARCH, format="raw"),
+    "members/": look(ADMINS),
+    "members/add/": act(ADMINS, username="nobody-there", role=LABELER),
+    "members/<int:member_id>/change/": act(ADMINS, role=REVIEWER),
+    "members/<int:member_id>/remove/": act(ADMINS),
+    "guideline/": act(ADMINS, text="Be fair."),
+    "scheme/": act(ADMINS, axes="overall"),
+    "scheme/preview/": act(ADMINS, axes="overall"),
+}
+"""Below /p/<slug:slug>/."""
+
+API_OF_A_PROJECT: dict[str, Line] = {
+    "": look(ALL),
+    "members/": look(ADMINS) | act(ADMINS),
+    "members/<int:member_id>/": act(ADMINS, method="PATCH") | act(ADMINS, method="DELETE"),
+    "claim": act(LABEL),
+    "assignments/<int:assignment_id>/submit": act(LABEL, own=LABEL),
+    "assignments/<int:assignment_id>/skip": act(LABEL, own=LABEL),
+    "assignments/<int:assignment_id>/renew": act(LABEL, own=LABEL),
+    "assignments/<int:assignment_id>/release": act(LABEL, own=LABEL),
+    "preferences/": look(LABEL),
+    "preferences/<int:preference_id>/": look(LABEL, own={LABELER}),
+    "preferences/<int:preference_id>/void": act(REVIEW, reason="spam"),
+    "batches/": look(REVIEW),
+    "batches/<int:batch_id>/": look(REVIEW) | act(ADMINS, method="PATCH"),
+    "comparisons/<int:comparison_id>/retire": act(REVIEW, reason="broken"),
+    "comparisons/<int:comparison_id>/reopen": act(REVIEW, reason="mended"),
+    "jobs/": look(WATCH) | act(ADMINS, kind="sample"),
+    "jobs/<int:job_id>/": look(WATCH),
+    "jobs/<int:job_id>/cancel": act(ADMINS),
+    "versions/": look(WATCH),
+    "versions/<int:version_id>/": look(WATCH),
+    "versions/<int:version_id>/promote": act(ADMINS),
+    "versions/<int:version_id>/download": look(RESEARCH),
+    "promotions/": look(WATCH),
+    "slots/<slug:slot>/rollback": act(ADMINS),
+    "loop": look(RESEARCH) | act(ADMINS, method="PATCH", open_target=3),
+    "exports/": look(RESEARCH) | act(RESEARCH, format="raw"),
+    "exports/<slug:export_id>/<str:file>": look(RESEARCH),
+}
+"""Below /api/projects/<slug:slug>/."""
+
+ELSEWHERE: dict[str, Line] = {
+    "": look(SIGNED_IN),
+    "sign-in/": look(EVERYBODY) | act(EVERYBODY),
+    "sign-out/": act(EVERYBODY),
+    "language/": act(EVERYBODY, language="en"),
+    "tokens/": look(SIGNED_IN) | act(SIGNED_IN, name="script"),
+    "tokens/<int:token_id>/revoke/": act(SIGNED_IN, own=SIGNED_IN),
+    "projects/new/": look(ADMINS) | act(ADMINS, name="New", slug="new", axes="overall"),
+    "api/projects/": look(SIGNED_IN) | act(ADMINS, name="New", slug="new"),
+    "api/schema/": look(EVERYBODY),
+    "api/docs/": look(EVERYBODY),
+}
+"""Addresses of a person or of nobody in particular."""
+
+ADMIN_SITE: dict[str, Line] = {
+    "": look(STAFF),
+    "login/": look(EVERYBODY) | act(EVERYBODY),
+    "logout/": act(EVERYBODY),
+    "password_change/": look(STAFF) | act(STAFF),
+    "password_change/done/": look(STAFF),
+    "autocomplete/": look(STAFF),
+    "jsi18n/": look(STAFF),
+    "TABLE/": look(ROOT),
+    "TABLE/add/": look(ROOT),
+    "TABLE/ROW/": look(STAFF),  # which leads to .../change/
+    "TABLE/ROW/change/": look(ROOT),
+    "TABLE/ROW/history/": look(ROOT),
+    "TABLE/ROW/delete/": look(ROOT),
+    "TABLE/ROW/password/": look(ROOT),
+}
+"""Below /admin/, the same for every table: what a superuser may look at, nobody else may."""
+
+WITHOUT_A_LINE = {
+    "admin/r/<path:content_type_id>/<path:object_id>/": "needs get_absolute_url, which no row has",
+    "admin/(?P<url>.*)$": "catches every other address with a 404",
+    "admin/^(?P<app_label>annotation)/$": "the index of one app, with the rights of each table",
+}
+"""With the reason. Static files are not in the URL map: WhiteNoise serves them, and no secret is
+among them."""
+
+
+def line_of(route: str) -> Line | None:
+    """The line of a route as the URL map spells it; None where the table has none."""
+    for prefix, lines in (
+        ("p/<slug:slug>/", PAGES_OF_A_PROJECT),
+        ("api/projects/<slug:slug>/", API_OF_A_PROJECT),
+        ("admin/", ADMIN_SITE),
+    ):
+        if route.startswith(prefix):
+            return lines.get(_without_table(route.removeprefix(prefix)))
+    return ELSEWHERE.get(route)
+
+
+def _without_table(route: str) -> str:
+    parts = route.split("/", 2)
+    if parts[0] != "annotation":
+        return route
+    rest = parts[2].replace("<path:object_id>", "ROW").replace("<id>", "ROW")
+    return f"TABLE/{rest}"

@@ -1,0 +1,187 @@
+"""Two projects with everything in them, and everybody who may ask: the world of the matrix.
+
+Every text of a project carries its mark, a word that is found nowhere else; so an answer that shows
+a stranger anything at all of a project is caught by looking for a word.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db.models import CharField, F, ForeignKey, Model, TextField, Value
+from django.db.models.functions import Concat
+
+from annotation.exporters.folder import make_export
+from annotation.models import (
+    AuditEntry,
+    CompletionScore,
+    Generation,
+    JobMetric,
+    ModelVersion,
+    Project,
+    Promotion,
+    Role,
+    TrainingJob,
+    User,
+)
+from annotation.services.projects import add_member, annotator_for, issue_token, remove_member
+from annotation.services.queue import claim_comparison, submit_preference
+from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
+
+MARKS = {"mine": "xylograph", "theirs": "quokkaville"}
+"""Slug of a project -> the word in all its texts. The slugs themselves stand in addresses."""
+UNMARKED = {
+    *("slug", "sha256", "digest", "prefix", "path", "content_hash", "text_hash", "split_group"),
+    *("language", "skill", "stage", "axis", "idempotency_key", "target", "action", "kind"),
+}
+"""Columns whose text means something to the program, or is unique by the program's own rule."""
+APPEND_ONLY = (AuditEntry, Promotion)
+SHARED_NAMES = {"slot": "reward", "file": "manifest.json"}
+"""What an address may name that is no row: every project has it."""
+
+
+@dataclass
+class World:
+    """ids: project's slug -> whose rows -> name in an address -> value."""
+
+    people: dict[str, User]
+    ids: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+
+def rows_of(project: Project, user: User) -> dict[str, Any]:
+    """One row of every kind that an address can name, the user's own where rows have an owner."""
+    mark = MARKS[project.slug]
+    make_comparisons(project, 2)
+    annotator = annotator_for(user=user, project=project)
+    answered = claim_comparison(annotator=annotator)
+    preference = submit_preference(
+        assignment=answered,
+        rankings=as_shown(answered),
+        key=f"{user.pk}-{project.pk}",
+        note=f"note {mark}",
+    )
+    lease = claim_comparison(annotator=annotator)
+    job = TrainingJob.objects.create(
+        project=project,
+        kind="reward",
+        config={"note": mark},
+        inputs={"note": mark},
+        log_tail="end of the log",
+        error="it broke",
+        reason="because",
+        requested_by=user,
+    )
+    version = _version(project, job)
+    for completion in answered.comparison.completions.all():
+        Generation.objects.create(completion=completion, origin="policy", model_version=version)
+        CompletionScore.objects.create(completion=completion, model_version=version, score=0.5)
+    JobMetric.objects.create(job=job, phase="train", step=1, values={f"loss {mark}": 0.5})
+    return {
+        "assignment_id": lease.pk,
+        "comparison_id": answered.comparison_id,
+        "batch_id": answered.comparison.batch_id,
+        "preference_id": preference.pk,
+        "job_id": job.pk,
+        "version_id": version.pk,
+        "member_id": add_member(
+            project=project, user=make_user(f"{mark}-{job.pk}"), role=Role.LABELER, by=user
+        ).pk,
+        "token_id": issue_token(user=user, name="script")[0].pk,
+        **SHARED_NAMES,
+    }
+
+
+def _version(project: Project, job: TrainingJob) -> ModelVersion:
+    folder = Path(settings.ARTIFACTS_DIR) / "models" / f"reward-{job.pk}"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(f'{{"note": "{MARKS[project.slug]}"}}')
+    version = ModelVersion.objects.create(
+        kind="reward",
+        stage="reward",
+        name=f"reward-{job.pk}",
+        path=f"models/{folder.name}",
+        sha256="b" * 64,
+        job=job,
+        metrics={"note": MARKS[project.slug]},
+    )
+    Promotion.objects.create(project=project, slot="reward", version=version, verdict="by_admin")
+    return version
+
+
+def make_world() -> World:
+    """Both projects. Whoever is named like a role has that role in `mine`; `left` had one and owns
+    rows there still; `both` is an admin of both; `outsider` belongs to nothing."""
+    mine, theirs = make_project("mine"), make_project("theirs")
+    people: dict[str, User] = {}
+    for name in (*Role.values, "left", "both", "colleague"):
+        people[name] = make_user(f"{name}")
+        role = name if name in Role.values else Role.ADMIN
+        add_member(project=mine, user=people[name], role=role, by=None, skills=[MARKS["mine"]])
+    for name in ("both", "their-admin"):
+        people.setdefault(name, make_user(f"{MARKS['theirs']}-{name}"))
+        add_member(project=theirs, user=people[name], role=Role.ADMIN, by=None)
+    people["root"] = make_user("root", is_superuser=True, is_staff=True)
+    people["staff"] = make_user("staff", is_staff=True)
+    people["outsider"] = make_user("outsider")
+    people["gone"] = make_member(mine, Role.ADMIN)
+    world = World(people)
+    world.ids["mine"] = {
+        name: rows_of(mine, people[name]) for name in (*Role.values, "left", "both", "colleague")
+    }
+    world.ids["theirs"] = {name: rows_of(theirs, people[name]) for name in ("both", "their-admin")}
+    for name in ("outsider", "staff", "root"):
+        token, _ = issue_token(user=people[name], name="own")
+        world.ids["mine"][name] = {"token_id": token.pk}
+    remove_member(membership=mine.memberships.get(user=people["left"]), by=None)
+    for project in (mine, theirs):
+        plant(project)
+        export = make_export(project=project, format="raw").name
+        for rows in world.ids[project.slug].values():
+            rows["export_id"] = export
+    return world
+
+
+def plant(project: Project) -> None:
+    """Put the project's mark into every text column of every row that belongs to it."""
+    mark = MARKS[project.slug]
+    for model in apps.get_app_config("annotation").get_models():
+        path = path_to_project(model)
+        if path is None or model in APPEND_ONLY:
+            continue
+        for column in _texts(model):
+            room = (column.max_length or 10_000) - len(mark) - 1
+            rows = model._default_manager.filter(**{path: project.pk})
+            for pk, text in rows.values_list("pk", column.name):
+                if text and mark not in text and len(text) <= room:
+                    marked = Concat(Value(f"{mark} "), F(column.name))
+                    model._default_manager.filter(pk=pk).update(**{column.name: marked})
+    for prompt in project.prompts.all():
+        prompt.messages = [
+            {**one, "content": f"{mark} {one['content']}"} for one in prompt.messages
+        ]
+        prompt.save(update_fields=["messages"])
+
+
+def _texts(model: type[Model]) -> Iterator[Any]:
+    for column in model._meta.concrete_fields:
+        is_text = isinstance(column, CharField | TextField) and not column.choices
+        if is_text and column.name not in UNMARKED:
+            yield column
+
+
+def path_to_project(model: type[Model], depth: int = 3) -> str | None:
+    """How a row is asked for its project, e.g. preference__project; None where it has none."""
+    if model is Project:
+        return "pk"
+    steps = [one for one in model._meta.concrete_fields if isinstance(one, ForeignKey)]
+    for step in steps:
+        if step.related_model is Project:
+            return step.name
+    for step in steps if depth > 1 else ():
+        further = path_to_project(step.related_model, depth - 1)
+        if further is not None and step.related_model is not User:
+            return f"{step.name}__{further}"
+    return None
