@@ -10,9 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotation.api.views import NewestFirst, ProjectView
+from annotation.languages import reader_language
 from annotation.models import (
     Assignment,
     Completion,
+    Guideline,
     LeaseKind,
     Outcome,
     Preference,
@@ -76,9 +78,31 @@ class SchemeOut(serializers.Serializer[Any]):
         return OptionsOut(Options.of(scheme.options)).data
 
 
+class FaqWordsOut(serializers.Serializer[Any]):
+    question = serializers.CharField()
+    answer = serializers.CharField()
+
+
 class GuidelineOut(serializers.Serializer[Any]):
+    """A version in the language that the request prefers (Accept-Language), or the nearest."""
+
     version = serializers.IntegerField()
-    text = serializers.CharField()
+    language = serializers.SerializerMethodField()
+    text = serializers.SerializerMethodField()
+    faq = serializers.SerializerMethodField()
+
+    def get_language(self, guideline: Guideline) -> str:
+        """Of the text."""
+        return guideline.nearest(reader_language())
+
+    def get_text(self, guideline: Guideline) -> str:
+        """Markdown."""
+        return guideline.text_in(reader_language())
+
+    @extend_schema_field(FaqWordsOut(many=True))
+    def get_faq(self, guideline: Guideline) -> Any:
+        """Questions that were answered once for all."""
+        return guideline.faq_in(reader_language())
 
 
 class AssignmentOut(serializers.ModelSerializer[Assignment]):

@@ -165,7 +165,9 @@ def _write(
         "writers": account.most_writers(),
         "sources": _sources(project, snapshot),
         "schemes": list(project.schemes.order_by("version").values("id", "version", "axes")),
-        "guidelines": list(project.guidelines.order_by("version").values("id", "version", "text")),
+        "guidelines": list(
+            project.guidelines.order_by("version").values("id", "version", "texts", "faq")
+        ),
         "salt_id": names.salt_id,
         "versions": {
             "concord": settings.SPECTACULAR_SETTINGS["VERSION"],

@@ -13,6 +13,7 @@ from annotation.models.comparisons import (
     Ranking,
 )
 from annotation.models.decisions import Decision, Review, ReviewState
+from annotation.models.guidelines import FaqEntry, FaqWords, Guideline, GuidelineReading
 from annotation.models.live import (
     OPEN_STATES,
     LiveAnswer,
@@ -26,7 +27,6 @@ from annotation.models.projects import (
     AnnotatorKind,
     ApiToken,
     Batch,
-    Guideline,
     Membership,
     Project,
     Purpose,
@@ -73,8 +73,11 @@ __all__ = [
     "CompletionScore",
     "DatasetSnapshot",
     "Decision",
+    "FaqEntry",
+    "FaqWords",
     "Generation",
     "Guideline",
+    "GuidelineReading",
     "JobKind",
     "JobMetric",
     "JobStatus",

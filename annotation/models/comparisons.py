@@ -12,7 +12,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from annotation.models.projects import Annotator, Batch, Guideline, Project, Purpose, Scheme
+from annotation.models.guidelines import Guideline
+from annotation.models.projects import Annotator, Batch, Project, Purpose, Scheme
 from annotation.models.prompts import Completion, Prompt, Source
 
 IN_WALK = Q(open_slots__gt=0, retired_at__isnull=True) & (

@@ -156,24 +156,6 @@ class Scheme(models.Model):
         return f"scheme {self.version}"
 
 
-class Guideline(models.Model):
-    """What annotators are asked to look for, in Markdown. Immutable, like a scheme."""
-
-    project = models.ForeignKey(Project, models.CASCADE, related_name="guidelines")
-    version = models.PositiveIntegerField()
-    text = models.TextField()
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["project", "version"], name="guideline_version")
-        ]
-
-    def __str__(self) -> str:
-        return f"guideline {self.version}"
-
-
 class Purpose(models.TextChoices):
     PRODUCTION = "production", _("Production")
     EVALUATION = "evaluation", _("Evaluation")

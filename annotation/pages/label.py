@@ -27,6 +27,7 @@ from annotation.models import (
     Scheme,
 )
 from annotation.pages.answers import Choice, answer_from, choices_of, fields_of, letters
+from annotation.pages.guideline_sheets import panel_of
 from annotation.pages.shell import project_page, project_template, user_of
 from annotation.permissions import LABEL
 from annotation.services import queue
@@ -100,7 +101,6 @@ class Work:
     """Rows of buttons, the same under every axis."""
     asks: Options
     """What the scheme asks for besides the order."""
-    guideline: SafeString | None
     key: str
     note: str
     ideal: str
@@ -165,7 +165,6 @@ def work_of(assignment: Assignment, posted: QueryDict, *, is_edit: bool = False)
         ],
         choices=choices_of(scheme, asks, len(texts)),
         asks=asks,
-        guideline=page.render(assignment.guideline.text) if assignment.guideline else None,
         key=posted.get("key") or uuid.uuid4().hex,
         note=posted.get("note", ""),
         ideal=posted.get("ideal", ""),
@@ -202,7 +201,6 @@ def _sample_work(scheme: Scheme, asks: Options, count: int) -> Work:
         axes=[Axis(index, axis, "", "") for index, axis in enumerate(scheme.axes)],
         choices=choices_of(scheme, asks, count),
         asks=asks,
-        guideline=None,
         key="",
         note="",
         ideal="",
@@ -251,6 +249,8 @@ def _answer(
     is_fragment = bool(request.headers.get("HX-Request"))
     template = "label/work.html" if is_fragment else "label/page.html"
     context["today"] = answered_today(annotator)
+    if "work" in context and (guideline := context["work"].assignment.guideline):
+        context["panel"] = panel_of(guideline, annotator)
     context["last"] = _own_answers(membership, request).order_by("-pk").first()
     return project_template(request, membership, template, context, status=status)
 

@@ -1,4 +1,4 @@
-"""Who works in a project and by which rules: members, guideline, scheme; and new projects."""
+"""Who works in a project and by which rules: members, scheme; and new projects."""
 
 import re
 from dataclasses import fields
@@ -57,14 +57,6 @@ class MemberForm(PoolForm):
 
     username = forms.CharField(label=gettext_lazy("Username"), max_length=150)
     field_order = ["username", "role", "languages", "skills"]
-
-
-class GuidelineForm(forms.Form):
-    """What annotators are asked to look for."""
-
-    text = forms.CharField(
-        label=gettext_lazy("Text (Markdown)"), widget=forms.Textarea(attrs={"rows": 8})
-    )
 
 
 class Ratings(forms.CharField):
@@ -176,11 +168,6 @@ class ProjectForm(forms.Form):
         initial="overall",
         help_text=gettext_lazy("One question per axis, such as: helpful, safe."),
     )
-    guideline = forms.CharField(
-        label=gettext_lazy("Guideline (Markdown)"),
-        initial=projects.DEFAULT_GUIDELINE,
-        widget=forms.Textarea(attrs={"rows": 5}),
-    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -201,17 +188,14 @@ def new_project(request: HttpRequest) -> HttpResponse:
 
 @project_page(*ADMINISTER)
 def members(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Members with their roles, the guideline and the scheme in force."""
+    """Members with their roles, and the scheme in force."""
     project = membership.project
-    guideline = projects.current_guideline(project)
     scheme = projects.current_scheme(project)
     options = Options.of(scheme.options)
     people = project.memberships.select_related("user").order_by(Lower("user__username"))
     context = {
         "rows": [(one, _pool_form(one)) for one in people],
         "member_form": MemberForm(initial={"role": Role.LABELER}),
-        "guideline": guideline,
-        "guideline_form": GuidelineForm(initial={"text": guideline.text if guideline else ""}),
         "scheme": scheme,
         "scheme_form": SchemeForm(
             initial={
@@ -280,23 +264,6 @@ def remove(request: HttpRequest, membership: Membership, member_id: int) -> Http
     with told(request):
         projects.remove_member(membership=found, by=user_of(request))
         messages.success(request, _("%(name)s is no member now.") % {"name": found.user.username})
-    return redirect("members", slug=membership.project.slug)
-
-
-@project_page(*ADMINISTER, methods=("POST",))
-def guideline(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """The next version of the guideline."""
-    form = GuidelineForm(request.POST)
-    if not form.is_valid():
-        _complain(request, form)
-        return redirect("members", slug=membership.project.slug)
-    with told(request):
-        made = projects.new_guideline(
-            project=membership.project, text=form.cleaned_data["text"], by=user_of(request)
-        )
-        messages.success(
-            request, _("Guideline %(version)s is in force.") % {"version": made.version}
-        )
     return redirect("members", slug=membership.project.slug)
 
 

@@ -127,6 +127,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("overview", _("Overview"), permissions.ANY),
         ("batches", _("Batches"), permissions.REVIEW),
         ("preferences", _("Preferences"), permissions.ANY),
+        ("guideline", _("Guideline"), permissions.ANY),
         ("quality", _("Quality"), permissions.WATCH),
         ("versions", _("Versions"), permissions.WATCH),
         ("export", _("Export"), permissions.RESEARCH),

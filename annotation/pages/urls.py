@@ -6,6 +6,7 @@ from django.urls import include, path
 from annotation.pages import (
     batches,
     exports,
+    guidelines,
     home,
     jobs,
     label,
@@ -53,7 +54,12 @@ in_project = [
     path("members/add/", members.add, name="member-add"),
     path("members/<int:member_id>/change/", members.change, name="member-change"),
     path("members/<int:member_id>/remove/", members.remove, name="member-remove"),
-    path("guideline/", members.guideline, name="guideline"),
+    path("guideline/", guidelines.guideline, name="guideline"),
+    path("guideline/save/", guidelines.save, name="guideline-save"),
+    path("guideline/preview/", guidelines.preview, name="guideline-preview"),
+    path("guideline/history/", guidelines.history, name="guideline-history"),
+    path("guideline/<int:guideline_id>/read/", guidelines.read, name="guideline-read"),
+    path("guideline/<int:guideline_id>/faq/<int:entry_id>/", guidelines.entry, name="faq-entry"),
     path("scheme/", members.scheme, name="scheme"),
     path("scheme/preview/", members.scheme_preview, name="scheme-preview"),
 ]

@@ -1,6 +1,7 @@
 """Projects, their members and rules, and the keys to the API."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -17,6 +18,7 @@ from annotation.models import (
     Annotator,
     AnnotatorKind,
     ApiToken,
+    FaqEntry,
     Guideline,
     Membership,
     Project,
@@ -30,14 +32,20 @@ from annotation.services.audit import record
 from annotation.services.schemes import Options
 from annotation.storable import require_storable
 
-DEFAULT_GUIDELINE = (
-    "Choose the answer that helps the person who asked more. Prefer what is correct and to the "
-    "point over what is long; say *tie* when you would be as happy with either, and *both bad* "
-    "when neither would do."
-)
+DEFAULT_GUIDELINE = {
+    "en": "Choose the answer that helps the person who asked more. Prefer what is correct and to "
+    "the point over what is long; say *tie* when you would be as happy with either, and *both bad* "
+    "when neither would do.",
+    "zh-hans": "选择对提问的人更有帮助的回答。正确、切题比长更重要；两个回答一样好就选*平局*，"
+    "哪个都不行就选*都不好*。",
+}
 DEFAULT_SOURCE = "default"
 RETRAIN_AFTER_PREFERENCES = 100
 TOKEN_MARK = "concord_"
+LANGUAGE = re.compile("[a-z]{2,3}(-[a-z0-9]{2,8})*")
+"""Of a guideline's text: the tags of the interface's languages, and others like them."""
+MAX_GUIDELINE = 40_000
+"""Characters of one language."""
 MAX_NAME = 40
 """Characters of a language or a skill."""
 
@@ -50,7 +58,7 @@ def create_project(
     by: User | None,
     description: str = "",
     axes: Sequence[str] = ("overall",),
-    guideline: str = DEFAULT_GUIDELINE,
+    guideline: Mapping[str, str] = DEFAULT_GUIDELINE,
 ) -> Project:
     """A project ready for work: scheme 1, guideline 1, a source, a retrain rule, its first admin.
 
@@ -73,7 +81,7 @@ def create_project(
     if not created:
         raise BadInput(f"There is a project {slug!r} already.")
     new_scheme(project=project, axes=axes, by=by)
-    new_guideline(project=project, text=guideline, by=by)
+    new_guideline(project=project, texts=guideline, by=by)
     Source.objects.create(project=project, name=DEFAULT_SOURCE)
     RetrainRule.objects.create(project=project, after_preferences=RETRAIN_AFTER_PREFERENCES)
     record(action="project.create", target=project, project=project, actor=by, slug=slug)
@@ -119,15 +127,32 @@ def new_scheme(
 
 
 @transaction.atomic
-def new_guideline(*, project: Project, text: str, by: User | None) -> Guideline:
-    """The next guideline of a project; leases drawn from now on show it."""
-    if not text.strip():
-        raise BadInput("A guideline can't be empty.")
+def new_guideline(
+    *,
+    project: Project,
+    texts: Mapping[str, str],
+    by: User | None,
+    faq: Sequence[FaqEntry] | None = None,
+    base: int | None = None,
+) -> Guideline:
+    """The next guideline of a project; leases drawn from now on show it.
+
+    texts: language -> Markdown; empty ones are left out. faq: the entries below it, None = those
+    of the version before. base: the version that was edited; Conflict where it is the newest no
+    more. Raises BadInput.
+    """
+    texts = checked_texts(texts)
     lock_project(project)
+    before = current_guideline(project)
+    if base is not None and before is not None and base != before.version:
+        raise Conflict(
+            f"Guideline {before.version} was made meanwhile; yours was begun from {base}."
+        )
     guideline = Guideline.objects.create(
         project=project,
-        version=(project.guidelines.aggregate(last=Max("version"))["last"] or 0) + 1,
-        text=text,
+        version=before.version + 1 if before else 1,
+        texts=texts,
+        faq=list(faq) if faq is not None else before.faq if before else [],
         created_by=by,
     )
     record(
@@ -138,6 +163,24 @@ def new_guideline(*, project: Project, text: str, by: User | None) -> Guideline:
         version=guideline.version,
     )
     return guideline
+
+
+def checked_texts(texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a guideline that can be kept. Raises BadInput with what was seen."""
+    kept = {
+        language: text.replace("\r\n", "\n") for language, text in texts.items() if text.strip()
+    }
+    if not kept:
+        raise BadInput("A guideline can't be empty.")
+    for language, text in kept.items():
+        if not LANGUAGE.fullmatch(language):
+            raise BadInput(f"A language is a tag such as en or zh-hans: {language[:40]!r}.")
+        if len(text) > MAX_GUIDELINE:
+            raise BadInput(
+                f"A guideline has at most {MAX_GUIDELINE} characters, not {len(text)} ({language})."
+            )
+    require_storable(kept)
+    return kept
 
 
 def current_scheme(project: Project) -> Scheme:

@@ -95,7 +95,12 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "members/add/": act(ADMINS, username="nobody-there", role=LABELER),
     "members/<int:member_id>/change/": act(ADMINS, role=REVIEWER),
     "members/<int:member_id>/remove/": act(ADMINS),
-    "guideline/": act(ADMINS, text="Be fair."),
+    "guideline/": look(ALL),
+    "guideline/save/": act(REVIEW, **{"text-en": "Be fair."}),
+    "guideline/preview/": act(REVIEW, **{"text-en": "Be fair."}),
+    "guideline/history/": look(ALL),
+    "guideline/<int:guideline_id>/read/": act(LABEL),
+    "guideline/<int:guideline_id>/faq/<int:entry_id>/": act(REVIEW, withdraw="1"),
     "scheme/": act(ADMINS, axes="overall"),
     "scheme/preview/": act(ADMINS, axes="overall"),
 }

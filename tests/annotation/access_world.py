@@ -27,6 +27,7 @@ from annotation.models import (
     TrainingJob,
     User,
 )
+from annotation.services.guidelines import add_entry
 from annotation.services.projects import add_member, annotator_for, issue_token, remove_member
 from annotation.services.queue import claim_comparison, submit_preference
 from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
@@ -79,7 +80,11 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         Generation.objects.create(completion=completion, origin="policy", model_version=version)
         CompletionScore.objects.create(completion=completion, model_version=version, score=0.5)
     JobMetric.objects.create(job=job, phase="train", step=1, values={f"loss {mark}": 0.5})
+    words = {"en": {"question": f"{mark}?", "answer": f"{mark}."}}
+    guideline, entry = add_entry(project=project, texts=words, by=user)
     return {
+        "guideline_id": guideline.pk,
+        "entry_id": entry,
         "assignment_id": lease.pk,
         "comparison_id": answered.comparison_id,
         "batch_id": answered.comparison.batch_id,

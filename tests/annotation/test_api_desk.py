@@ -82,7 +82,12 @@ def test_a_claimed_task_is_complete_and_blind(project, labeler):
     texts = dict(comparison.completions.values_list("pk", "text"))
     assert all(one["text"] == texts[one["id"]] for one in task["completions"])
     assert task["scheme"]["axes"] == ["overall"]
-    assert task["guideline"] == {"version": 1, "text": assignment.guideline.text}
+    assert task["guideline"] == {
+        "version": 1,
+        "language": "en",
+        "text": assignment.guideline.texts["en"],
+        "faq": [],
+    }
     for secret in (b"telltale", b"evaluation", b"first"):
         assert secret not in response.content
 

@@ -193,7 +193,7 @@ def test_the_manifest_tells_what_lies_beside_it(project, tmp_path):
     snapshot = DatasetSnapshot.objects.get()
     assert manifest["snapshot"]["sha256"] == snapshot.sha256
     assert manifest["position"] == snapshot.ledger_position
-    assert manifest["guidelines"][0]["text"]
+    assert manifest["guidelines"][0]["texts"]["en"]
 
 
 def test_the_card_has_counts_agreement_and_licences(project, tmp_path):

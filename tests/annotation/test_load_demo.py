@@ -88,7 +88,10 @@ def test_roles_jobs_and_comparisons_are_there():
     sizes = {comparison.completions.count() for comparison in project.comparisons.all()}
     assert min(sizes) == 2
     assert max(sizes) > 2
-    assert "**" in project.guidelines.get().text
+    texts = project.guidelines.get().texts
+    assert sorted(texts) == ["en", "zh-hans"]
+    assert all("**" in text for text in texts.values())
+    assert "哪个" not in texts["en"]
 
 
 def test_the_demonstrations_can_be_frozen_for_sft():

@@ -1,11 +1,11 @@
-"""Projects made and members added in a page; guideline and scheme in versions."""
+"""Projects made and members added in a page; schemes in versions."""
 
 import pytest
 
-from annotation.models import AuditEntry, Guideline, Membership, Project, Role, Scheme
+from annotation.models import AuditEntry, Membership, Project, Role, Scheme
 from tests.pages_cast import person
 
-NEW = {"name": "Poems", "slug": "poems", "axes": "overall", "guideline": "Choose the better."}
+NEW = {"name": "Poems", "slug": "poems", "axes": "overall"}
 
 
 def test_an_admin_makes_a_project_and_is_its_first_admin(cast, enter):
@@ -108,14 +108,6 @@ def test_a_member_is_removed(cast, enter):
     member = cast.project.memberships.get(user=cast.researcher)
     enter(cast.admin).post(f"/p/shop/members/{member.pk}/remove/")
     assert not cast.project.memberships.filter(user=cast.researcher).exists()
-
-
-def test_the_guideline_gets_a_new_version(cast, enter):
-    client = enter(cast.admin)
-    client.post("/p/shop/guideline/", {"text": "Be kind."})
-    assert list(Guideline.objects.values_list("version", flat=True)) == [1, 2]
-    client.post("/p/shop/guideline/", {"text": ""})
-    assert Guideline.objects.count() == 2
 
 
 def test_the_scheme_gets_a_new_version(cast, enter):

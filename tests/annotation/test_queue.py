@@ -131,7 +131,7 @@ def test_the_sweep_releases_expired_leases_and_no_others(project, annotator, now
 def test_who_comes_back_after_expiry_gets_the_same_row_and_order(project, annotator, now):
     make_comparisons(project, k=5)
     lease = claim_comparison(annotator=annotator, now=now)
-    newer = new_guideline(project=project, text="Read the second rule twice.", by=None)
+    newer = new_guideline(project=project, texts={"en": "Read the second rule twice."}, by=None)
     again = claim_comparison(annotator=annotator, now=now + timedelta(days=1))
     assert (again.pk, again.presented_order) == (lease.pk, lease.presented_order)
     assert again.guideline == newer

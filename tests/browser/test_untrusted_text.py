@@ -17,7 +17,7 @@ ACTIVE = "script:not([src]), img, svg[onload], a[href^='javascript'], a[href^='d
 
 
 def test_a_completion_that_attacks_is_text(visitor, cast):
-    new_guideline(project=cast.project, text=EVIL, by=cast.admin)
+    new_guideline(project=cast.project, texts={"en": EVIL, "zh-hans": EVIL}, by=cast.admin)
     cast.ask(EVIL, [EVIL, "Harmless.", EVIL + "again"])
     requested: list[str] = []
     visitor.do(lambda page: page.on("request", lambda request: requested.append(request.url)))

@@ -43,7 +43,7 @@ DESCRIPTION = (
     "A customer-service assistant in English and Chinese, written for Concord: train it by "
     "choosing the better answer."
 )
-GUIDELINE = """\
+GUIDELINE_EN = """\
 **Which answer would help this customer more?** Read the question, then the answers, then choose.
 
 1. **Helpful** comes first: it speaks of the product and the problem the customer named, and says \
@@ -54,9 +54,8 @@ what happens next. A wrong product or a wrong remedy loses against anything righ
 *Tie*: you would be as happy with either. *Both bad*: neither would help. *Cannot tell*: you do \
 not understand the question. *More than two answers*: give each its place, 1 is the best; answers \
 that are as good share a place.
-
----
-
+"""
+GUIDELINE_ZH = """\
 **哪个回答对这位顾客更有帮助？** 先读问题，再读各个回答，然后选择。
 
 1. **有帮助**最重要：说到顾客提到的商品和问题，并说明下一步怎么做。商品或办法说错了，就不如说对的。
@@ -118,7 +117,7 @@ def load(fixtures: Path) -> Project:
         slug=SLUG,
         by=admin,
         description=DESCRIPTION,
-        guideline=GUIDELINE,
+        guideline={"en": GUIDELINE_EN, "zh-hans": GUIDELINE_ZH},
     )
     for name, role, languages in MEMBERS:
         if users[name] != admin:
