@@ -7,7 +7,7 @@ ConcordError
 ├── Conflict                409  it made sense once; the row has moved on
 │   ├── LeaseLost           409  the lease is not this annotator's any more
 │   └── AlreadyRunning      409  one running job per project, kind and lane
-└── NothingToDo             404  no comparison to claim; `reason` says which of three messages
+└── NothingToDo             404  no comparison to claim; `reason` says why
 """
 
 from typing import ClassVar, Literal
@@ -55,7 +55,9 @@ class NothingToDo(ConcordError):
     """No comparison can be claimed now.
 
     reason: "done" (all answered), "all_leased" (others hold the rest: try again after
-    retry_after_seconds) or "none_for_you" (what is open is not for this annotator).
+    retry_after_seconds) or "none_for_you" (what is open is not for this annotator). Three more are
+    about the annotator: "stopped" (below the bar of hidden checks), "not_qualified" (the
+    qualification was not passed), "qualification_out" (no item of it is left for them now).
     """
 
     code = "nothing_to_do"
@@ -63,7 +65,14 @@ class NothingToDo(ConcordError):
 
     def __init__(
         self,
-        reason: Literal["done", "all_leased", "none_for_you"],
+        reason: Literal[
+            "done",
+            "all_leased",
+            "none_for_you",
+            "stopped",
+            "not_qualified",
+            "qualification_out",
+        ],
         retry_after_seconds: int | None = None,
     ) -> None:
         sentences = {
@@ -71,6 +80,12 @@ class NothingToDo(ConcordError):
             "all_leased": "All open comparisons are with others; "
             f"try again in {retry_after_seconds} s.",
             "none_for_you": "No open comparison fits your languages, skills and past answers.",
+            "stopped": "Your work here is paused: too many answers differ from what experts agree "
+            "on. Talk to the lead of the project.",
+            "not_qualified": "You have not passed the qualification of this project. The lead can "
+            "grant another try.",
+            "qualification_out": "The qualification of this project has no question left for you "
+            "just now. Answer the one you have, or tell the lead of the project.",
         }
         super().__init__(sentences[reason])
         self.reason = reason

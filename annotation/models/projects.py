@@ -38,6 +38,10 @@ class Project(models.Model):
     """
     chat_open = models.BooleanField(default=False)
     """Members who label may chat with the models that LiveSetup names."""
+    checks = models.JSONField(default=dict, blank=True)
+    """How annotators are checked by gold, as services.checkrules.CheckRules has it; {} = not."""
+    num_practice = models.PositiveIntegerField(default=0)
+    """Live practice items, kept here so that the labeling page need not count them."""
     job_defaults = models.JSONField(default=dict, blank=True)
     """Config per job kind, e.g. {"ppo": {...}}; a job's own config is laid over it. Inputs are too:
     {"inputs": {"reward": {"annotators": ["person", "simulated"]}}} says whose votes train."""
@@ -98,6 +102,20 @@ class AnnotatorKind(models.TextChoices):
     SIMULATED = "simulated", _("Simulated labeler")
 
 
+class AnnotatorStanding(models.TextChoices):
+    """What the bar on hidden checks has come to; annotation.gold.Standing says by which rule."""
+
+    GOOD = "good", _("Good")
+    WARNED = "warned", _("Warned")
+    STOPPED = "stopped", _("Stopped")
+
+
+class QualificationState(models.TextChoices):
+    OPEN = "open", _("Not qualified yet")
+    PASSED = "passed", _("Qualified")
+    FAILED = "failed", _("Not passed")
+
+
 class Annotator(models.Model):
     """Who answers comparisons in one project. Simulated and model votes never count as human."""
 
@@ -111,6 +129,21 @@ class Annotator(models.Model):
     external_id = models.CharField(max_length=200, blank=True, default="")
     """The id in the dataset that an outside annotator came from."""
     created_at = models.DateTimeField(auto_now_add=True)
+
+    # Kept on the row that every claim reads anyway, so that no claim counts checks.
+    until_check = models.PositiveIntegerField(null=True, blank=True)
+    """New comparisons until the next hidden check is due; null = not drawn yet."""
+    num_checks = models.PositiveIntegerField(default=0)
+    """Gaps between hidden checks drawn so far; a part of the seed of the next."""
+    standing = models.CharField(
+        max_length=7, choices=AnnotatorStanding.choices, default=AnnotatorStanding.GOOD
+    )
+    standing_from = models.DateTimeField(null=True, blank=True)
+    """Since when a warning is to be read, or when work was stopped or given back."""
+    qualification = models.CharField(
+        max_length=7, choices=QualificationState.choices, default=QualificationState.OPEN
+    )
+    qualification_try = models.PositiveSmallIntegerField(default=1)
 
     class Meta:
         constraints = [

@@ -12,6 +12,13 @@ from annotation.models import AuditEntry, Project, User
 
 WORDS = {
     "batch.change": gettext_lazy("changed a batch"),
+    "annotator.fail": gettext_lazy("an annotator did not pass the qualification"),
+    "annotator.lift": gettext_lazy("let a stopped annotator work on"),
+    "annotator.pass": gettext_lazy("an annotator is qualified"),
+    "annotator.recover": gettext_lazy("an annotator is above the bar again"),
+    "annotator.stop": gettext_lazy("an annotator was stopped"),
+    "annotator.try": gettext_lazy("gave an annotator another try"),
+    "annotator.warn": gettext_lazy("an annotator fell below the bar"),
     "batch.pause": gettext_lazy("paused a batch"),
     "batch.resume": gettext_lazy("resumed a batch"),
     "comparison.reopen": gettext_lazy("put a comparison back into the queue"),
@@ -19,6 +26,9 @@ WORDS = {
     "demo.load": gettext_lazy("loaded the demo"),
     "export.make": gettext_lazy("made an export"),
     "file.import": gettext_lazy("imported a file"),
+    "gold.make": gettext_lazy("made a gold question"),
+    "gold.retire": gettext_lazy("took a gold question out"),
+    "gold.vote": gettext_lazy("answered a gold question as an expert"),
     "guideline.new": gettext_lazy("wrote a guideline"),
     "job.cancel": gettext_lazy("asked a job to stop"),
     "job.cancelled": gettext_lazy("a job was stopped"),
@@ -33,6 +43,7 @@ WORDS = {
     "member.role": gettext_lazy("changed a member's role"),
     "preference.revise": gettext_lazy("revised an answer"),
     "preference.void": gettext_lazy("voided an answer"),
+    "project.checks": gettext_lazy("changed how annotators are checked"),
     "project.create": gettext_lazy("made the project"),
     "project.loop": gettext_lazy("changed how the loop runs"),
     "project.retrain_rule": gettext_lazy("changed when it trains"),
@@ -48,9 +59,11 @@ WORDS = {
 """What a project's log can hold; a test looks for actions that are missing here."""
 
 TABLES = {
+    "annotator": gettext_lazy("annotator"),
     "batch": gettext_lazy("batch"),
     "comparison": gettext_lazy("comparison"),
     "datasetsnapshot": gettext_lazy("dataset"),
+    "golditem": gettext_lazy("gold question"),
     "guideline": gettext_lazy("guideline"),
     "modelversion": gettext_lazy("version"),
     "preference": gettext_lazy("preference"),

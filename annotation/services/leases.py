@@ -18,6 +18,7 @@ from annotation.models import (
     Comparison,
     LeaseKind,
     Project,
+    Scheme,
 )
 from annotation.services.projects import current_guideline
 
@@ -53,11 +54,16 @@ def lease_at_hand(annotator: Annotator, kind: str, now: datetime) -> Assignment 
 
 @transaction.atomic
 def take(
-    comparison: Comparison, annotator: Annotator, kind: str, now: datetime
+    comparison: Comparison,
+    annotator: Annotator,
+    kind: str,
+    now: datetime,
+    scheme: Scheme | None = None,
 ) -> Assignment | None:
     """Take one slot and write the lease; None where the last slot has just gone.
 
-    Raises IntegrityError where the annotator holds another lease of this kind.
+    scheme: to be asked under, None = the batch's. Raises IntegrityError where the annotator
+    holds another lease of this kind.
     """
     # no join in this WHERE: PostgreSQL checks it again on the row that another claim has changed
     taken = Comparison.objects.filter(
@@ -70,7 +76,7 @@ def take(
         "kind": kind,
         "state": AssignmentState.LEASED,
         "holds_slot": True,
-        "scheme_id": comparison.batch.scheme_id,
+        "scheme_id": scheme.pk if scheme else comparison.batch.scheme_id,
         "guideline": guideline,
         "leased_at": now,
         "expires_at": now + lease_length(annotator.project, kind),

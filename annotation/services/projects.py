@@ -310,6 +310,7 @@ def annotator_for(*, user: User, project: Project, kind: str = AnnotatorKind.PER
     annotator, _ = Annotator.objects.get_or_create(
         project=project, user=user, defaults={"kind": kind, "pseudonym": _pseudonym()}
     )
+    annotator.project = project  # whose settings every claim asks for
     return annotator
 
 

@@ -19,15 +19,17 @@ from django.utils import timezone
 from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
 from annotation.models import (
     Annotator,
+    AnnotatorStanding,
     Assignment,
     AssignmentState,
     Comparison,
     LeaseKind,
     Preference,
 )
-from annotation.services import answers, walk
+from annotation.services import answers, checks, standing, walk
 from annotation.services.answers import Answer, Judgment
 from annotation.services.disagreements import look_again
+from annotation.services.gold import CHECKED
 from annotation.services.leases import (
     give_back,
     lease_at_hand,
@@ -57,18 +59,28 @@ def claim_comparison(
     now = now or timezone.now()
     if kind not in LeaseKind.values:
         raise BadInput(f"A lease is {' or '.join(LeaseKind.values)}: {kind!r}.")
+    checks.require_not_stopped(annotator)
     in_project = Assignment.objects.filter(project=annotator.project_id)
     release_expired(in_project, now, RELEASED_PER_CLAIM)
     for _ in range(CLAIM_TRIES):
         release_expired(in_project.filter(annotator=annotator), now)
         if lease := lease_at_hand(annotator, kind, now):
             return lease
-        # a hidden check that is due is leased here, before the walk
+        try:
+            if lease := checks.lease_of_qualification(annotator, kind, now):
+                return lease
+        except IntegrityError:
+            continue  # another tab of the same person was faster: its lease is theirs too
         candidates = walk.candidates(annotator)
         if not candidates:
             if lease := lease_at_hand(annotator, kind, now):
                 return lease  # another tab took the last one between the two looks
             raise walk.nothing_to_do(annotator, now)
+        try:
+            if lease := checks.lease_of_hidden_check(annotator, candidates[0], kind, now):
+                return lease
+        except IntegrityError:
+            continue
         for comparison in candidates:
             try:
                 if lease := take(comparison, annotator, kind, now):
@@ -153,11 +165,14 @@ def submit_preference(
         presented_order=assignment.presented_order,
     )
     try:
-        return _answer(assignment, answer, key, now)
+        preference = _answer(assignment, answer, key, now)
     except IntegrityError:  # the same key reached another assignment's answer at the same moment
         if first := _first_with(key, assignment):
             return first
         raise
+    if preference.comparison.purpose in CHECKED:
+        _release_if_stopped(assignment.annotator_id)
+    return preference
 
 
 def sweep_expired_leases(*, now: datetime | None = None) -> int:
@@ -181,7 +196,7 @@ def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> 
     assignment.save(update_fields=["state", "holds_slot"])
     preference = Preference.objects.create(
         project_id=assignment.project_id,
-        comparison_id=assignment.comparison_id,
+        comparison=comparison,
         annotator_id=assignment.annotator_id,
         assignment=assignment,
         scheme_id=assignment.scheme_id,
@@ -195,8 +210,19 @@ def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> 
     answers.store(preference, answer)
     if comparison.answers_wanted > 1 or not counted:  # else it is the first and only answer
         look_again(comparison.pk)
+    standing.score_answer(preference, comparison.purpose, now)
     # adaptive overlap asks for a further answer here, while the comparison's row is held
     return preference
+
+
+def _release_if_stopped(annotator_id: int) -> None:
+    """Give back what a stopped annotator holds: each lease by itself, after the answer is stored,
+    for a transaction takes one comparison's row alone."""
+    held = Assignment.objects.filter(
+        annotator=annotator_id, annotator__standing=AnnotatorStanding.STOPPED, holds_slot=True
+    )
+    for lease in held:
+        release_lease(assignment=lease)
 
 
 def _first_with(key: str, assignment: Assignment) -> Preference | None:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import Comparison, Preference, User
-from annotation.services import answers
+from annotation.services import answers, standing
 from annotation.services.answers import Answer, Judgment
 from annotation.services.audit import name_of, record
 from annotation.services.disagreements import look_again
@@ -33,6 +33,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
         Comparison.objects.filter(pk=preference.comparison_id).update(
             open_slots=F("open_slots") + 1
         )
+    standing.unscore(preference)
     record(
         action="preference.void",
         target=preference,
@@ -92,6 +93,7 @@ def revise_preference(
         seconds=old.seconds,
     )
     answers.store(new, answer)
+    standing.score_revision(new, old)
     record(
         action="preference.revise",
         target=new,

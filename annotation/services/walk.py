@@ -100,8 +100,8 @@ def _next_priority(annotator: Annotator, pool: Pool, below: int | None = None) -
 
 def _pools_of(annotator: Annotator) -> list[Pool]:
     """The pools with open comparisons that are for this annotator."""
-    languages, skills = _fitness(annotator)
-    return [pool for pool in _all_pools(annotator) if _fits(pool, languages, skills)]
+    languages, skills = fitness(annotator)
+    return [pool for pool in _all_pools(annotator) if fits(pool, languages, skills)]
 
 
 def _all_pools(annotator: Annotator) -> Iterator[Pool]:
@@ -115,7 +115,7 @@ def _all_pools(annotator: Annotator) -> Iterator[Pool]:
         pool = same_language.first() or walk.filter(language__gt=language).first()
 
 
-def _fitness(annotator: Annotator) -> tuple[list[str], list[str]]:
+def fitness(annotator: Annotator) -> tuple[list[str], list[str]]:
     """Languages (empty = any) and skills of the annotator's membership; of nobody: any, none."""
     membership = Membership.objects.filter(
         project=annotator.project_id, user__isnull=False, user=annotator.user_id
@@ -123,7 +123,7 @@ def _fitness(annotator: Annotator) -> tuple[list[str], list[str]]:
     return (membership.languages, membership.skills) if membership else ([], [])
 
 
-def _fits(pool: Pool, languages: list[str], skills: list[str]) -> bool:
+def fits(pool: Pool, languages: list[str], skills: list[str]) -> bool:
     """A member for zh also gets zh-hant; a comparison without language or skill is everyone's."""
     language, skill = pool
     speaks = (
@@ -145,7 +145,7 @@ def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
     leases = Assignment.objects.filter(
         project=annotator.project_id, holds_slot=True, comparison__purpose__in=WALKED
     )
-    languages, skills = _fitness(annotator)
+    languages, skills = fitness(annotator)
     may_come_free = (
         leases.exclude(annotator=annotator)
         .filter(
@@ -157,7 +157,7 @@ def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
         .values_list("expires_at", "comparison__language", "comparison__skill")
     )
     for expires_at, language, skill in islice(may_come_free.iterator(), 1000):
-        if _fits((language, skill), languages, skills):
+        if fits((language, skill), languages, skills):
             seconds = math.ceil((expires_at - now).total_seconds())
             return NothingToDo("all_leased", min(max(seconds, 1), MAX_RETRY_SECONDS))
     if leases.exists() or _open(annotator).exists():
