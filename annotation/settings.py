@@ -131,7 +131,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if LAPTOP
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "annotation.static_storage.HashedModules"
     },
 }
 WHITENOISE_USE_FINDERS = LAPTOP

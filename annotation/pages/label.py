@@ -1,7 +1,6 @@
 """The labeling page: claim, show, take the answer, show the next."""
 
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +104,8 @@ class Work:
     note: str
     ideal: str
     heartbeat_seconds: int
+    lease_seconds: int
+    """How long the lease goes on if nothing renews it."""
     is_edit: bool = False
     """An answer that was given is open again: nothing to skip, no lease to keep."""
 
@@ -169,6 +170,7 @@ def work_of(assignment: Assignment, posted: QueryDict, *, is_edit: bool = False)
         note=posted.get("note", ""),
         ideal=posted.get("ideal", ""),
         heartbeat_seconds=max(5, assignment.project.lease_seconds // 3),
+        lease_seconds=max(0, int((assignment.expires_at - timezone.now()).total_seconds())),
         is_edit=is_edit,
     )
 
@@ -205,6 +207,7 @@ def _sample_work(scheme: Scheme, asks: Options, count: int) -> Work:
         note="",
         ideal="",
         heartbeat_seconds=0,
+        lease_seconds=0,
     )
 
 
@@ -219,14 +222,19 @@ def answered_today(annotator: Annotator) -> int:
 def show_next(
     request: HttpRequest, membership: Membership, *, said: str = "", warning: str = ""
 ) -> HttpResponse:
-    """Claim and show a comparison, or say which of three reasons there is none."""
+    """Claim and show a comparison, or say which of three reasons there is none.
+
+    `painted` is the lease that the page shows already: then only the words around it are sent.
+    """
     annotator = annotator_for(user=user_of(request), project=membership.project)
     context: dict[str, Any] = {"said": said, "warning": warning}
     try:
         assignment = queue.claim_comparison(annotator=annotator)
-        context["work"] = work_of(assignment, QueryDict())
     except NothingToDo as nothing:
-        context["nothing"] = nothing
+        return _answer(request, membership, annotator, context | {"nothing": nothing})
+    if request.POST.get("painted") == str(assignment.pk):
+        return _answer(request, membership, annotator, context, fragment="label/went_on.html")
+    context["work"] = work_of(assignment, QueryDict())
     return _answer(request, membership, annotator, context)
 
 
@@ -244,10 +252,11 @@ def _answer(
     annotator: Annotator,
     context: dict[str, Any],
     status: int = 200,
+    fragment: str = "label/work.html",
 ) -> HttpResponse:
-    """The whole page, or for htmx what stands inside it."""
+    """The whole page, or for the page's own script what stands inside it."""
     is_fragment = bool(request.headers.get("HX-Request"))
-    template = "label/work.html" if is_fragment else "label/page.html"
+    template = fragment if is_fragment else "label/page.html"
     context["today"] = answered_today(annotator)
     if "work" in context and (guideline := context["work"].assignment.guideline):
         context["panel"] = panel_of(guideline, annotator)
@@ -344,11 +353,14 @@ def renew(request: HttpRequest, membership: Membership, assignment_id: int) -> H
 
 @project_page(*LABEL, methods=("POST",))
 def prefetch(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Hold the next comparison while this one is read, and render it into the cache."""
+    """Hold the next comparison while this one is read; the page paints it when it needs it."""
     annotator = annotator_for(user=user_of(request), project=membership.project)
-    with suppress(NothingToDo, Conflict):  # none now; the claim after the answer will tell why
-        work_of(queue.claim_comparison(annotator=annotator, kind=LeaseKind.PREFETCHED), QueryDict())
-    return HttpResponse(status=204)
+    try:
+        ahead = queue.claim_comparison(annotator=annotator, kind=LeaseKind.PREFETCHED)
+    except (NothingToDo, Conflict):  # none now; the claim after the answer will tell why
+        return HttpResponse(status=204)
+    context = {"work": work_of(ahead, QueryDict())}
+    return _answer(request, membership, annotator, context)
 
 
 def _own_answers(membership: Membership, request: HttpRequest) -> QuerySet[Preference]:

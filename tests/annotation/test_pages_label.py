@@ -204,11 +204,37 @@ def test_the_heartbeat_renews_and_tells_when_the_lease_is_lost(cast, at_work):
     assert "Your time for this one has run out" in client.post(url).content.decode()
 
 
-def test_prefetch_holds_the_next(cast, at_work):
+def test_prefetch_holds_the_next_and_gives_its_page(cast, at_work):
     client, _lease, _key = at_work
+    assert client.post("/p/shop/label/prefetch/", headers=HTMX).status_code == 204
     cast.ask("And now?", ["This.", "That."])
-    assert client.post("/p/shop/label/prefetch/").status_code == 204
-    assert Assignment.objects.filter(kind="prefetched", holds_slot=True).count() == 1
+    html = client.post("/p/shop/label/prefetch/", headers=HTMX).content.decode()
+    assert "And now?" in html
+    assert "<html" not in html
+    ahead = Assignment.objects.get(kind="prefetched", holds_slot=True)
+    assert f'data-lease="{ahead.pk}"' in html
+
+
+def test_what_the_page_has_painted_is_not_sent_again(cast, at_work):
+    client, lease, key = at_work
+    cast.ask("And now?", ["This.", "That."])
+    client.post("/p/shop/label/prefetch/", headers=HTMX)
+    ahead = Assignment.objects.get(kind="prefetched")
+    form = {"key": key, "axis0-choice": "1", "painted": str(ahead.pk)}
+    html = client.post(f"/p/shop/label/{lease.pk}/submit/", form, headers=HTMX).content.decode()
+    assert "data-painted" in html
+    assert "Saved. Here is the next." in html
+    assert "And now?" not in html
+    ahead.refresh_from_db()
+    assert ahead.kind == "active"
+
+
+def test_a_page_that_painted_something_else_gets_what_is_next(cast, at_work):
+    client, lease, key = at_work
+    cast.ask("And now?", ["This.", "That."])
+    form = {"key": key, "axis0-choice": "1", "painted": str(lease.pk)}
+    html = client.post(f"/p/shop/label/{lease.pk}/submit/", form, headers=HTMX).content.decode()
+    assert "And now?" in html
 
 
 def test_somebody_elses_lease_is_not_there(cast, at_work, enter):

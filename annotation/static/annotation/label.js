@@ -5,6 +5,10 @@
    Ratings and the line of what is good enough are cells too: R and L lead there, digits fill them,
    Escape leads back. Words come from the form's data attributes, translated on the server. */
 
+import { watch } from "./activity.js";
+import { dropDraft, saveDraft, takeUpDraft } from "./drafts.js";
+import { prefetchSoon, send, settled, start } from "./sending.js";
+
 const work = document.getElementById("work");
 const says = document.getElementById("says");
 let form = null;
@@ -175,12 +179,13 @@ function submit() {
 }
 
 document.addEventListener("submit", (event) => {
+  if (!work.contains(event.target)) return;
   const what = event.target === form && missing();
-  if (!what) return;
-  event.preventDefault();
-  event.stopImmediatePropagation();
-  say(words(what));
-}, true);
+  const goesOn = event.target.matches("[data-goes-on]");
+  if (what || goesOn) event.preventDefault();
+  if (what) say(words(what));
+  else if (goesOn) send(event.target);
+});
 
 /* ---- keys ---- */
 
@@ -221,9 +226,15 @@ function goToFlags() {
   option.querySelector(".flags input")?.focus();
 }
 
+/* Back to the last answer, once it has arrived. */
+async function undo() {
+  await settled();
+  document.getElementById("undo")?.click();
+}
+
 function act(key, event) {
   if (key === "?") return open("help");
-  if (key === "u") return document.getElementById("undo")?.click();
+  if (key === "u") return undo();
   if (!form) return undefined;
   if (key === "s") return open("skip");
   if (key === "n") return write("note");
@@ -323,64 +334,33 @@ work.addEventListener("focusout", (event) => {
   }
 });
 
-/* ---- drafts: what was filled in survives a reload and a lost connection ---- */
-
-const DRAFT = "concord-draft-";
-const KEPT_DRAFTS = 20;
-
-function draftName() {
-  return form?.dataset.draft ? DRAFT + form.dataset.draft : "";
-}
-
-function saveDraft() {
-  const name = draftName();
-  if (!name) return;
-  const filled = [...new FormData(form)].filter(([field, value]) => value && !/^(key|csrf)/.test(field));
-  if (!filled.length) return localStorage.removeItem(name);
-  const others = Object.keys(localStorage).filter((kept) => kept.startsWith(DRAFT) && kept !== name);
-  others.slice(0, Math.max(0, others.length - KEPT_DRAFTS)).forEach((kept) => localStorage.removeItem(kept));
-  localStorage.setItem(name, JSON.stringify(filled));
-}
-
-function takeUpDraft() {
-  const kept = draftName() && localStorage.getItem(draftName());
-  if (!kept || work.querySelector(".message.error")) return;
-  for (const [field, value] of JSON.parse(kept)) {
-    for (const input of [...form.elements].filter((one) => one.name === field)) {
-      if (/^(radio|checkbox)$/.test(input.type)) input.checked ||= input.value === value;
-      else input.value = value;
-      if (input.tagName === "TEXTAREA") input.closest("details").open = true;
-    }
-  }
-  if (cells.length) showCells();
-  say(words("sayDraft"));
-}
+/* ---- drafts, and what the server brings ---- */
 
 for (const kind of ["input", "change", "keyup", "click"]) {
-  document.addEventListener(kind, () => form && saveDraft());
+  document.addEventListener(kind, () => form && saveDraft(form));
 }
 
-document.body.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.elt === form) event.detail.requestConfig.draft = draftName();
-});
-
-/* ---- what htmx brings ---- */
+/* A comparison stands on the page: begin with it. */
+function begin() {
+  setUp();
+  const isRefused = work.querySelector(".message.error");
+  const isDraft = !isRefused && takeUpDraft(form);
+  if (isDraft && cells.length) showCells();
+  say(work.querySelector("[data-say]")?.dataset.say ?? (isDraft ? words("sayDraft") : ""));
+  work.querySelector("h1")?.focus({ preventScroll: true });
+  watch(form);
+  prefetchSoon();
+}
 
 document.body.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target !== work) return;
-  const { draft } = event.detail.requestConfig;
-  if (draft && event.detail.xhr.status < 400) localStorage.removeItem(draft);
-  setUp();
-  takeUpDraft();
-  say(work.querySelector("[data-say]")?.dataset.say ?? "");
-  work.querySelector("h1")?.focus({ preventScroll: true });
+  if (event.detail.target === work) begin();
 });
 
-for (const failure of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
-  document.body.addEventListener(failure, (event) => {
-    if (form && event.detail.elt === form) say(words("sayFailed"));
-  });
-}
-
-setUp();
-takeUpDraft();
+start({
+  shown: begin,
+  told: () => say(work.querySelector("[data-say]")?.dataset.say ?? ""),
+  sent: (answered) => dropDraft(answered),
+  failed: () => say(words("sayFailed")),
+  more: () => {},
+});
+begin();
