@@ -11,6 +11,7 @@ from annotation.models.comparisons import (
     Outcome,
     Preference,
     Ranking,
+    WalkPlace,
 )
 from annotation.models.decisions import Decision, Review, ReviewState
 from annotation.models.gold import (
@@ -133,4 +134,5 @@ __all__ = [
     "TurnState",
     "User",
     "VersionKind",
+    "WalkPlace",
 ]

@@ -7,6 +7,8 @@ The queue's invariant, kept by annotation/services (queue, leases) and tested on
 A lease is an Assignment with holds_slot=True; a counted answer is a Preference with counted=True.
 """
 
+import time
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -55,6 +57,9 @@ class Comparison(models.Model):
     priority = models.SmallIntegerField(default=0)
     sort_key = models.FloatField()
     """Random in [0, 1), set once: a shuffled queue without ORDER BY RANDOM()."""
+    opened_at = models.FloatField(default=time.time)
+    """When a slot last came free or it came (back) into its lane, in seconds since 1970. A trigger
+    keeps it, whoever writes; services.lanes relies on it."""
     retired_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -73,12 +78,17 @@ class Comparison(models.Model):
             ),
         ]
         indexes = [
-            # services.walk goes along this and nothing else
+            # services.lanes goes along these two and nothing else
             models.Index(
-                fields=["project", "language", "skill", "-priority", "sort_key"],
+                fields=["project", "-priority", "language", "skill", "sort_key"],
                 name="comparison_open_queue",
                 condition=IN_WALK,
-            )
+            ),
+            models.Index(
+                fields=["project", "priority", "language", "skill", "opened_at"],
+                name="comparison_opened",
+                condition=IN_WALK,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -167,6 +177,33 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return f"assignment {self.pk}"
+
+
+class WalkPlace(models.Model):
+    """How far an annotator went in a lane of the queue; see services.lanes.
+
+    A memory, no truth: without it the next walk begins anew and finds the same.
+    """
+
+    annotator = models.ForeignKey(Annotator, models.CASCADE, related_name="places")
+    priority = models.SmallIntegerField()
+    language = models.CharField(max_length=12, blank=True)
+    skill = models.CharField(max_length=40, blank=True)
+    stage = models.PositiveSmallIntegerField()
+    reached = models.FloatField()
+    began_at = models.FloatField()
+    paused = models.TextField(blank=True)
+    """Ids of the batches that were paused then; with others the place says nothing."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["annotator", "priority", "language", "skill"], name="walk_place_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"annotator {self.annotator_id} in {self.priority} {self.language} {self.skill}"
 
 
 class PreferenceQuerySet(models.QuerySet["Preference"]):

@@ -230,6 +230,10 @@ class Batch(models.Model):
                 name="batch_overlap", condition=Q(overlap__isnull=True) | Q(overlap__gte=1)
             ),
         ]
+        indexes = [
+            # services.lanes reads these with every claim
+            models.Index(fields=["project"], name="batch_paused", condition=Q(paused=True))
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -3,8 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
@@ -369,25 +367,6 @@ def test_a_claim_needs_few_queries_however_much_is_open(
     make_comparisons(project, 60)
     with django_assert_max_num_queries(22):
         claim_comparison(annotator=annotator)
-
-
-def test_every_step_of_the_walk_is_a_seek_in_the_index_of_open_comparisons(project, annotator):
-    make_comparisons(project, 3)
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            # three rows are read faster whole, or sorted: what matters is that neither is needed
-            for way in ("seqscan", "sort", "bitmapscan"):
-                cursor.execute(f"SET LOCAL enable_{way} = off")
-    with CaptureQueriesContext(connection) as queries:
-        walk.candidates(annotator)
-    steps = [query["sql"] for query in queries if 'FROM "annotation_comparison"' in query["sql"]]
-    assert len(steps) >= 4
-    for sql in steps:
-        with connection.cursor() as cursor:
-            how = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-            cursor.execute(f"{how} {sql}")
-            plan = str(cursor.fetchall())
-        assert "comparison_open_queue" in plan, (sql, plan)
 
 
 def test_a_second_tab_that_takes_the_last_comparison_shares_its_lease(
