@@ -184,8 +184,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    # three fields are called kind
+    # three fields are called kind, two state
     "ENUM_NAME_OVERRIDES": {
+        "AssignmentState": "annotation.models.AssignmentState",
+        "ReviewState": "annotation.models.ReviewState",
         "JobKind": "annotation.models.JobKind",
         "LeaseKind": "annotation.models.LeaseKind",
         "VersionKind": "annotation.models.VersionKind",

@@ -2,12 +2,13 @@
 
 from django.urls import URLPattern, URLResolver
 
-from annotation.api import batches, datasets, desk, jobs, loop, projects, schema, versions
+from annotation.api import batches, datasets, desk, jobs, loop, projects, reviews, schema, versions
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *projects.urlpatterns,
     *desk.urlpatterns,
     *batches.urlpatterns,
+    *reviews.urlpatterns,
     *jobs.urlpatterns,
     *versions.urlpatterns,
     *loop.urlpatterns,

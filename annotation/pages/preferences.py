@@ -17,6 +17,7 @@ from annotation.models import (
     AnnotatorKind,
     Completion,
     CompletionJudgment,
+    Decision,
     Generation,
     Membership,
     Outcome,
@@ -24,6 +25,7 @@ from annotation.models import (
     Prompt,
     Purpose,
     Ranking,
+    Review,
     Role,
     Split,
 )
@@ -32,7 +34,9 @@ from annotation.pages.exports import bucket_name
 from annotation.pages.label import turns_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import LABEL, REVIEW
+from annotation.services.decisions import rankings_of
 from annotation.services.lineage import lineage_of_preference
+from annotation.services.rankings import AxisRanking
 from annotation.services.review import void_preference
 from annotation.services.schemes import STRENGTH_WORDS, Options
 
@@ -88,7 +92,7 @@ def visible_to(membership: Membership) -> QuerySet[Preference]:
     return answers
 
 
-def said(ranking: Ranking, order: list[int], levels: int = 0) -> str:
+def said(ranking: Ranking | AxisRanking, order: list[int], levels: int = 0) -> str:
     """A ranking in the letters of the page it was given on: B > A = C, and what was said with it.
 
     levels: how many strengths the scheme has on a side.
@@ -96,7 +100,7 @@ def said(ranking: Ranking, order: list[int], levels: int = 0) -> str:
     if ranking.outcome in (Outcome.BOTH_BAD, Outcome.CANNOT_TELL):
         return str(Outcome(ranking.outcome).label)
     more = []
-    words = dict(enumerate(STRENGTH_WORDS.get(levels, ()), start=1))
+    words = dict[float, Any](enumerate(STRENGTH_WORDS.get(levels, ()), start=1))
     if len(ranking.strengths) == 1 and ranking.strengths[0] in words:
         more.append(str(words[ranking.strengths[0]]))
     if ranking.acceptable is not None:
@@ -105,7 +109,7 @@ def said(ranking: Ranking, order: list[int], levels: int = 0) -> str:
     return f"{words_of_order} ({', '.join(more)})" if more else words_of_order
 
 
-def _above_the_line(ranking: Ranking, order: list[int]) -> str:
+def _above_the_line(ranking: Ranking | AxisRanking, order: list[int]) -> str:
     named = dict(zip(order, letters(len(order))))
     above = [
         named.get(pk, f"#{pk}") for group in ranking.groups[: ranking.acceptable] for pk in group
@@ -113,7 +117,7 @@ def _above_the_line(ranking: Ranking, order: list[int]) -> str:
     return ", ".join(above) or _("none")
 
 
-def _order_in_words(ranking: Ranking, order: list[int]) -> str:
+def _order_in_words(ranking: Ranking | AxisRanking, order: list[int]) -> str:
     named = dict(zip(order, letters(len(order))))
     return " > ".join(
         " = ".join(
@@ -124,7 +128,7 @@ def _order_in_words(ranking: Ranking, order: list[int]) -> str:
     )
 
 
-def place_of(ranking: Ranking, completion: int) -> str:
+def place_of(ranking: Ranking | AxisRanking, completion: int) -> str:
     """1 for the best group, and so on; a dash where the completion was not ranked."""
     for place, group in enumerate(ranking.groups, start=1):
         if completion in group:
@@ -199,7 +203,7 @@ def _row(preference: Preference) -> Row:
     order = _order(preference)
     return Row(
         preference=preference,
-        snippet=Truncator(_last_words(preference.comparison.prompt)).chars(SNIPPET_CHARACTERS),
+        snippet=Truncator(last_words(preference.comparison.prompt)).chars(SNIPPET_CHARACTERS),
         said="; ".join(
             said(ranking, order, Options.of(preference.scheme.options).levels)
             for ranking in preference.rankings.all()
@@ -215,7 +219,8 @@ def _order(preference: Preference) -> list[int]:
     return sorted(set(seen))
 
 
-def _last_words(prompt: Prompt) -> str:
+def last_words(prompt: Prompt) -> str:
+    """What was asked last, on one line."""
     return " ".join(markdown.plain(prompt.messages[-1]["content"]).split())
 
 
@@ -278,6 +283,13 @@ def _detail(found: Preference) -> dict[str, Any]:
         "revisions": lineage.revisions,
         "snapshots": [(one, bucket_name(bucket)) for one, bucket in lineage.snapshots],
         "trained": lineage.trained,
+        "decisions": [
+            (one, [(said_of.axis, said(said_of, order, levels)) for said_of in rankings_of(one)])
+            for one in Decision.objects.filter(
+                comparison=lineage.comparison, current=True
+            ).select_related("by")
+        ],
+        "is_reviewed": Review.objects.filter(comparison=lineage.comparison).exists(),
     }
 
 

@@ -128,6 +128,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("batches", _("Batches"), permissions.REVIEW),
         ("preferences", _("Preferences"), permissions.ANY),
         ("guideline", _("Guideline"), permissions.ANY),
+        ("reviews", _("Review"), permissions.REVIEW),
         ("quality", _("Quality"), permissions.WATCH),
         ("versions", _("Versions"), permissions.WATCH),
         ("export", _("Export"), permissions.RESEARCH),

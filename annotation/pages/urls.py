@@ -14,6 +14,7 @@ from annotation.pages import (
     overview,
     preferences,
     quality,
+    reviews,
     versions,
 )
 
@@ -48,6 +49,11 @@ in_project = [
     path("preferences/<int:preference_id>/", preferences.preference, name="preference"),
     path("preferences/<int:preference_id>/void/", preferences.void, name="preference-void"),
     path("preferences/<int:preference_id>/edit/", label.edit, name="preference-edit"),
+    path("reviews/", reviews.reviews, name="reviews"),
+    path("reviews/next/", reviews.next_review, name="review-next"),
+    path("reviews/bar/", reviews.bar, name="review-bar"),
+    path("reviews/<int:comparison_id>/", reviews.review, name="review"),
+    path("decisions/<int:decision_id>/void/", reviews.void, name="decision-void"),
     path("export/", exports.export, name="export"),
     path("export/make/", exports.make, name="export-make"),
     path("members/", members.members, name="members"),

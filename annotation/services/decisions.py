@@ -122,3 +122,8 @@ def void_decision(*, decision: Decision, by: User, reason: str) -> Decision:
     look_again(decision.comparison_id)
     decision.refresh_from_db()
     return decision
+
+
+def rankings_of(decision: Decision) -> list[AxisRanking]:
+    """What it says, one per axis; nothing where it could not be decided."""
+    return [AxisRanking(**one) for one in decision.rankings]

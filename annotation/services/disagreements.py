@@ -79,14 +79,16 @@ def look_again(comparison_id: int) -> None:
         Review.objects.filter(pk=facts["review__id"]).update(**now)
 
 
-def next_for(annotator: Annotator) -> Review | None:
+def next_for(annotator: Annotator, *, but: int | None = None) -> Review | None:
     """The open review to read next: first those that have all their answers, then those that
     people disagree on most. Reviewers begin at different places, so that they seldom meet; what
-    one answered oneself is for somebody else."""
+    one answered oneself is for somebody else. but: a comparison to pass over.
+    """
     place = (annotator.pk * (math.sqrt(5) - 1) / 2) % 1
     return (
         open_reviews(annotator.project)
         .exclude(comparison__preferences__annotator=annotator)
+        .exclude(comparison=but)
         .annotate(
             waits=Case(When(comparison__open_slots=0, then=Value(0)), default=Value(1)),
             behind=Case(When(comparison__sort_key__gte=place, then=Value(0)), default=Value(1)),
@@ -97,8 +99,10 @@ def next_for(annotator: Annotator) -> Review | None:
 
 
 def open_reviews(project: Project) -> QuerySet[Review]:
-    """Those that wait for a reviewer."""
-    return Review.objects.filter(project=project, state=ReviewState.OPEN)
+    """Those that wait for a reviewer; what was retired waits for nobody."""
+    return Review.objects.filter(
+        project=project, state=ReviewState.OPEN, comparison__retired_at=None
+    )
 
 
 @transaction.atomic

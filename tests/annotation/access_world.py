@@ -27,10 +27,13 @@ from annotation.models import (
     TrainingJob,
     User,
 )
+from annotation.services.decisions import decide
+from annotation.services.disagreements import look_again
 from annotation.services.guidelines import add_entry
 from annotation.services.projects import add_member, annotator_for, issue_token, remove_member
 from annotation.services.queue import claim_comparison, submit_preference
 from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
+from tests.annotation.voting import cast
 
 MARKS = {"mine": "xylograph", "theirs": "quokkaville"}
 """Slug of a project -> the word in all its texts. The slugs themselves stand in addresses."""
@@ -64,6 +67,15 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         key=f"{user.pk}-{project.pk}",
         note=f"note {mark}",
     )
+    cast(answered.comparison, outcome="both_bad", note=f"note {mark}")
+    look_again(answered.comparison_id)
+    decision = decide(
+        comparison=answered.comparison,
+        by=make_member(project, Role.REVIEWER),
+        seen=0,
+        undecidable=True,
+        reason=f"reason {mark}",
+    )
     lease = claim_comparison(annotator=annotator)
     job = TrainingJob.objects.create(
         project=project,
@@ -89,6 +101,7 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         "comparison_id": answered.comparison_id,
         "batch_id": answered.comparison.batch_id,
         "preference_id": preference.pk,
+        "decision_id": decision.pk,
         "job_id": job.pk,
         "version_id": version.pk,
         "member_id": add_member(

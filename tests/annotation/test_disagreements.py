@@ -1,10 +1,11 @@
 """Which comparisons go to review: by the bar, as answers come, change and go."""
 
 import pytest
+from django.utils import timezone
 
 from annotation.errors import BadInput
 from annotation.importers.load import preference_store, source_for
-from annotation.models import Batch, Project, Review, ReviewState
+from annotation.models import Batch, Comparison, Project, Review, ReviewState
 from annotation.services.disagreements import look_again, next_for, open_reviews, set_bar
 from annotation.services.queue import claim_comparison, submit_preference
 from annotation.services.rankings import AxisRanking
@@ -54,6 +55,8 @@ def test_two_who_differ_send_it_to_review_and_two_who_agree_do_not(project):
     assert [one.comparison_id for one in open_reviews(project)] == [apart.pk]
     assert apart.review.accord == {"overall": 0.0}
     assert Review.objects.count() == 2  # of one answer nothing can be said
+    Comparison.objects.update(retired_at=timezone.now())
+    assert not open_reviews(project).exists()
 
 
 def test_it_opens_with_the_answer_and_closes_when_that_is_void(project):
