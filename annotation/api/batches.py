@@ -11,11 +11,12 @@ from rest_framework.response import Response
 
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.errors import BadInput
-from annotation.models import Batch, Comparison
+from annotation.models import Batch, Comparison, SkipMode
 from annotation.permissions import ADMINISTER, REVIEW
 from annotation.services.batches import (
     HIGHEST_PRIORITY,
     MOST_ANSWERS,
+    MOST_SKIPS,
     change_batch,
     progress_of,
     reopen_comparison,
@@ -42,7 +43,7 @@ class BatchOut(serializers.ModelSerializer[Batch]):
         model = Batch
         fields: tuple[str, ...] = (
             "id", "name", "source_name", "purpose", "skill", "priority", "paused", "due_on",
-            "overlap", "scheme", "created_at",
+            "overlap", "skip_mode", "skips_to_retire", "scheme", "created_at",
         )  # fmt: skip
 
 
@@ -72,6 +73,10 @@ class BatchChange(serializers.Serializer[Any]):
         min_value=1,
         max_value=MOST_ANSWERS,
         help_text="Answers that each comparison wants; it can be raised alone.",
+    )
+    skip_mode = serializers.ChoiceField(required=False, choices=SkipMode.choices)
+    skips_to_retire = serializers.IntegerField(
+        required=False, min_value=1, max_value=MOST_SKIPS, help_text="Where skip_mode is retire."
     )
     scheme = serializers.IntegerField(required=False, help_text="A version of the project's.")
 

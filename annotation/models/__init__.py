@@ -46,6 +46,7 @@ from annotation.models.projects import (
     QualificationState,
     Role,
     Scheme,
+    SkipMode,
     User,
 )
 from annotation.models.prompts import (
@@ -127,6 +128,7 @@ __all__ = [
     "ReviewState",
     "Role",
     "Scheme",
+    "SkipMode",
     "Slot",
     "Source",
     "Split",

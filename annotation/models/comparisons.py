@@ -128,6 +128,7 @@ class AssignmentState(models.TextChoices):
     SKIPPED = "skipped", _("Skipped")
     RELEASED = "released", _("Released")
     EXPIRED = "expired", _("Expired")
+    LATER = "later", _("Put off")
 
 
 class Assignment(models.Model):
@@ -172,7 +173,11 @@ class Assignment(models.Model):
                 fields=["project", "expires_at"],
                 name="assignment_expiring",
                 condition=Q(holds_slot=True),
-            )
+            ),
+            # walk.put_off
+            models.Index(
+                fields=["annotator"], name="assignment_put_off", condition=Q(state="later")
+            ),
         ]
 
     def __str__(self) -> str:

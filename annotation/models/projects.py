@@ -198,6 +198,14 @@ class Purpose(models.TextChoices):
     LIVE = "live", _("Live")
 
 
+class SkipMode(models.TextChoices):
+    """What becomes of a comparison that somebody skips; its slot opens again at once."""
+
+    OTHERS = "others", _("others get it, and never the same person again")
+    LATER = "later", _("others get it, and the same person when nothing else is left")
+    RETIRE = "retire", _("others get it, and it is retired once enough people skipped it")
+
+
 class Batch(models.Model):
     """Comparisons that came together: one source, purpose and scheme, one pool of annotators."""
 
@@ -217,6 +225,9 @@ class Batch(models.Model):
     """The last day on which its answers are of use; shown, and never a reason to hand out less."""
     overlap = models.PositiveSmallIntegerField(null=True, blank=True)
     """Answers that each of its comparisons wants; null = as each of them was opened."""
+    skip_mode = models.CharField(max_length=6, choices=SkipMode.choices, default=SkipMode.OTHERS)
+    skips_to_retire = models.PositiveSmallIntegerField(default=1)
+    """How many people must skip a comparison until it is retired, where the mode says so."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -228,6 +239,12 @@ class Batch(models.Model):
             ),
             models.CheckConstraint(
                 name="batch_overlap", condition=Q(overlap__isnull=True) | Q(overlap__gte=1)
+            ),
+            models.CheckConstraint(
+                name="batch_skip_mode", condition=Q(skip_mode__in=SkipMode.values)
+            ),
+            models.CheckConstraint(
+                name="batch_skips_to_retire", condition=Q(skips_to_retire__gte=1)
             ),
         ]
         indexes = [

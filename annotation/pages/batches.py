@@ -14,12 +14,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation import markdown
-from annotation.models import Batch, Comparison, Membership, Project, Scheme
+from annotation.models import Batch, Comparison, Membership, Project, Scheme, SkipMode
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, REVIEW
 from annotation.services.batches import (
     HIGHEST_PRIORITY,
     MOST_ANSWERS,
+    MOST_SKIPS,
     Progress,
     change_batch,
     progress_of,
@@ -84,6 +85,17 @@ class BatchForm(forms.Form):
             "Raising it opens places on all comparisons that are not retired. "
             "Empty: as each was opened."
         ),
+    )
+
+    skip_mode = forms.ChoiceField(
+        label=gettext_lazy("What is skipped"),
+        choices=SkipMode.choices,
+    )
+    skips_to_retire = forms.IntegerField(
+        label=gettext_lazy("Skips that retire a comparison"),
+        min_value=1,
+        max_value=MOST_SKIPS,
+        help_text=gettext_lazy("By different people; 1 retires it at once."),
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
-from annotation.models import Batch, Comparison, Scheme, User
+from annotation.models import Batch, Comparison, Scheme, SkipMode, User
 from annotation.services.audit import record
 from annotation.services.review import said_why
 
@@ -24,7 +24,8 @@ ROWS_AT_ONCE = 500
 """Comparisons changed in one transaction."""
 MOST_ANSWERS = 1000
 HIGHEST_PRIORITY = 32_767
-CHANGEABLE = ("priority", "due_on", "scheme", "overlap")
+MOST_SKIPS = 100
+CHANGEABLE = ("priority", "due_on", "scheme", "overlap", "skip_mode", "skips_to_retire")
 
 
 @dataclass(slots=True)
@@ -205,11 +206,23 @@ def _check_overlap(batch: Batch, value: Any) -> None:
         )
 
 
+def _check_skip_mode(batch: Batch, value: Any) -> None:
+    if value not in SkipMode.values:
+        raise BadInput(f"A skip mode is one of {', '.join(SkipMode.values)}: {value!r}.")
+
+
+def _check_skips_to_retire(batch: Batch, value: Any) -> None:
+    if not _is_whole(value) or not 1 <= value <= MOST_SKIPS:
+        raise BadInput(f"1 to {MOST_SKIPS} skips retire a comparison: {value!r}.")
+
+
 _CHECKS = {
     "priority": _check_priority,
     "due_on": _check_due_on,
     "scheme": _check_scheme,
     "overlap": _check_overlap,
+    "skip_mode": _check_skip_mode,
+    "skips_to_retire": _check_skips_to_retire,
 }
 
 

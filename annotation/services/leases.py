@@ -9,7 +9,7 @@ import random
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import Count, F, QuerySet, Subquery
 
 from annotation.models import (
     Annotator,
@@ -20,14 +20,36 @@ from annotation.models import (
     Project,
     Scheme,
 )
+from annotation.orders import order_of
 from annotation.services.projects import current_guideline
 
 PREFETCH_SECONDS = 120
 """A prefetched lease is short: it only bridges the reading of the one before."""
+MAY_COME_AGAIN = (AssignmentState.RELEASED, AssignmentState.EXPIRED, AssignmentState.LATER)
+"""Ends of a lease after which its annotator may be given the comparison again."""
+
+
+def draw_order(comparison: Comparison) -> list[int]:
+    """The completion ids as the next annotator is to see them (annotation/orders.py).
+
+    Call it with the comparison's row held, so that no two annotators have the same number. The sort
+    key is the seed: it is random and never shown.
+    """
+    drawn = (
+        Assignment.objects.filter(comparison=comparison.pk)
+        .order_by()
+        .values("comparison")
+        .annotate(number=Count("pk"))
+        .values("number")
+    )
+    entries = comparison.entries.order_by("position").annotate(drawn=Subquery(drawn))
+    rows = list(entries.values_list("completion_id", "drawn"))
+    seed = f"{comparison.pk} {comparison.sort_key!r}"
+    return order_of([completion for completion, _ in rows], seed=seed, number=rows[0][1] or 0)
 
 
 def shown_order(comparison: Comparison, annotator: Annotator) -> list[int]:
-    """The completion ids as this annotator sees them: a shuffle seeded by who and what."""
+    """The completion ids as a reviewer sees them, who has no lease: a shuffle seeded by both."""
     ids = list(comparison.entries.order_by("position").values_list("completion_id", flat=True))
     seed = f"order {comparison.pk} {annotator.pk}"
     random.Random(hashlib.sha256(seed.encode()).digest()).shuffle(ids)
@@ -36,7 +58,9 @@ def shown_order(comparison: Comparison, annotator: Annotator) -> list[int]:
 
 def lease_at_hand(annotator: Annotator, kind: str, now: datetime) -> Assignment | None:
     """The live lease of this kind, or the prefetched one made active."""
-    live = Assignment.objects.filter(annotator=annotator, holds_slot=True, expires_at__gt=now)
+    live = Assignment.objects.filter(
+        annotator=annotator, holds_slot=True, expires_at__gt=now
+    ).select_related("comparison__batch")
     leases = {lease.kind: lease for lease in live}
     if kind in leases or kind != LeaseKind.ACTIVE or not leases:
         return leases.get(kind)
@@ -80,15 +104,16 @@ def take(
         "guideline": guideline,
         "leased_at": now,
         "expires_at": now + lease_length(annotator.project, kind),
+        "skip_reason": "",
     }
     before = Assignment.objects.filter(comparison=comparison, annotator=annotator)
-    if before.filter(state__in=(AssignmentState.RELEASED, AssignmentState.EXPIRED)).update(**lease):
+    if before.filter(state__in=MAY_COME_AGAIN).update(**lease):
         return before.get()
     return Assignment.objects.create(
         project_id=annotator.project_id,
         comparison=comparison,
         annotator=annotator,
-        presented_order=shown_order(comparison, annotator),
+        presented_order=draw_order(comparison),
         **lease,
     )
 

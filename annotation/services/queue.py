@@ -25,9 +25,11 @@ from annotation.models import (
     Comparison,
     LeaseKind,
     Preference,
+    SkipMode,
 )
 from annotation.services import answers, checks, standing, walk
 from annotation.services.answers import Answer, Judgment
+from annotation.services.batches import retire_comparison
 from annotation.services.disagreements import look_again
 from annotation.services.gold import CHECKED
 from annotation.services.leases import (
@@ -71,7 +73,7 @@ def claim_comparison(
                 return lease
         except IntegrityError:
             continue  # another tab of the same person was faster: its lease is theirs too
-        candidates = walk.candidates(annotator)
+        candidates = walk.candidates(annotator) or walk.put_off(annotator)
         if not candidates:
             if lease := lease_at_hand(annotator, kind, now):
                 return lease  # another tab took the last one between the two looks
@@ -117,24 +119,34 @@ def release_lease(*, assignment: Assignment) -> Assignment:
 
 @transaction.atomic
 def skip_comparison(*, assignment: Assignment, reason: str = "") -> Assignment:
-    """Give a comparison back and never see it again. Skipping twice is skipping once.
+    """Give a comparison back; the batch's skip mode says whether it comes again, or is retired.
 
-    Raises Conflict where it was answered.
+    Skipping twice is skipping once. Raises Conflict where it was answered.
     """
     reason = reason.strip()
     if len(reason) > MAX_REASON:
         raise BadInput(f"A reason has at most {MAX_REASON} characters, not {len(reason)}.")
     require_storable(reason)
-    lock_comparison(assignment.comparison_id)
+    comparison = lock_comparison(assignment.comparison_id)
+    mode = comparison.batch.skip_mode
+    state = AssignmentState.LATER if mode == SkipMode.LATER else AssignmentState.SKIPPED
     mine = Assignment.objects.filter(pk=assignment.pk)
-    give_back(mine, AssignmentState.SKIPPED)
+    give_back(mine, state)
     assignment.refresh_from_db()
     if assignment.state == AssignmentState.ANSWERED:
         raise Conflict(f"Assignment {assignment.pk} is answered already.")
     if assignment.skip_reason == "":
-        mine.update(state=AssignmentState.SKIPPED, skip_reason=reason)
+        mine.update(state=state, skip_reason=reason)
         assignment.refresh_from_db()
+    if mode == SkipMode.RETIRE:
+        _retire_if_skipped_enough(comparison, assignment.annotator)
     return assignment
+
+
+def _retire_if_skipped_enough(comparison: Comparison, last: Annotator) -> None:
+    skipped = comparison.assignments.filter(state=AssignmentState.SKIPPED).count()
+    if skipped >= comparison.batch.skips_to_retire and comparison.retired_at is None:
+        retire_comparison(comparison=comparison, by=last.user, reason=f"skipped by {skipped}")
 
 
 def submit_preference(

@@ -25,6 +25,7 @@ from annotation.models import (
 )
 from annotation.models.comparisons import IN_WALK
 from annotation.services.lanes import next_in, view_of
+from annotation.services.leases import MAY_COME_AGAIN
 
 MAX_RETRY_SECONDS = 60
 WALKED = (Purpose.PRODUCTION, Purpose.EVALUATION)
@@ -47,6 +48,23 @@ def candidates(annotator: Annotator) -> list[Comparison]:
                 rows = Comparison.objects.select_related("batch").in_bulk(found)
                 return [rows[pk] for pk in found]
     return []
+
+
+def put_off(annotator: Annotator) -> list[Comparison]:
+    """Open comparisons that this annotator put off until nothing else is left, oldest first."""
+    languages, skills = fitness(annotator)
+    found = (
+        Comparison.objects.filter(
+            IN_WALK,
+            project=annotator.project_id,
+            assignments__annotator=annotator,
+            assignments__state=AssignmentState.LATER,
+            batch__paused=False,
+        )
+        .select_related("batch")
+        .order_by("assignments__leased_at", "pk")
+    )
+    return [one for one in found if fits((one.language, one.skill), languages, skills)]
 
 
 def fitness(annotator: Annotator) -> tuple[list[str], list[str]]:
@@ -77,7 +95,9 @@ def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
     may_come_free = (
         leases.exclude(annotator=annotator)
         .filter(
-            Exists(Comparison.objects.filter(_not_mine(annotator), pk=OuterRef("comparison_id"))),
+            Exists(
+                Comparison.objects.filter(_may_be_mine(annotator), pk=OuterRef("comparison_id"))
+            ),
             comparison__retired_at__isnull=True,
             comparison__batch__paused=False,
         )
@@ -93,10 +113,10 @@ def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
     return NothingToDo("done")
 
 
-def _not_mine(annotator: Annotator) -> Q:
-    """As Step.is_mine, the other way round."""
+def _may_be_mine(annotator: Annotator) -> Q:
+    """Neither leased, answered nor skipped for good by me."""
     mine = Assignment.objects.filter(comparison=OuterRef("pk"), annotator=annotator).exclude(
-        state__in=(AssignmentState.RELEASED, AssignmentState.EXPIRED)
+        state__in=MAY_COME_AGAIN
     )
     answered = Preference.objects.filter(comparison=OuterRef("pk"), annotator=annotator)
     return ~Q(Exists(mine)) & ~Q(Exists(answered))

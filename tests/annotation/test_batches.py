@@ -162,6 +162,8 @@ def test_leases_follow_the_newer_scheme_and_answers_in_hand_their_own(project, a
         ({"due_on": "tomorrow"}, "a date or none: 'tomorrow'"),
         ({"scheme": None}, "no such scheme: None"),
         ({"overlap": 0}, "1 to 1000 answers: 0"),
+        ({"skip_mode": "never"}, "others, later, retire: 'never'"),
+        ({"skips_to_retire": 0}, "1 to 100 skips"),
         ({"name": "x"}, "not 'name'"),
     ],
 )

@@ -18,7 +18,14 @@ def batch(cast):
 
 
 def form(batch, **changes):
-    return {"priority": "0", "due_on": "", "scheme": str(batch.scheme_id), "overlap": ""} | changes
+    return {
+        "priority": "0",
+        "due_on": "",
+        "scheme": str(batch.scheme_id),
+        "overlap": "",
+        "skip_mode": "others",
+        "skips_to_retire": "1",
+    } | changes
 
 
 def page(client, address="/p/shop/batches/"):
@@ -61,6 +68,8 @@ def test_a_lead_changes_a_batch(cast, enter, batch):
         ({"priority": "high"}, 422, "Enter a whole number"),
         ({"due_on": "someday"}, 422, "Enter a valid date"),
         ({"scheme": "0"}, 422, "Select a valid choice"),
+        ({"skip_mode": "never"}, 422, "Select a valid choice"),
+        ({"skips_to_retire": "0"}, 422, "greater than or equal to 1"),
         ({"overlap": "1"}, 200, "can only be raised: 1"),
     ],
 )
@@ -130,3 +139,17 @@ def test_a_labeler_sees_the_due_date_of_what_is_in_hand(cast, enter, batch):
     assert "Due on" not in page(enter(cast.labeler), "/p/shop/label/")
     change_batch(batch=batch, changes={"due_on": timezone.localdate()}, by=None)
     assert f"Due on {timezone.localdate()}" in page(enter(cast.labeler), "/p/shop/label/")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "It goes to somebody else and does not come back to you."),
+        ({"skip_mode": "later"}, "comes back to you when nothing else is left"),
+        ({"skip_mode": "retire"}, "It is taken out for everybody."),
+        ({"skip_mode": "retire", "skips_to_retire": 3}, "once 3 people skipped it"),
+    ],
+)
+def test_a_labeler_reads_what_a_skip_means_here(cast, enter, batch, changes, words):
+    change_batch(batch=batch, changes=changes, by=None)
+    assert words in page(enter(cast.labeler), "/p/shop/label/")

@@ -96,6 +96,14 @@ def test_the_last_slot_goes_to_one_of_eight(project, annotators):
     require_invariant(project)
 
 
+def test_places_are_balanced_over_eight_who_claim_at_once(project, annotators):
+    make_comparisons(project, k=4, answers_wanted=THREADS)
+    leases = at_once(lambda number: claimed(annotators[number]))
+    for place in range(4):
+        seen = [lease.presented_order[place] for lease in leases]
+        assert sorted(map(seen.count, set(seen))) == [2, 2, 2, 2]
+
+
 def test_eight_tabs_of_one_annotator_share_a_lease(project, annotators):
     make_comparisons(project, 20)
     leases = at_once(lambda number: claimed(annotators[0]))

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from annotation.errors import Conflict, LeaseLost, NothingToDo
-from annotation.models import Assignment, Comparison, Preference
+from annotation.models import Assignment, Batch, Comparison, Preference
 from annotation.services.queue import (
     claim_comparison,
     release_lease,
@@ -64,8 +64,15 @@ class Queue(RuleBasedStateMachine):
         transaction.set_rollback(True)
         self.play.__exit__(None, None, None)
 
-    @initialize(wanted=st.lists(st.integers(1, 3), min_size=3, max_size=3))
-    def open(self, wanted):
+    @initialize(
+        wanted=st.lists(st.integers(1, 3), min_size=3, max_size=3),
+        skip_mode=st.sampled_from(["others", "later", "retire"]),
+        skips=st.integers(1, 2),
+    )
+    def open(self, wanted, skip_mode, skips):
+        Batch.objects.filter(project=self.project).update(
+            skip_mode=skip_mode, skips_to_retire=skips
+        )
         comparisons = Comparison.objects.filter(project=self.project).order_by("pk")
         for comparison, number in zip(comparisons, wanted, strict=True):
             comparison.answers_wanted = comparison.open_slots = number
@@ -117,7 +124,9 @@ class Queue(RuleBasedStateMachine):
 
     def require_that_nothing_was_left(self, annotator):
         """No slot was free that this annotator had not used up: the walk sees everything."""
-        for comparison in Comparison.objects.filter(project=self.project, open_slots__gt=0):
+        for comparison in Comparison.objects.filter(
+            project=self.project, open_slots__gt=0, retired_at=None
+        ):
             held = comparison.assignments.filter(annotator=annotator, holds_slot=True).exists()
             assert held or (comparison.pk, annotator.pk) in self.finished
 
@@ -176,7 +185,8 @@ class Queue(RuleBasedStateMachine):
                 assert not answered
             except Conflict:
                 assert answered
-            self.finished.add((lease.comparison_id, lease.annotator_id))
+            if answered or lease.state == "skipped":
+                self.finished.add((lease.comparison_id, lease.annotator_id))
 
     @precondition(has_assignments)
     @rule(place=PLACE)
@@ -188,7 +198,9 @@ class Queue(RuleBasedStateMachine):
 
     def answer(self, lease):
         """Submit and check what it counts for; then once more with another key: refused."""
-        free = lease.holds_slot or lease.comparison.open_slots > 0
+        comparison = lease.comparison
+        is_open = comparison.open_slots > 0 and comparison.retired_at is None
+        free = lease.holds_slot or is_open
         state = lease.state
         key = f"key {lease.pk}"
         try:
