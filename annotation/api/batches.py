@@ -43,7 +43,7 @@ class BatchOut(serializers.ModelSerializer[Batch]):
         model = Batch
         fields: tuple[str, ...] = (
             "id", "name", "source_name", "purpose", "skill", "priority", "paused", "due_on",
-            "overlap", "skip_mode", "skips_to_retire", "scheme", "created_at",
+            "overlap", "adaptive", "skip_mode", "skips_to_retire", "scheme", "created_at",
         )  # fmt: skip
 
 
@@ -73,6 +73,9 @@ class BatchChange(serializers.Serializer[Any]):
         min_value=1,
         max_value=MOST_ANSWERS,
         help_text="Answers that each comparison wants; it can be raised alone.",
+    )
+    adaptive = serializers.BooleanField(
+        required=False, help_text="Two answers first, the others where these differ."
     )
     skip_mode = serializers.ChoiceField(required=False, choices=SkipMode.choices)
     skips_to_retire = serializers.IntegerField(

@@ -51,6 +51,8 @@ class Comparison(models.Model):
     """SHA-256 of batch, prompt and the sorted completion ids: one question once per batch."""
     answers_wanted = models.PositiveSmallIntegerField(default=1)
     """0 for imported comparisons: their answers came with them and hold no slot."""
+    full_overlap = models.PositiveSmallIntegerField(null=True, blank=True)
+    """Answers it wants once its first two differ; null = answers_wanted, whatever they say."""
     open_slots = models.IntegerField()
     language = models.CharField(max_length=12, blank=True, default="")
     skill = models.CharField(max_length=40, blank=True, default="")

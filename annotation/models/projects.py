@@ -225,6 +225,8 @@ class Batch(models.Model):
     """The last day on which its answers are of use; shown, and never a reason to hand out less."""
     overlap = models.PositiveSmallIntegerField(null=True, blank=True)
     """Answers that each of its comparisons wants; null = as each of them was opened."""
+    adaptive = models.BooleanField(default=False)
+    """Two answers first, the others where these two differ (annotation/overlap.py)."""
     skip_mode = models.CharField(max_length=6, choices=SkipMode.choices, default=SkipMode.OTHERS)
     skips_to_retire = models.PositiveSmallIntegerField(default=1)
     """How many people must skip a comparison until it is retired, where the mode says so."""

@@ -87,6 +87,13 @@ class BatchForm(forms.Form):
         ),
     )
 
+    adaptive = forms.BooleanField(
+        label=gettext_lazy("Two answers first, the others where these differ"),
+        required=False,
+        help_text=gettext_lazy(
+            "One comparison in ten always gets all answers, so that agreement can be measured."
+        ),
+    )
     skip_mode = forms.ChoiceField(
         label=gettext_lazy("What is skipped"),
         choices=SkipMode.choices,

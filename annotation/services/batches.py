@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import Batch, Comparison, Scheme, SkipMode, User
+from annotation.overlap import FIRST, FULL_BELOW
 from annotation.services.audit import record
 from annotation.services.review import said_why
 
@@ -25,7 +26,7 @@ ROWS_AT_ONCE = 500
 MOST_ANSWERS = 1000
 HIGHEST_PRIORITY = 32_767
 MOST_SKIPS = 100
-CHANGEABLE = ("priority", "due_on", "scheme", "overlap", "skip_mode", "skips_to_retire")
+CHANGEABLE = ("priority", "due_on", "scheme", "overlap", "adaptive", "skip_mode", "skips_to_retire")
 
 
 @dataclass(slots=True)
@@ -75,8 +76,9 @@ def change_batch(*, batch: Batch, changes: Mapping[str, Any], by: User | None) -
     """Set some of CHANGEABLE and bring the batch's comparisons in line (ledger.pause_batch pauses).
 
     A newer scheme is what leases to come follow; those that are out keep theirs. The overlap can
-    be raised alone: a slot opens on every comparison that is not retired and has fewer. Raises
-    BadInput with the value seen.
+    be raised alone: a slot opens on every comparison that is not retired and has fewer. Adaptive
+    overlap begins with comparisons that nobody has taken yet; those in work get all their answers,
+    and so do all once it ends. Raises BadInput with the value seen.
     """
     if unknown := sorted(set(changes) - set(CHANGEABLE)):
         raise BadInput(f"A batch has {', '.join(CHANGEABLE)} to change: not {unknown[0]!r}.")
@@ -90,6 +92,7 @@ def change_batch(*, batch: Batch, changes: Mapping[str, Any], by: User | None) -
         if before != after:
             for name, value in changes.items():
                 setattr(batch, name, value)
+            _require_fit(batch)
             batch.save(update_fields=list(changes))
             record(
                 action="batch.change",
@@ -111,11 +114,34 @@ def bring_in_line(batch: Batch) -> int:
     """
     alive = Comparison.objects.filter(batch=batch, retired_at__isnull=True, answers_wanted__gt=0)
     changed = _in_groups(alive.exclude(priority=batch.priority), priority=batch.priority)
-    if batch.overlap:
+    if not batch.adaptive:
         changed += _in_groups(
-            alive.filter(answers_wanted__lt=batch.overlap),
+            alive.filter(full_overlap__isnull=False),
+            open_slots=F("open_slots") + F("full_overlap") - F("answers_wanted"),
+            answers_wanted=F("full_overlap"),
+            full_overlap=None,
+        )
+    if batch.overlap:
+        at_two = Q(full_overlap__isnull=False, answers_wanted=FIRST)
+        changed += _in_groups(
+            alive.exclude(at_two).filter(answers_wanted__lt=batch.overlap),
             open_slots=F("open_slots") + batch.overlap - F("answers_wanted"),
             answers_wanted=batch.overlap,
+        )
+        changed += _in_groups(
+            alive.filter(full_overlap__lt=batch.overlap), full_overlap=batch.overlap
+        )
+    if batch.adaptive:
+        changed += _in_groups(
+            alive.filter(
+                full_overlap__isnull=True,
+                answers_wanted__gt=FIRST,
+                open_slots=F("answers_wanted"),
+                content_hash__gte=FULL_BELOW,
+            ),
+            full_overlap=F("answers_wanted"),
+            answers_wanted=FIRST,
+            open_slots=FIRST,
         )
     return changed
 
@@ -176,6 +202,14 @@ def _require_sense(batch: Batch, changes: Mapping[str, Any]) -> None:
         _CHECKS[name](batch, value)
 
 
+def _require_fit(batch: Batch) -> None:
+    if batch.adaptive and (batch.overlap or 0) <= FIRST:
+        raise BadInput(
+            f"Adaptive overlap asks for {FIRST} answers first, so a comparison must want more than "
+            f"that: {batch.overlap}."
+        )
+
+
 def _check_priority(batch: Batch, value: Any) -> None:
     if not _is_whole(value) or abs(value) > HIGHEST_PRIORITY:
         raise BadInput(
@@ -206,6 +240,11 @@ def _check_overlap(batch: Batch, value: Any) -> None:
         )
 
 
+def _check_adaptive(batch: Batch, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise BadInput(f"An overlap is adaptive or not: {value!r}.")
+
+
 def _check_skip_mode(batch: Batch, value: Any) -> None:
     if value not in SkipMode.values:
         raise BadInput(f"A skip mode is one of {', '.join(SkipMode.values)}: {value!r}.")
@@ -221,6 +260,7 @@ _CHECKS = {
     "due_on": _check_due_on,
     "scheme": _check_scheme,
     "overlap": _check_overlap,
+    "adaptive": _check_adaptive,
     "skip_mode": _check_skip_mode,
     "skips_to_retire": _check_skips_to_retire,
 }

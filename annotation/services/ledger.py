@@ -28,6 +28,7 @@ from annotation.models import (
     TrainingJob,
     User,
 )
+from annotation.overlap import FIRST, is_always_full
 from annotation.services.audit import record
 from annotation.services.projects import current_scheme, lock_project
 from annotation.storable import require_storable
@@ -235,7 +236,7 @@ def open_comparison(
     """Put a question to annotators, once per batch; answers_wanted 0 for imported ones.
 
     completions: 2 to 9 different ones of the prompt, in their stored order. A batch whose overlap a
-    lead has set wants that many answers. Raises BadInput.
+    lead has set wants that many answers, an adaptive one at first two. Raises BadInput.
     """
     ids = [completion.pk for completion in completions]
     if not 2 <= len(ids) <= 9:
@@ -251,14 +252,19 @@ def open_comparison(
     _require_purpose(purpose or batch.purpose)
     if answers_wanted and batch.overlap:
         answers_wanted = batch.overlap
+    content_hash = _sha256(_canonical([batch.pk, prompt.pk, sorted(ids)]))
+    full_overlap = None
+    if batch.adaptive and answers_wanted > FIRST and not is_always_full(content_hash):
+        answers_wanted, full_overlap = FIRST, answers_wanted
     comparison, created = Comparison.objects.get_or_create(
         project_id=batch.project_id,
-        content_hash=_sha256(_canonical([batch.pk, prompt.pk, sorted(ids)])),
+        content_hash=content_hash,
         defaults={
             "batch": batch,
             "prompt": prompt,
             "purpose": purpose or batch.purpose,
             "answers_wanted": answers_wanted,
+            "full_overlap": full_overlap,
             "open_slots": answers_wanted,
             "language": prompt.language,
             "skill": batch.skill,

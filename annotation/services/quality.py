@@ -2,6 +2,11 @@
 
 First independent answers alone: the first revision of each annotator, whatever they changed later,
 for that one nobody had talked to them about.
+
+Of comparisons with adaptive overlap the first two answers alone count for agreement. The third was
+asked for because these two differed, so with it every such comparison would look more disputed than
+people are; the first two are whoever came first, whatever they said. Comparisons that always get
+all answers count with all of them: that they do is drawn by hash (annotation/overlap.py).
 """
 
 from collections import defaultdict
@@ -21,6 +26,7 @@ from annotation.models import (
     Project,
     Ranking,
 )
+from annotation.overlap import FIRST
 
 MOST_ANSWERS = 10_000
 """The newest; more would keep a page waiting."""
@@ -54,6 +60,8 @@ class Rows:
     groups: dict[Hashable, Hashable]
     """Comparison -> split group."""
     pseudonyms: dict[int, str]
+    given: dict[int, int]
+    """Annotator -> answers on an axis."""
     answers: int
     there_are_more: bool
 
@@ -101,22 +109,26 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
     )
     newest = list(found.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
     kept = newest[:MOST_ANSWERS]
-    rows = Rows({}, [], {}, {}, len(kept), len(newest) > len(kept))
+    rows = Rows({}, [], {}, {}, defaultdict(int), len(kept), len(newest) > len(kept))
     if not kept:
         return rows
     found = found.filter(pk__gte=kept[-1])
     stored, lengths = _completions(found)
     numbers: dict[tuple[int, object], int] = defaultdict(int)
-    for who, name, unit, group, seconds, day in found.order_by("pk").values_list(
+    first_two: dict[int, list[int]] = defaultdict(list)
+    for who, name, unit, is_adaptive, group, seconds, day in found.order_by("pk").values_list(
         "annotator_id",
         "annotator__pseudonym",
         "comparison_id",
+        "comparison__full_overlap",
         "comparison__prompt__split_group",
         "seconds",
         "created_at__date",
     ):
         rows.pseudonyms[who] = name
         rows.groups[unit] = group
+        if is_adaptive is not None and len(first_two[unit]) < FIRST:
+            first_two[unit].append(who)
         if seconds is not None:
             number = numbers[who, day]
             rows.timed.append(
@@ -133,7 +145,9 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
         "preference__presented_order",
     ):
         one = _Said(unit, who, outcome, groups, order)
-        _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], lengths)
+        rows.given[who] += 1
+        was_drawn = unit not in first_two or who in first_two[unit]
+        _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], lengths, was_drawn)
     return rows
 
 
@@ -175,14 +189,18 @@ def report(project: Project, kinds: Iterable[str] = PEOPLE) -> Report:
     )
 
 
-def _add(axis: AxisRows, one: _Said, stored: list[int], lengths: dict[int, int]) -> None:
+def _add(
+    axis: AxisRows, one: _Said, stored: list[int], lengths: dict[int, int], was_drawn: bool
+) -> None:
+    """was_drawn: the answer was not asked for because of others, so it counts for agreement."""
     is_ranked = one.outcome == Outcome.RANKED
     top = one.groups[0] if is_ranked else []
     said: Hashable = top[0] if len(top) == 1 else "several" if top else one.outcome
-    axis.firsts[one.unit][one.who] = said
-    if len(stored) == 2:
+    if was_drawn:
+        axis.firsts[one.unit][one.who] = said
+    if was_drawn and len(stored) == 2:
         axis.pairs[one.unit][one.who] = stored.index(top[0]) if top else said
-    elif one.groups:
+    elif was_drawn and one.groups:
         axis.lists[one.unit][one.who] = one.groups
     if is_ranked and one.order:
         winner, loser = one.groups[0][0], one.groups[-1][0]
@@ -224,14 +242,10 @@ def _annotators(rows: Rows) -> list[AnnotatorFigures]:
     shares: dict[int, list[float]] = defaultdict(list)
     for (_unit, who), share in quality.agreement_with_others(firsts).items():
         shares[who].append(share)
-    counts: dict[int, int] = defaultdict(int)
-    for given in firsts.values():
-        for who in given:
-            counts[who] += 1
     found = [
         AnnotatorFigures(
             pseudonym=pseudonym,
-            answers=counts[who],
+            answers=rows.given.get(who, 0),
             median_seconds=paces[who].median_seconds if who in paces else None,
             too_fast=paces[who].too_fast if who in paces else None,
             first_share=sides[who].first_share if who in sides else None,

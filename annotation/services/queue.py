@@ -40,6 +40,7 @@ from annotation.services.leases import (
     release_expired,
     take,
 )
+from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
 from annotation.storable import require_storable
 
@@ -223,7 +224,8 @@ def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> 
     if comparison.answers_wanted > 1 or not counted:  # else it is the first and only answer
         look_again(comparison.pk)
     standing.score_answer(preference, comparison.purpose, now)
-    # adaptive overlap asks for a further answer here, while the comparison's row is held
+    if comparison.full_overlap is not None:
+        settle(comparison.pk)
     return preference
 
 

@@ -12,6 +12,7 @@ from annotation.services import answers, standing
 from annotation.services.answers import Answer, Judgment
 from annotation.services.audit import name_of, record
 from annotation.services.disagreements import look_again
+from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
 from annotation.storable import require_storable
 
@@ -20,7 +21,8 @@ MAX_REASON = 200
 
 @transaction.atomic
 def void_preference(*, preference: Preference, by: User, reason: str) -> Preference:
-    """Take an answer out of everything; its slot opens again, for another annotator.
+    """Take an answer out of everything; its slot opens again, for another annotator, unless it was
+    asked for only because that answer differed from another.
 
     Raises Conflict for one that is void already or replaced by a revision.
     """
@@ -42,6 +44,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
         reason=reason,
         counted=preference.counted,
     )
+    settle(preference.comparison_id)
     look_again(preference.comparison_id)
     preference.refresh_from_db()
     return preference
@@ -102,6 +105,7 @@ def revise_preference(
         replaces=name_of(old),
         cause=cause,
     )
+    settle(new.comparison_id)
     look_again(new.comparison_id)
     return new
 

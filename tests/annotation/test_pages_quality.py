@@ -51,6 +51,29 @@ def test_lists_are_compared_as_orders(db):
     assert found["percent"].undefined
 
 
+def test_a_third_answer_that_was_asked_for_because_two_differed_does_not_count(db):
+    """Of ten adaptive comparisons two differ, so 8 of 10 pairs agree, whatever the thirds say; one
+    that always gets three answers has three pairs, of which one agrees."""
+    project = make_project()
+    people = [make_voter(project) for _ in range(3)]
+    ways = {"1": [[0], [1]], "2": [[1], [0]]}
+    for said in (*["11"] * 8, "121", "122"):
+        comparison = compare(project)
+        comparison.full_overlap = 3
+        comparison.save(update_fields=["full_overlap"])
+        for voter, choice in zip(people, said, strict=False):
+            vote(comparison, voter, order=ways[choice], presented_order=ids_of(comparison))
+    assert figures(project)["percent"].value == pytest.approx(8 / 10)
+    found = report(project)
+    assert [one.answers for one in found.annotators] == [10, 10, 2]
+    full = compare(project)
+    for voter, choice in zip(people, "112", strict=True):
+        vote(full, voter, order=ways[choice])
+    assert figures(project)["percent"].n == 11
+    pairs = report(project).rows.axes["overall"].pairs
+    assert sorted(len(given) for given in pairs.values()) == [2] * 10 + [3]
+
+
 def test_first_answers_of_people_that_stand_are_counted(db):
     project = make_project()
     comparison = compare(project)

@@ -68,15 +68,17 @@ class Queue(RuleBasedStateMachine):
         wanted=st.lists(st.integers(1, 3), min_size=3, max_size=3),
         skip_mode=st.sampled_from(["others", "later", "retire"]),
         skips=st.integers(1, 2),
+        adaptive=st.lists(st.booleans(), min_size=3, max_size=3),
     )
-    def open(self, wanted, skip_mode, skips):
+    def open(self, wanted, skip_mode, skips, adaptive):
         Batch.objects.filter(project=self.project).update(
             skip_mode=skip_mode, skips_to_retire=skips
         )
         comparisons = Comparison.objects.filter(project=self.project).order_by("pk")
-        for comparison, number in zip(comparisons, wanted, strict=True):
-            comparison.answers_wanted = comparison.open_slots = number
-            comparison.save(update_fields=["answers_wanted", "open_slots"])
+        for comparison, number, at_two in zip(comparisons, wanted, adaptive, strict=True):
+            comparison.answers_wanted = comparison.open_slots = 2 if at_two else number
+            comparison.full_overlap = 3 if at_two else None
+            comparison.save(update_fields=["answers_wanted", "open_slots", "full_overlap"])
 
     def one_of(self, rows, place):
         """The row that a drawn number means; a rule without a row does nothing."""
