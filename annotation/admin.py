@@ -25,9 +25,9 @@ from annotation.permissions import ADMINISTER, REVIEW, member
 from annotation.services.audit import record
 from annotation.services.jobs import cancel_job
 from annotation.services.ledger import pause_batch
-from annotation.services.projects import revoke_token
 from annotation.services.queue import release_lease, sweep_expired_leases
 from annotation.services.review import void_preference
+from annotation.services.tokens import revoke_token
 
 
 class LookOnly:
@@ -238,8 +238,8 @@ class TrainingJobAdmin(LedgerAdmin):
 
 @admin.register(models.ApiToken)
 class ApiTokenAdmin(LedgerAdmin):
-    list_display = ("name", "user", "prefix", "last_used_at", "revoked_at")
-    list_select_related = ("user",)
+    list_display = ("name", "user", "project", "scopes", "last_used_at", "expires_at", "revoked_at")
+    list_select_related = ("user", "project")
     exclude = ("digest",)
     actions = ("revoke",)
 

@@ -8,8 +8,9 @@ from django.db.models import QuerySet
 from django.http import Http404
 
 from annotation.errors import NotAllowed
-from annotation.models import Membership, Project, Role, User
+from annotation.models import Membership, Project, Role, Scope, User
 
+NOT_THERE = "There is no such project, or you are not a member of it."
 ANY = tuple(Role.values)
 LABEL = (Role.LABELER, Role.REVIEWER, Role.ADMIN)
 """Claim, submit, skip, see own answers."""
@@ -22,6 +23,39 @@ RESEARCH = (Role.RESEARCHER, Role.ADMIN)
 WATCH = (Role.REVIEWER, Role.RESEARCHER, Role.ADMIN)
 """See jobs and versions: their logs and samples would tell a labeler who writes like what."""
 
+ROLES_OF_SCOPE: dict[Scope, tuple[str, ...]] = {
+    Scope.READ: ANY,
+    Scope.LABEL: LABEL,
+    Scope.REVIEW: REVIEW,
+    Scope.EXPORT: RESEARCH,
+    Scope.ADMINISTER: ADMINISTER,
+}
+"""Whose tokens may be issued for what; a role bounds a token at every request besides."""
+
+
+def scope_of(method: str, roles: tuple[str, ...]) -> Scope:
+    """What a token must be for to do this: READ to look, else what the roles stand for.
+
+    An act of roles that no scope stands for asks for the widest.
+    """
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return Scope.READ
+    fitting = (scope for scope, known in ROLES_OF_SCOPE.items() if set(known) == set(roles))
+    return next((one for one in fitting if one != Scope.READ), Scope.ADMINISTER)
+
+
+def scopes_of(user: User, project: Project | None = None) -> list[Scope]:
+    """What tokens of a user may be for: in one project, or in any of theirs."""
+    if user.is_superuser:
+        return list(Scope)
+    memberships = Membership.objects.filter(user=user)
+    if project is not None:
+        memberships = memberships.filter(project=project)
+    roles = set(memberships.values_list("role", flat=True))
+    if project is None and user.is_staff:
+        roles.add(Role.ADMIN)  # who may make a project, and be its admin
+    return [scope for scope in Scope if scope == Scope.READ or roles & set(ROLES_OF_SCOPE[scope])]
+
 
 def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Membership:
     """The user's membership in a project, which must have one of the roles (none given = any).
@@ -30,7 +64,7 @@ def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Member
     not exist or the user is no member, NotAllowed where the role does not suffice.
     """
     if not isinstance(user, User) or not user.is_active:
-        raise Http404("There is no such project, or you are not a member of it.")
+        raise Http404(NOT_THERE)
     membership = (
         Membership.objects.select_related("project")
         .filter(project__slug=project_slug, user=user)
@@ -39,7 +73,7 @@ def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Member
     if user.is_superuser:
         return _as_admin(user, project_slug, membership)
     if membership is None:
-        raise Http404("There is no such project, or you are not a member of it.")
+        raise Http404(NOT_THERE)
     if roles and membership.role not in roles:
         raise NotAllowed(
             f"Only {_listed(roles)} may do this; you are a {membership.role} of this project."
@@ -73,7 +107,7 @@ def _as_admin(user: User, project_slug: str, membership: Membership | None) -> M
     else:
         found = Project.objects.filter(slug=project_slug).first()
         if found is None:
-            raise Http404("There is no such project, or you are not a member of it.")
+            raise Http404(NOT_THERE)
         project = found
     return Membership(
         project=project,

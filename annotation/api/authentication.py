@@ -5,7 +5,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from annotation.models import ApiToken, User
-from annotation.services.projects import token_digest, touch_token
+from annotation.services.tokens import token_digest, touch_token
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -24,7 +24,9 @@ class TokenAuthentication(BaseAuthentication):
             .first()
         )
         if token is None or not token.is_live or not token.user.is_active:
-            raise AuthenticationFailed("This token is unknown, revoked, or its user is gone.")
+            raise AuthenticationFailed(
+                "This token is unknown, revoked or expired, or its user is gone."
+            )
         touch_token(token)
         return token.user, token
 

@@ -21,7 +21,7 @@ from annotation.exporters.folder import (
     exports_of,
     make_export,
 )
-from annotation.models import ModelVersion
+from annotation.models import ModelVersion, Scope
 from annotation.permissions import RESEARCH
 from annotation.services.versions import directory_of, versions_of
 from annotation.streaming import attachment, file_pieces, tar_pieces
@@ -81,6 +81,7 @@ class ExportsView(ProjectView):
 
 class ExportFileView(ProjectView):
     roles = {"GET": RESEARCH}
+    scopes = {"GET": Scope.EXPORT}
 
     @extend_schema(responses={(200, "application/octet-stream"): BYTES})
     def get(self, request: Request, slug: str, export_id: str, file: str) -> StreamingHttpResponse:
@@ -98,6 +99,7 @@ class ExportFileView(ProjectView):
 
 class VersionArchiveView(ProjectView):
     roles = {"GET": RESEARCH}
+    scopes = {"GET": Scope.EXPORT}
 
     @extend_schema(responses={(200, "application/octet-stream"): BYTES})
     def get(self, request: Request, slug: str, version_id: int) -> StreamingHttpResponse:

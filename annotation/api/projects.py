@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotation.api.views import ApiView, NewestFirst, ProjectView
-from annotation.errors import BadInput
+from annotation.errors import BadInput, NotAllowed
 from annotation.models import Membership, Project, Role, User
 from annotation.permissions import ADMINISTER, ANY, projects_of, require_founder
 from annotation.services.projects import (
@@ -71,12 +71,17 @@ class ProjectsView(ApiView):
     @extend_schema(responses=ProjectOut(many=True))
     def get(self, request: Request) -> Response:
         """The projects that the caller is a member of, newest first."""
-        return self.page(projects_of(self.user), ProjectOut)
+        projects = projects_of(self.user)
+        if self.token and self.token.project_id:
+            projects = projects.filter(pk=self.token.project_id)
+        return self.page(projects, ProjectOut)
 
     @extend_schema(request=ProjectIn, responses={201: ProjectOut})
     def post(self, request: Request) -> Response:
         """Make a project and become its admin."""
         require_founder(self.user)
+        if self.token and self.token.project_id:
+            raise NotAllowed("This token opens one project; it makes no others.")
         wanted = ProjectIn(data=request.data)
         wanted.is_valid(raise_exception=True)
         project = create_project(by=self.user, **wanted.validated_data)

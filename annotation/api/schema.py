@@ -11,6 +11,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from annotation.api.authentication import TokenAuthentication
+from annotation.models import Scope
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
@@ -20,7 +21,14 @@ class TokenScheme(OpenApiAuthenticationExtension):
     name = "token"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "description": "Made on the page /tokens/."}
+        scopes = ", ".join(f"`{scope}`" for scope in Scope.values)
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": f"Made on the page /tokens/, each for some of the scopes {scopes}; "
+            "every operation names the one it asks for, and the role of the token's user bounds "
+            "them all. A token may be kept to one project (others are 404) and have an end.",
+        }
 
 
 @method_decorator(csp_update({"style-src": [UNSAFE_INLINE]}), name="dispatch")

@@ -5,6 +5,7 @@ import re
 from typing import IO, Any, ClassVar
 
 from django.db.models import Model, QuerySet
+from django.http import Http404
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.parsers import JSONParser
@@ -14,8 +15,8 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from annotation.errors import BadInput, NotAllowed
-from annotation.models import Membership, Project, User
-from annotation.permissions import member
+from annotation.models import ApiToken, Membership, Project, Scope, User
+from annotation.permissions import ADMINISTER, NOT_THERE, member, scope_of
 from annotation.storable import TOO_DEEP, fault_of
 
 MAX_BODY_BYTES = 1_000_000
@@ -67,9 +68,17 @@ class NewestFirst(CursorPagination):
 
 
 class ApiView(APIView):
-    """A view that takes small JSON objects; `user` is who calls."""
+    """A view that takes small JSON objects; `user` is who calls.
+
+    A token must be for what the method does: READ to look, else the scope that the method's roles
+    stand for; `scopes` names another where that is not it.
+    """
 
     parser_classes = [SmallJSONParser]
+    roles: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """HTTP method -> roles that may use it, e.g. {"GET": permissions.ANY}."""
+    scopes: ClassVar[dict[str, Scope]] = {}
+    """HTTP method -> scope, where it does not follow from the roles."""
 
     @property
     def user(self) -> User:
@@ -77,6 +86,36 @@ class ApiView(APIView):
         user = self.request.user
         assert isinstance(user, User)
         return user
+
+    @property
+    def token(self) -> ApiToken | None:
+        """The token that the request came with; None in a browser's session."""
+        return self.request.auth if isinstance(self.request.auth, ApiToken) else None
+
+    @classmethod
+    def scope_for(cls, method: str) -> Scope:
+        """What a token must be for to use a method of this view."""
+        return cls.scopes.get(method) or scope_of(method, cls.roles.get(method, ADMINISTER))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authentication, CSRF and limits first, then 404 for strangers and the role, then what
+        the token is for. Methods that a view does not have, DRF answers itself."""
+        super().initial(request, *args, **kwargs)
+        self.enter(**kwargs)
+        method = self.handled_method
+        if method and self.token and (needed := self.scope_for(method)) not in self.token.scopes:
+            may = ", ".join(self.token.scopes)
+            raise NotAllowed(f"This needs a token for {needed}; this one is for {may}.")
+
+    def enter(self, **kwargs: Any) -> None:
+        """Find what the address is about. Raises Http404 for whoever may not know of it, NotAllowed
+        for whoever may not do this."""
+
+    @property
+    def handled_method(self) -> str:
+        """The request's method, HEAD as GET; empty where the view has no such method."""
+        method = "GET" if self.request.method == "HEAD" else str(self.request.method)
+        return method if method != "OPTIONS" and hasattr(self, method.lower()) else ""
 
     def page(self, rows: QuerySet[Any], serializer: type[BaseSerializer[Any]]) -> Response:
         """One page of the rows; the view names NewestFirst (or its like) as pagination_class."""
@@ -92,23 +131,21 @@ class ProjectView(ApiView):
     (`get_object_or_404(self.project.preferences, pk=...)`), so that another one's are 404.
     """
 
-    roles: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """HTTP method -> roles that may use it, e.g. {"GET": permissions.ANY}."""
     membership: Membership
 
     @property
     def project(self) -> Project:
         return self.membership.project
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authentication and CSRF first, then 404 for strangers, then the role."""
-        super().initial(request, *args, **kwargs)
-        self.membership = member(request.user, kwargs["slug"])
-        method = "GET" if request.method == "HEAD" else str(request.method)
-        if method == "OPTIONS" or not hasattr(self, method.lower()):
-            return  # DRF answers these itself: what there is, 405
-        allowed = self.roles.get(method, ())
+    def enter(self, **kwargs: Any) -> None:
+        """The membership, then the role. A token of one project opens no other."""
+        self.membership = member(self.request.user, kwargs["slug"])
+        if self.token and self.token.project_id not in (None, self.membership.project.pk):
+            raise Http404(NOT_THERE)
+        if not self.handled_method:
+            return
+        allowed = self.roles.get(self.handled_method, ())
         if not allowed:
-            raise NotAllowed(f"Nobody may {method} this.")
+            raise NotAllowed(f"Nobody may {self.handled_method} this.")
         if self.membership.role not in allowed:
-            member(request.user, kwargs["slug"], *allowed)
+            member(self.request.user, kwargs["slug"], *allowed)

@@ -1,5 +1,6 @@
 """The tables of the ledger, by subject."""
 
+from annotation.models.access import ApiToken, Scope
 from annotation.models.audit import AuditEntry
 from annotation.models.comparisons import (
     Assignment,
@@ -38,7 +39,6 @@ from annotation.models.projects import (
     Annotator,
     AnnotatorKind,
     AnnotatorStanding,
-    ApiToken,
     Batch,
     Membership,
     Project,
@@ -128,6 +128,7 @@ __all__ = [
     "ReviewState",
     "Role",
     "Scheme",
+    "Scope",
     "SkipMode",
     "Slot",
     "Source",

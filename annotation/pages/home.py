@@ -9,17 +9,16 @@ from django.contrib.auth.views import LoginView
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from annotation.models import Membership, Project, Role, User
+from annotation.models import Membership, Project, Role, Scope, User
 from annotation.pages.shell import signed_in, told, user_of
-from annotation.permissions import projects_of
-from annotation.services.projects import issue_token, revoke_token
+from annotation.permissions import projects_of, scopes_of
+from annotation.services.tokens import in_days, issue_token, revoke_token
 
 LANGUAGE_COOKIE_SECONDS = 365 * 24 * 3600
 
@@ -39,9 +38,41 @@ class SignIn(LoginView):
 
 
 class TokenForm(forms.Form):
-    """What a new API token is called."""
+    """A new API token: what it is called, what it may be used for, where and how long."""
 
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=80)
+    name = forms.CharField(label=gettext_lazy("What is it for?"), max_length=80)
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("It may"),
+        choices=Scope.choices,
+        initial=[Scope.READ],
+        widget=forms.CheckboxSelectMultiple,
+    )
+    project = forms.ModelChoiceField(
+        label=gettext_lazy("Project"),
+        queryset=Project.objects.none(),
+        required=False,
+        empty_label=gettext_lazy("All my projects"),
+    )
+    days = forms.TypedChoiceField(
+        label=gettext_lazy("It ends"),
+        coerce=int,
+        empty_value=None,
+        required=False,
+        choices=[
+            (30, gettext_lazy("in 30 days")),
+            (90, gettext_lazy("in 90 days")),
+            (365, gettext_lazy("in a year")),
+            ("", gettext_lazy("when I revoke it")),
+        ],
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        allowed = scopes_of(user)
+        self.fields["scopes"].choices = [  # type: ignore[attr-defined]
+            (scope.value, scope.label) for scope in allowed
+        ]
+        self.fields["project"].queryset = projects_of(user)  # type: ignore[attr-defined]
 
 
 def remember_language(response: HttpResponseBase, language: str) -> None:
@@ -107,14 +138,21 @@ def home(request: HttpRequest) -> HttpResponse:
 def tokens(request: HttpRequest) -> HttpResponse:
     """My API tokens; a new one's text is on this one answer and nowhere else."""
     user = user_of(request)
-    context: dict[str, Any] = {"form": TokenForm(), "api_url": reverse("home") + "api/"}
+    context: dict[str, Any] = {"form": TokenForm(user=user)}
     if request.method == "POST":
-        context["form"] = form = TokenForm(request.POST)
+        context["form"] = form = TokenForm(request.POST, user=user)
         if form.is_valid():
+            asked = form.cleaned_data
             with told(request):
-                _token, context["secret"] = issue_token(user=user, **form.cleaned_data)
-                context["form"] = TokenForm()
-    context["tokens"] = user.api_tokens.order_by("-pk")
+                _token, context["secret"] = issue_token(
+                    user=user,
+                    name=asked["name"],
+                    scopes=asked["scopes"],
+                    project=asked["project"],
+                    expires_at=in_days(asked["days"]),
+                )
+                context["form"] = TokenForm(user=user)
+    context["tokens"] = user.api_tokens.select_related("project").order_by("-pk")
     return render(request, "pages/tokens.html", context)
 
 

@@ -1,23 +1,19 @@
-"""Projects, their members and rules, and the keys to the API."""
+"""Projects, their members and rules."""
 
-import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
 from django.db import transaction
-from django.db.models import Max, Q
-from django.utils import timezone
+from django.db.models import Max
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
     Annotator,
     AnnotatorKind,
-    ApiToken,
     FaqEntry,
     Guideline,
     Membership,
@@ -41,7 +37,6 @@ DEFAULT_GUIDELINE = {
 }
 DEFAULT_SOURCE = "default"
 RETRAIN_AFTER_PREFERENCES = 100
-TOKEN_MARK = "concord_"
 LANGUAGE = re.compile("[a-z]{2,3}(-[a-z0-9]{2,8})*")
 """Of a guideline's text: the tags of the interface's languages, and others like them."""
 MAX_GUIDELINE = 40_000
@@ -327,43 +322,6 @@ def outside_annotator(
         defaults={"pseudonym": _pseudonym()},
     )
     return annotator
-
-
-@transaction.atomic
-def issue_token(*, user: User, name: str, by: User | None = None) -> tuple[ApiToken, str]:
-    """A new API token and its plaintext, which is nowhere kept: show it once."""
-    name = name.strip()
-    if not name or len(name) > 80:
-        raise BadInput(f"A token needs a name of 1 to 80 characters: {name[:90]!r}.")
-    plaintext = TOKEN_MARK + secrets.token_urlsafe(32)
-    token = ApiToken.objects.create(
-        user=user, name=name, prefix=plaintext[:12], digest=token_digest(plaintext)
-    )
-    record(action="token.issue", target=token, actor=by or user, name=name, user=user.pk)
-    return token, plaintext
-
-
-@transaction.atomic
-def revoke_token(*, token: ApiToken, by: User | None) -> None:
-    """Close a token for ever; closing it twice is closing it once."""
-    if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
-        record(action="token.revoke", target=token, actor=by, name=token.name)
-    token.refresh_from_db(fields=["revoked_at"])
-
-
-def touch_token(token: ApiToken) -> None:
-    """Note that a token was used, at most once a minute: a request should not cost a write."""
-    now = timezone.now()
-    minute_ago = now - timedelta(minutes=1)
-    if token.last_used_at is None or token.last_used_at < minute_ago:
-        ApiToken.objects.filter(
-            Q(last_used_at=None) | Q(last_used_at__lt=minute_ago), pk=token.pk
-        ).update(last_used_at=now)
-
-
-def token_digest(plaintext: str) -> str:
-    """What is kept of a token. 256 random bits need no salt and no slow hash."""
-    return hashlib.sha256(plaintext.encode()).hexdigest()
 
 
 def _pseudonym() -> str:

@@ -33,12 +33,13 @@ STAFF = frozenset({"root", "staff"})
 class May:
     """Who may use one method of an address.
 
-    own: those of them for whom the rows that the address names must be theirs. sent: with what it
-    is asked, beyond nothing.
+    own: those of them for whom the rows that the address names must be theirs. scope: what a token
+    must be for. sent: with what it is asked, beyond nothing.
     """
 
     who: frozenset[str]
     own: frozenset[str] = frozenset()
+    scope: str = "read"
     sent: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,16 +47,25 @@ Line = Mapping[str, May]
 """By method; HEAD is asked wherever GET is, and what is not named must be 405."""
 
 
-def look(who: frozenset[str], own: Collection[str] = ()) -> dict[str, May]:
+SCOPES = ("read", "label", "review", "export", "administer")
+USUAL_SCOPE = {LABEL: "label", REVIEW: "review", RESEARCH: "export", ADMINS: "administer"}
+"""What a token must be for to do what these roles may do; nothing but `read` to look."""
+
+
+def look(who: frozenset[str], own: Collection[str] = (), scope: str = "read") -> dict[str, May]:
     """GET."""
-    return {"GET": May(who, frozenset(own))}
+    return {"GET": May(who, frozenset(own), scope)}
 
 
 def act(
-    who: frozenset[str], own: Collection[str] = (), method: str = "POST", **sent: Any
+    who: frozenset[str],
+    own: Collection[str] = (),
+    method: str = "POST",
+    scope: str = "",
+    **sent: Any,
 ) -> dict[str, May]:
     """POST, or another method that changes something."""
-    return {method: May(who, frozenset(own), sent)}
+    return {method: May(who, frozenset(own), scope or USUAL_SCOPE.get(who, "administer"), sent)}
 
 
 PAGES_OF_A_PROJECT: dict[str, Line] = {
@@ -138,12 +148,12 @@ API_OF_A_PROJECT: dict[str, Line] = {
     "versions/": look(WATCH),
     "versions/<int:version_id>/": look(WATCH),
     "versions/<int:version_id>/promote": act(ADMINS),
-    "versions/<int:version_id>/download": look(RESEARCH),
+    "versions/<int:version_id>/download": look(RESEARCH, scope="export"),
     "promotions/": look(WATCH),
     "slots/<slug:slot>/rollback": act(ADMINS),
     "loop": look(RESEARCH) | act(ADMINS, method="PATCH", open_target=3),
     "exports/": look(RESEARCH) | act(RESEARCH, format="raw"),
-    "exports/<slug:export_id>/<str:file>": look(RESEARCH),
+    "exports/<slug:export_id>/<str:file>": look(RESEARCH, scope="export"),
 }
 """Below /api/projects/<slug:slug>/."""
 

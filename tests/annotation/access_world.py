@@ -24,14 +24,16 @@ from annotation.models import (
     Project,
     Promotion,
     Role,
+    Scope,
     TrainingJob,
     User,
 )
 from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
 from annotation.services.guidelines import add_entry
-from annotation.services.projects import add_member, annotator_for, issue_token, remove_member
+from annotation.services.projects import add_member, annotator_for, remove_member
 from annotation.services.queue import claim_comparison, submit_preference
+from annotation.services.tokens import issue_token
 from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
 from tests.annotation.voting import cast
 
@@ -52,6 +54,9 @@ class World:
     """ids: project's slug -> whose rows -> name in an address -> value."""
 
     people: dict[str, User]
+    keys: dict[str, str] = field(default_factory=dict)
+    """Tokens: `key:read` ... of the admin for one scope each, `key:all` for all of them, and
+    `key:theirs`, of whoever is in both projects, for theirs alone."""
     ids: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
 
@@ -153,6 +158,11 @@ def make_world() -> World:
     for name in ("outsider", "staff", "root"):
         token, _ = issue_token(user=people[name], name="own")
         world.ids["mine"][name] = {"token_id": token.pk}
+    admin, both = people["admin"], people["both"]
+    for scope in Scope.values:
+        world.keys[f"key:{scope}"] = issue_token(user=admin, name=scope, scopes=[scope])[1]
+    world.keys["key:all"] = issue_token(user=admin, name="all")[1]
+    world.keys["key:theirs"] = issue_token(user=both, name="theirs", project=theirs)[1]
     remove_member(membership=mine.memberships.get(user=people["left"]), by=None)
     for project in (mine, theirs):
         plant(project)

@@ -23,20 +23,33 @@ from tests.annotation.access_table import (
     API_OF_A_PROJECT,
     ELSEWHERE,
     PAGES_OF_A_PROJECT,
+    SCOPES,
     WITHOUT_A_LINE,
     Line,
+    May,
     line_of,
 )
 from tests.annotation.access_world import MARKS, World, make_world
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROLES = tuple(sorted(ALL))
-MEMBERS = {"mine": {*ROLES, "both", "root"}, "theirs": {"both", "their-admin", "root"}}
+KEYS = tuple(f"key:{scope}" for scope in (*SCOPES, "all"))
+"""Tokens of the admin; `key:theirs` is one of whoever is in both, for the other project alone."""
+MEMBERS = {
+    "mine": {*ROLES, *KEYS, "both", "root"},
+    "theirs": {"both", "their-admin", "root", "key:theirs"},
+}
 """Who sees what; a superuser sees everything."""
 OUTSIDE = ("outsider", "left", "their-admin", "staff", "gone", "nobody")
 """Who belongs to nothing, who did once, who belongs elsewhere, who may found projects, whose
 account is closed, who never signed in."""
-STANDING = {"both": "admin", "their-admin": "admin", "root": "admin", "staff": "admin"}
+STANDING = {
+    **dict.fromkeys(KEYS, "admin"),
+    "both": "admin",
+    "their-admin": "admin",
+    "root": "admin",
+    "staff": "admin",
+}
 """What they count as outside a project, where staff may found projects as admins may."""
 THROUGH = frozenset({200, 201, 204, 302, 400, 409, 422})
 """Past every door: done, or refused for what was sent."""
@@ -78,11 +91,23 @@ def cells(route: str, line: Line) -> Iterator[Cell]:
         return
     for method in [*line, *(["HEAD"] if "GET" in line else [])]:
         yield from _everybody(route, method)
+        yield from _by_tokens(route, method)
         if method == "GET" and not route.startswith("api/"):
             yield from _everybody(route, method, is_fragment=True)
     for method in METHODS:
         if method not in line:
             yield from (Cell(method, who) for who in ("admin", "outsider", "nobody"))
+
+
+def _by_tokens(route: str, method: str) -> Iterator[Cell]:
+    if not route.startswith("api/"):
+        yield Cell(method, "key:all", rows="admin")  # which opens no page
+        return
+    for who in KEYS:
+        yield Cell(method, who, rows="admin")
+    if "<slug:slug>" in route:
+        yield Cell(method, "key:theirs", rows="both")
+        yield Cell(method, "key:theirs", "theirs", "theirs", "both")
 
 
 def _in_the_admin_site(route: str, line: Line) -> Iterator[Cell]:
@@ -124,7 +149,9 @@ def expected(route: str, line: Line, cell: Cell) -> set[str]:
     is_public = may is not None and "nobody" in may.who
     if is_public:
         return {"through", "door"}  # to which a sign-out leads
-    if cell.who in ("nobody", "gone"):
+    if cell.who in ("nobody", "gone") or (
+        cell.who.startswith("key:") and not route.startswith("api/")
+    ):
         return {"door"} if may or "<slug:slug>" in route else {"door", "405"}
     if route.startswith("admin/"):
         if cell.who not in ("root", "staff"):
@@ -137,6 +164,8 @@ def expected(route: str, line: Line, cell: Cell) -> set[str]:
     if may is None:
         is_open = any("nobody" in one.who for one in line.values())
         return {"405", "through"} if is_open else {"405"}
+    if is_out_of_scope(may, cell):
+        return {"403"}
     standing = STANDING.get(cell.who, cell.who if cell.who in ROLES else "outsider")
     if standing not in may.who:
         return {"403"}
@@ -150,12 +179,20 @@ def _in_a_project(route: str, line: Line, cell: Cell) -> str:
         return "405" if is_member or route.startswith("p/") else "404"
     if not is_member:
         return "404"
+    if is_out_of_scope(may, cell):
+        return "403"
     role = cell.who if cell.who in ROLES else "admin"
     if role not in may.who:
         return "403"
     if names_rows(route) and cell.of != cell.slug:
         return "404"
-    return "404" if role in may.own and cell.who != cell.rows else "through"
+    owner = "admin" if cell.who in KEYS else "both" if cell.who == "key:theirs" else cell.who
+    return "404" if role in may.own and owner != cell.rows else "through"
+
+
+def is_out_of_scope(may: May, cell: Cell) -> bool:
+    """Whether it is asked with a token that is not for this."""
+    return cell.who in KEYS and cell.who not in ("key:all", f"key:{may.scope}")
 
 
 def address(route: str, cell: Cell, world: World) -> str:
@@ -210,6 +247,9 @@ def world(django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[Worl
 def doors(world) -> dict[str, Client]:
     """A browser for each; `gone` signed in before the account was closed."""
     found = {"nobody": Client(raise_request_exception=False)}
+    for name, key in world.keys.items():
+        bearer = {"Authorization": f"Bearer {key}"}
+        found[name] = Client(raise_request_exception=False, headers=bearer)
     for name, user in world.people.items():
         found[name] = Client(raise_request_exception=False)
         found[name].force_login(user)

@@ -20,8 +20,8 @@ from annotation.models import (
     TrainingJob,
     User,
 )
-from annotation.services.projects import issue_token
 from annotation.services.queue import claim_comparison, submit_preference
+from annotation.services.tokens import issue_token
 from tests.annotation.making import (
     as_shown,
     make_annotator,

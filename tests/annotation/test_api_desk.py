@@ -8,7 +8,8 @@ from django.test import Client
 
 from annotation.models import ApiToken, Preference
 from annotation.services.ledger import record_generation
-from annotation.services.projects import issue_token, new_scheme, revoke_token
+from annotation.services.projects import new_scheme
+from annotation.services.tokens import issue_token, revoke_token
 from tests.annotation.making import (
     make_comparisons,
     make_member,

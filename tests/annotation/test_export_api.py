@@ -12,7 +12,7 @@ from django.test import AsyncClient, Client
 
 from annotation import streaming
 from annotation.models import ModelVersion
-from annotation.services.projects import issue_token
+from annotation.services.tokens import issue_token
 from annotation.services.versions import promote, register_version
 from tests.annotation.making import make_member, make_project
 from tests.annotation.voting import cast, compare

@@ -5,7 +5,8 @@ from django.test import Client
 
 from annotation.management.commands.compile_translations import compile_file
 from annotation.models import ApiToken, Assignment
-from annotation.services.projects import add_member, create_project, token_digest
+from annotation.services.projects import add_member, create_project
+from annotation.services.tokens import token_digest
 from tests.annotation.test_translations import PO
 from tests.pages_cast import PASSWORD
 
@@ -122,7 +123,7 @@ def test_an_unknown_language_changes_nothing(cast, enter):
 
 def test_a_token_is_shown_once_and_kept_as_a_hash(cast, enter):
     client = enter(cast.labeler)
-    html = client.post("/tokens/", {"name": "laptop"}).content.decode()
+    html = client.post("/tokens/", {"name": "laptop", "scopes": ["read"]}).content.decode()
     token = ApiToken.objects.get()
     secret = html.split('class="secret">')[1].split("<")[0]
     assert token.digest == token_digest(secret)
@@ -130,13 +131,13 @@ def test_a_token_is_shown_once_and_kept_as_a_hash(cast, enter):
 
 
 def test_a_token_needs_a_name(cast, enter):
-    response = enter(cast.labeler).post("/tokens/", {"name": " "})
+    response = enter(cast.labeler).post("/tokens/", {"name": " ", "scopes": ["read"]})
     assert "errorlist" in response.content.decode()
     assert not ApiToken.objects.exists()
 
 
 def test_only_its_owner_revokes_a_token(cast, enter):
-    enter(cast.labeler).post("/tokens/", {"name": "laptop"})
+    enter(cast.labeler).post("/tokens/", {"name": "laptop", "scopes": ["read"]})
     token = ApiToken.objects.get()
     assert enter(cast.admin).post(f"/tokens/{token.pk}/revoke/").status_code == 404
     enter(cast.labeler).post(f"/tokens/{token.pk}/revoke/")

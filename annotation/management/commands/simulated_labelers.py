@@ -19,7 +19,8 @@ from annotation.errors import BadInput, ConcordError
 from annotation.importers.lines import BadRow, read_rows
 from annotation.importers.rows import Refused, parse_json, require, text_of
 from annotation.models import AnnotatorKind, Project, Role, User
-from annotation.services.projects import add_member, annotator_for, issue_token
+from annotation.services.projects import add_member, annotator_for
+from annotation.services.tokens import issue_token
 
 
 class Command(BaseCommand):
