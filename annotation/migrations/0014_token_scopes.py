@@ -8,7 +8,7 @@ import annotation.models.access
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotation", "0012_skip_modes"),
+        ("annotation", "0013_adaptive_overlap"),
     ]
 
     operations = [
