@@ -58,6 +58,7 @@ from annotation.models.prompts import (
     Source,
     Split,
 )
+from annotation.models.questions import Question, QuestionState
 from annotation.models.registry import (
     DatasetSnapshot,
     JobKind,
@@ -120,6 +121,8 @@ __all__ = [
     "Prompt",
     "Purpose",
     "QualificationState",
+    "Question",
+    "QuestionState",
     "Ranking",
     "Report",
     "ReportState",

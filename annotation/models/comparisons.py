@@ -131,6 +131,8 @@ class AssignmentState(models.TextChoices):
     RELEASED = "released", _("Released")
     EXPIRED = "expired", _("Expired")
     LATER = "later", _("Put off")
+    ASIDE = "aside", _("Put aside")
+    """Given back until a question about it is closed."""
 
 
 class Assignment(models.Model):

@@ -50,6 +50,10 @@ WORDS = {
     "project.loop": gettext_lazy("changed how the loop runs"),
     "project.retrain_rule": gettext_lazy("changed when it trains"),
     "review.bar": gettext_lazy("set the bar of review"),
+    "question.answer": gettext_lazy("answered a question"),
+    "question.ask": gettext_lazy("asked a question"),
+    "question.close": gettext_lazy("closed a question"),
+    "question.publish": gettext_lazy("published an answer in the FAQ"),
     "scheme.new": gettext_lazy("made a scheme"),
     "snapshot.freeze": gettext_lazy("froze a dataset"),
     "source.change": gettext_lazy("changed a source"),
@@ -72,6 +76,7 @@ TABLES = {
     "modelversion": gettext_lazy("version"),
     "preference": gettext_lazy("preference"),
     "project": gettext_lazy("project"),
+    "question": gettext_lazy("question"),
     "scheme": gettext_lazy("scheme"),
     "source": gettext_lazy("source"),
     "trainingjob": gettext_lazy("job"),
@@ -83,6 +88,7 @@ PAGES = {
     "trainingjob": "job",
     "modelversion": "version",
     "preference": "preference",
+    "question": "question",
 }
 """Tables whose rows have a page."""
 

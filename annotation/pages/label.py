@@ -28,6 +28,7 @@ from annotation.models import (
 from annotation.pages.answers import Choice, answer_from, choices_of, fields_of, letters
 from annotation.pages.guideline_sheets import panel_of
 from annotation.pages.shell import project_page, project_template, user_of
+from annotation.pages.waiting import desk_of
 from annotation.permissions import LABEL
 from annotation.services import queue
 from annotation.services.projects import annotator_for
@@ -258,6 +259,7 @@ def _answer(
     is_fragment = bool(request.headers.get("HX-Request"))
     template = fragment if is_fragment else "label/page.html"
     context["today"] = answered_today(annotator)
+    context["desk"] = desk_of(membership)
     if "work" in context and (guideline := context["work"].assignment.guideline):
         context["panel"] = panel_of(guideline, annotator)
     context["last"] = _own_answers(membership, request).order_by("-pk").first()

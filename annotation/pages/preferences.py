@@ -237,6 +237,11 @@ def preference(request: HttpRequest, membership: Membership, preference_id: int)
             and found.voided_at is None
             and found.assignment_id is not None
         ),
+        "may_ask": (
+            found.annotator.user_id == membership.user_id
+            and membership.role in LABEL
+            and found.assignment_id is not None
+        ),
         "may_void": membership.role in REVIEW and found.current and found.voided_at is None,
     }
     return project_template(request, membership, "pages/preference.html", context)

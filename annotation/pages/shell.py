@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from annotation import permissions
 from annotation.errors import BadInput, ConcordError, Conflict
 from annotation.models import Membership, User
+from annotation.pages.waiting import MOST_WAITING, questions_waiting
 
 P = ParamSpec("P")
 ProjectView = Callable[Concatenate[HttpRequest, Membership, P], HttpResponse]
@@ -32,6 +33,19 @@ class Tab:
     label: str
     url: str
     current: bool
+    num_waiting: int = 0
+    """How much waits there for this person, up to MOST_WAITING."""
+
+    @property
+    def waiting(self) -> str:
+        """For the badge; empty where nothing waits."""
+        if self.num_waiting >= MOST_WAITING:
+            return f"{MOST_WAITING - 1}+"
+        return str(self.num_waiting or "")
+
+
+WAITING = {"questions": questions_waiting}
+"""Tabs with a count."""
 
 
 def signed_in(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., Any]:
@@ -111,7 +125,7 @@ def project_template(
     shared = {
         "project": membership.project,
         "membership": membership,
-        "tabs": tabs(request, membership),
+        "tabs": partial(tabs, request, membership),  # asked for by whole pages alone
         "is_admin": membership.role in permissions.ADMINISTER,
         "is_reviewer": membership.role in permissions.REVIEW,
         "is_researcher": membership.role in permissions.RESEARCH,
@@ -127,6 +141,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("overview", _("Overview"), permissions.ANY),
         ("batches", _("Batches"), permissions.REVIEW),
         ("preferences", _("Preferences"), permissions.ANY),
+        ("questions", _("Questions"), permissions.LABEL),
         ("guideline", _("Guideline"), permissions.ANY),
         ("reviews", _("Review"), permissions.REVIEW),
         ("quality", _("Quality"), permissions.WATCH),
@@ -139,7 +154,8 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         if membership.role in roles:
             url = reverse(name, args=[membership.project.slug])
             here = request.path == url or (name != "overview" and request.path.startswith(url))
-            found.append(Tab(label, url, here))
+            waiting = WAITING[name](membership) if name in WAITING else 0
+            found.append(Tab(label, url, here, waiting))
     return found
 
 

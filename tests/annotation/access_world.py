@@ -32,6 +32,7 @@ from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
 from annotation.services.guidelines import add_entry
 from annotation.services.projects import add_member, annotator_for, remove_member
+from annotation.services.questions import ask
 from annotation.services.queue import claim_comparison, submit_preference
 from annotation.services.tokens import issue_token
 from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
@@ -97,9 +98,11 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         Generation.objects.create(completion=completion, origin="policy", model_version=version)
         CompletionScore.objects.create(completion=completion, model_version=version, score=0.5)
     JobMetric.objects.create(job=job, phase="train", step=1, values={f"loss {mark}": 0.5})
+    question = ask(annotator=annotator, comparison=lease.comparison, text=f"{mark}?")
     words = {"en": {"question": f"{mark}?", "answer": f"{mark}."}}
     guideline, entry = add_entry(project=project, texts=words, by=user)
     return {
+        "question_id": question.pk,
         "guideline_id": guideline.pk,
         "entry_id": entry,
         "assignment_id": lease.pk,

@@ -1,5 +1,6 @@
 /* The panel beside the task, by keys: the guideline (G), its other language (O), and "I have read
-   what changed" (K). Without this file every one of them is a summary or a button to press. */
+   what changed" (K); a question to the lead (Q); and what waits on the
+   desk (I). Without this file every one of them is a summary, a link or a button to press. */
 
 const work = document.getElementById("work");
 let known = ""; // the version that was noted as read on this page
@@ -41,7 +42,44 @@ function acknowledge() {
   document.getElementById("guideline-known")?.click();
 }
 
-const ACTS = { g: turnGuideline, o: turnSheet, k: acknowledge };
+function ask() {
+  const popover = document.getElementById("question");
+  if (popover && !popover.matches(":popover-open")) popover.showPopover();
+}
+
+const ACTS = {
+  g: turnGuideline,
+  o: turnSheet,
+  k: acknowledge,
+  q: ask,
+  i: () => document.getElementById("desk")?.click(),
+};
+
+/* Ctrl+Enter asks, with Shift it puts the item aside too; once it is sent the window goes and its
+   words with it. */
+document.addEventListener("keydown", (event) => {
+  const form = event.target.closest("#question form");
+  if (!form || event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  form.querySelectorAll("button[name=then]")[event.shiftKey ? 1 : 0]?.click();
+});
+
+/* What is put aside leaves like a skip: the next comparison is painted at once. */
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("#question button[value=aside]");
+  if (!button) return;
+  event.preventDefault();
+  if (!button.form.reportValidity()) return;
+  const leaving = document.querySelector("#question form.aside");
+  leaving.elements.text.value = button.form.elements.text.value;
+  leaving.requestSubmit();
+});
+
+document.body.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "asked" || !event.detail.target.querySelector("[data-asked]")) return;
+  const popover = document.getElementById("question");
+  popover.querySelector("textarea").value = "";
+  popover.hidePopover();
+});
 
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
