@@ -156,6 +156,11 @@ class Assignment(models.Model):
     propensity = models.FloatField(null=True, blank=True)
     """Probability with which the selector drew this comparison, where it knows it."""
     skip_reason = models.CharField(max_length=200, blank=True, default="")
+    stands_in_for = models.ForeignKey(
+        Batch, models.PROTECT, null=True, blank=True, related_name="stood_in_for"
+    )
+    """The batch whose comparison a hidden check took the place of: it is asked and shown as one of
+    these, or its scheme, due date and rules of skipping would tell it apart."""
 
     class Meta:
         constraints = [
@@ -186,6 +191,11 @@ class Assignment(models.Model):
 
     def __str__(self) -> str:
         return f"assignment {self.pk}"
+
+    @property
+    def shown_batch(self) -> Batch:
+        """The batch that the annotator is to take it for."""
+        return self.stands_in_for or self.comparison.batch
 
 
 class WalkPlace(models.Model):

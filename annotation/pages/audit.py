@@ -30,6 +30,7 @@ WORDS = {
     "file.import": gettext_lazy("imported a file"),
     "gold.make": gettext_lazy("made a gold question"),
     "gold.retire": gettext_lazy("took a gold question out"),
+    "gold.start_over": gettext_lazy("let experts answer a gold question anew"),
     "gold.vote": gettext_lazy("answered a gold question as an expert"),
     "guideline.new": gettext_lazy("wrote a guideline"),
     "job.cancel": gettext_lazy("asked a job to stop"),
@@ -49,6 +50,7 @@ WORDS = {
     "project.create": gettext_lazy("made the project"),
     "project.loop": gettext_lazy("changed how the loop runs"),
     "project.retrain_rule": gettext_lazy("changed when it trains"),
+    "report.decide": gettext_lazy("answered a report"),
     "review.bar": gettext_lazy("set the bar of review"),
     "question.answer": gettext_lazy("answered a question"),
     "question.ask": gettext_lazy("asked a question"),
@@ -77,6 +79,7 @@ TABLES = {
     "preference": gettext_lazy("preference"),
     "project": gettext_lazy("project"),
     "question": gettext_lazy("question"),
+    "report": gettext_lazy("report"),
     "scheme": gettext_lazy("scheme"),
     "source": gettext_lazy("source"),
     "trainingjob": gettext_lazy("job"),
@@ -89,6 +92,7 @@ PAGES = {
     "modelversion": "version",
     "preference": "preference",
     "question": "question",
+    "golditem": "gold-item",
 }
 """Tables whose rows have a page."""
 

@@ -34,6 +34,7 @@ from annotation.services import queue
 from annotation.services.projects import annotator_for
 from annotation.services.review import revise_preference
 from annotation.services.schemes import Attribute, Options
+from annotation.services.standing import is_warned
 
 MAX_NOTE_CHARACTERS = 4000
 MAX_KEY_CHARACTERS = 80
@@ -262,6 +263,7 @@ def _answer(
     context["desk"] = desk_of(membership)
     if "work" in context and (guideline := context["work"].assignment.guideline):
         context["panel"] = panel_of(guideline, annotator)
+    context["is_warned"] = is_warned(annotator)
     context["last"] = _own_answers(membership, request).order_by("-pk").first()
     return project_template(request, membership, template, context, status=status)
 

@@ -19,12 +19,14 @@ from annotation.models import (
     CompletionJudgment,
     Decision,
     Generation,
+    GoldUse,
     Membership,
     Outcome,
     Preference,
     Prompt,
     Purpose,
     Ranking,
+    Report,
     Review,
     Role,
     Split,
@@ -34,6 +36,7 @@ from annotation.pages.exports import bucket_name
 from annotation.pages.label import turns_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import LABEL, REVIEW
+from annotation.services import gold
 from annotation.services.decisions import rankings_of
 from annotation.services.lineage import lineage_of_preference
 from annotation.services.rankings import AxisRanking
@@ -228,10 +231,11 @@ def last_words(prompt: Prompt) -> str:
 def preference(request: HttpRequest, membership: Membership, preference_id: int) -> HttpResponse:
     """One answer with its lineage both ways."""
     found = _preference(membership, preference_id)
+    is_own = found.annotator.user_id == membership.user_id
     context = _detail(found) | {
         "is_blind": membership.role == Role.LABELER,
         "may_edit": (
-            found.annotator.user_id == membership.user_id
+            is_own
             and membership.role in LABEL
             and found.current
             and found.voided_at is None
@@ -242,6 +246,16 @@ def preference(request: HttpRequest, membership: Membership, preference_id: int)
             and membership.role in LABEL
             and found.assignment_id is not None
         ),
+        "may_report": is_own and membership.role in LABEL and found.source_id is None,
+        "report": Report.objects.filter(
+            comparison=found.comparison_id, annotator=found.annotator_id
+        ).first()
+        if is_own
+        else None,
+        "may_make_gold": (
+            membership.role in REVIEW and found.comparison.purpose not in gold.CHECKED
+        ),
+        "gold_uses": GoldUse.choices,
         "may_void": membership.role in REVIEW and found.current and found.voided_at is None,
     }
     return project_template(request, membership, "pages/preference.html", context)

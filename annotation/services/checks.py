@@ -17,7 +17,7 @@ from annotation.models import (
     Annotator,
     AnnotatorStanding,
     Assignment,
-    AssignmentState,
+    Batch,
     Comparison,
     GoldCheck,
     GoldItem,
@@ -33,7 +33,7 @@ from annotation.models import (
 )
 from annotation.services.checkrules import CheckRules
 from annotation.services.gold import constraints_of
-from annotation.services.leases import take
+from annotation.services.leases import MAY_COME_AGAIN, take
 from annotation.services.walk import fitness, fits
 
 MOST_ITEMS = 1000
@@ -80,8 +80,8 @@ def lease_of_hidden_check(
 ) -> Assignment | None:
     """A hidden check in the place of a comparison of the walk, where one is due; else None.
 
-    Each call counts one new comparison of the annotator. The check is asked under the scheme of
-    what it stands in for, so that nothing tells them apart. Raises IntegrityError as `take` does.
+    Each call counts one new comparison of the annotator. The check is asked and shown like what it
+    stands in for, so that nothing tells them apart. Raises IntegrityError as `take` does.
     """
     every = _rules(annotator).gold_every
     if not every:
@@ -97,16 +97,15 @@ def lease_of_hidden_check(
     annotator.save(update_fields=["until_check", "num_checks"])
     if not is_due:
         return None
-    scheme = instead_of.batch.scheme
     items = [
         item
         for item in _for_annotator(annotator, GoldUse.HIDDEN)
-        if _can_be_said(constraints_of(item), scheme)
+        if _can_be_said(constraints_of(item), instead_of.batch.scheme)
     ]
     if not items:
         return None
     item = min(items, key=lambda one: (one.num_shown, _lot(f"check {annotator.pk} {one.pk}")))
-    return _take(item, annotator, kind, now, scheme=scheme)
+    return _take(item, annotator, kind, now, instead_of.batch)
 
 
 def num_left_for(annotator: Annotator) -> int:
@@ -121,7 +120,7 @@ def had_by(annotator: Annotator, comparison: str) -> Q:
     """
     leased = Assignment.objects.filter(
         comparison=OuterRef(comparison), annotator=annotator
-    ).exclude(state__in=(AssignmentState.RELEASED, AssignmentState.EXPIRED))
+    ).exclude(state__in=MAY_COME_AGAIN)
     answered = Preference.objects.filter(comparison=OuterRef(comparison), annotator=annotator)
     return Q(Exists(leased)) | Q(Exists(answered))
 
@@ -132,12 +131,12 @@ def _take(
     annotator: Annotator,
     kind: str,
     now: datetime,
-    scheme: Scheme | None = None,
+    stands_in_for: Batch | None = None,
 ) -> Assignment | None:
     """Lease an item; one more answer is wanted unless a slot was given back. None: retired."""
     of = Comparison.objects.filter(pk=item.comparison_id, open_slots=0, retired_at__isnull=True)
     of.update(open_slots=F("open_slots") + 1, answers_wanted=F("answers_wanted") + 1)
-    lease = take(item.comparison, annotator, kind, now, scheme=scheme)
+    lease = take(item.comparison, annotator, kind, now, stands_in_for)
     if lease is not None:
         GoldItem.objects.filter(pk=item.pk).update(num_shown=F("num_shown") + 1)
     return lease

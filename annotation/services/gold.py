@@ -109,10 +109,7 @@ def vote_on_gold(
 @transaction.atomic
 def retire_gold(*, item: GoldItem, by: User | None, reason: str, is_wrong: bool) -> GoldItem:
     """Never hand it out again. is_wrong: nor count the answers that were scored by it."""
-    reason = reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON:
-        raise BadInput(f"A reason of 1 to {MAX_REASON} characters is needed, not {len(reason)}.")
-    require_storable(reason)
+    reason = reason_said(reason)
     locked = _locked(item)
     locked.state, locked.retire_reason = GoldState.RETIRED, reason
     locked.save(update_fields=["state", "retire_reason"])
@@ -121,6 +118,30 @@ def retire_gold(*, item: GoldItem, by: User | None, reason: str, is_wrong: bool)
     count_practice(locked.project)
     _note(locked, "gold.retire", by, reason=reason, is_wrong=is_wrong)
     return locked
+
+
+@transaction.atomic
+def start_over(*, item: GoldItem, by: User, reason: str) -> GoldItem:
+    """A draft again, without the experts' answers; what was scored by them counts only once new
+    ones agree. The old ones stay in the audit log."""
+    reason = reason_said(reason)
+    locked = _locked(item)
+    locked.votes.all().delete()
+    locked.state, locked.constraints = GoldState.DRAFT, []
+    locked.save(update_fields=["state", "constraints"])
+    _score_anew(locked)
+    count_practice(locked.project)
+    _note(locked, "gold.start_over", by, reason=reason)
+    return locked
+
+
+def reason_said(reason: str) -> str:
+    """A reason without blanks around it. Raises BadInput for none or one that is too long."""
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise BadInput(f"A reason of 1 to {MAX_REASON} characters is needed, not {len(reason)}.")
+    require_storable(reason)
+    return reason
 
 
 def constraints_of(item: GoldItem) -> list[Constraint]:

@@ -15,10 +15,10 @@ from annotation.models import (
     Annotator,
     Assignment,
     AssignmentState,
+    Batch,
     Comparison,
     LeaseKind,
     Project,
-    Scheme,
 )
 from annotation.orders import order_of
 from annotation.services.projects import current_guideline
@@ -82,12 +82,12 @@ def take(
     annotator: Annotator,
     kind: str,
     now: datetime,
-    scheme: Scheme | None = None,
+    stands_in_for: Batch | None = None,
 ) -> Assignment | None:
     """Take one slot and write the lease; None where the last slot has just gone.
 
-    scheme: to be asked under, None = the batch's. Raises IntegrityError where the annotator
-    holds another lease of this kind.
+    stands_in_for: the batch it is to look like, None = its own. Raises IntegrityError where the
+    annotator holds another lease of this kind.
     """
     # no join in this WHERE: PostgreSQL checks it again on the row that another claim has changed
     taken = Comparison.objects.filter(
@@ -100,7 +100,8 @@ def take(
         "kind": kind,
         "state": AssignmentState.LEASED,
         "holds_slot": True,
-        "scheme_id": scheme.pk if scheme else comparison.batch.scheme_id,
+        "scheme_id": (stands_in_for or comparison.batch).scheme_id,
+        "stands_in_for": stands_in_for,
         "guideline": guideline,
         "leased_at": now,
         "expires_at": now + lease_length(annotator.project, kind),

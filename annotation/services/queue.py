@@ -129,7 +129,7 @@ def skip_comparison(*, assignment: Assignment, reason: str = "") -> Assignment:
         raise BadInput(f"A reason has at most {MAX_REASON} characters, not {len(reason)}.")
     require_storable(reason)
     comparison = lock_comparison(assignment.comparison_id)
-    mode = comparison.batch.skip_mode
+    mode = (assignment.stands_in_for or comparison.batch).skip_mode
     state = AssignmentState.LATER if mode == SkipMode.LATER else AssignmentState.SKIPPED
     mine = Assignment.objects.filter(pk=assignment.pk)
     give_back(mine, state)
@@ -139,7 +139,7 @@ def skip_comparison(*, assignment: Assignment, reason: str = "") -> Assignment:
     if assignment.skip_reason == "":
         mine.update(state=state, skip_reason=reason)
         assignment.refresh_from_db()
-    if mode == SkipMode.RETIRE:
+    if mode == SkipMode.RETIRE and assignment.stands_in_for_id is None:
         _retire_if_skipped_enough(comparison, assignment.annotator)
     return assignment
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from annotation.errors import BadInput, Conflict
+from annotation.errors import Conflict
 from annotation.gold import standing_after, verdict_of
 from annotation.models import (
     Annotator,
@@ -30,13 +30,11 @@ from annotation.models import (
 from annotation.services.audit import record
 from annotation.services.checkrules import CheckRules
 from annotation.services.checks import num_left_for
-from annotation.services.gold import CHECKED, constraints_of, said_by
+from annotation.services.gold import CHECKED, constraints_of, reason_said, said_by
 from annotation.services.projects import change_pool
-from annotation.storable import require_storable
 
 WARNING_DELAY = timedelta(minutes=30)
 """A warning is shown this much later than its cause, or the last comparison were known as gold."""
-MAX_REASON = 200
 
 
 def score_answer(preference: Preference, purpose: str, now: datetime) -> None:
@@ -76,6 +74,12 @@ def unscore(preference: Preference) -> None:
     GoldCheck.objects.filter(preference=preference.pk).update(counts=False)
 
 
+def is_warned(annotator: Annotator) -> bool:
+    """Whether the annotator is to read a warning by now; asks nothing of the database."""
+    since = annotator.standing_from if annotator.standing == AnnotatorStanding.WARNED else None
+    return since is not None and since <= timezone.now()
+
+
 def checks_of(annotator: Annotator) -> QuerySet[GoldCheck]:
     """Hidden checks that count, of one annotator."""
     return GoldCheck.objects.filter(annotator=annotator, attempt=0, counts=True)
@@ -95,7 +99,7 @@ def recover_without(item: GoldItem, now: datetime | None = None) -> None:
 @transaction.atomic
 def lift_stop(*, annotator: Annotator, by: User, reason: str) -> Annotator:
     """Let a stopped annotator work on; the bar looks at checks from now on alone."""
-    reason = _said(reason)
+    reason = reason_said(reason)
     locked = _locked(annotator.pk)
     if locked.standing != AnnotatorStanding.STOPPED:
         raise Conflict(f"{locked.pseudonym} is {locked.standing}, not stopped.")
@@ -221,14 +225,6 @@ def _locked_item(preference: Preference) -> GoldItem | None:
 def _locked(annotator_id: int) -> Annotator:
     rows = Annotator.objects.select_for_update(of=("self",), no_key=True)
     return rows.select_related("project").get(pk=annotator_id)
-
-
-def _said(reason: str) -> str:
-    reason = reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON:
-        raise BadInput(f"A reason of 1 to {MAX_REASON} characters is needed, not {len(reason)}.")
-    require_storable(reason)
-    return reason
 
 
 def _note(annotator: Annotator, action: str, by: User | None, **data: Any) -> None:

@@ -34,7 +34,9 @@ from annotation.services.guidelines import add_entry
 from annotation.services.projects import add_member, annotator_for, remove_member
 from annotation.services.questions import ask
 from annotation.services.queue import claim_comparison, submit_preference
+from annotation.services.reports import report_question
 from annotation.services.tokens import issue_token
+from tests.annotation.golden import make_item
 from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
 from tests.annotation.voting import cast
 
@@ -103,6 +105,11 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
     guideline, entry = add_entry(project=project, texts=words, by=user)
     return {
         "question_id": question.pk,
+        "item_id": make_item([user, make_user()], answered.comparison, "practice").pk,
+        "annotator_id": annotator.pk,
+        "report_id": report_question(
+            comparison=answered.comparison, annotator=annotator, words=f"wrong {mark}"
+        ).pk,
         "guideline_id": guideline.pk,
         "entry_id": entry,
         "assignment_id": lease.pk,
