@@ -33,6 +33,8 @@ class Bucket(StrEnum):
     """Answered with ties alone."""
     BOTH_BAD = "both_bad"
     CANNOT_TELL = "cannot_tell"
+    DECIDED = "decided"
+    """A reviewer's decision stands in the vote's place, or says that there is none."""
     NOT_TEXT = "not_text"
     """Its prompt has typed parts (images ...), which nothing that trains can read."""
     FILTERED_KIND = "filtered_kind"
@@ -41,6 +43,11 @@ class Bucket(StrEnum):
     FILTERED_SPLIT = "filtered_split"
 
 
+OFF, INSTEAD = "off", "instead"
+DECISIONS = (OFF, INSTEAD)
+"""What becomes of reviewers' decisions: nothing, or they stand in place of the votes."""
+WEIGHTS = ("none", "dawid_skene", "bradley_terry")
+"""What votes weigh: all the same, or as services.weights estimates their annotators."""
 BUCKET_OF_SPLIT = {Split.TRAIN: Bucket.TRAINED, Split.DEV: Bucket.DEV, Split.TEST: Bucket.TEST}
 IN_THE_FILE = tuple(BUCKET_OF_SPLIT.values())
 WITHOUT_PAIRS = (Bucket.NO_STRICT_PAIR, Bucket.BOTH_BAD, Bucket.CANNOT_TELL)
@@ -55,6 +62,8 @@ class VoteQuery:
     languages: tuple[str, ...] = ()
     purposes: tuple[str, ...] = tuple(sorted(USABLE))
     splits: tuple[str, ...] = tuple(sorted(Split.values))
+    decisions: str = OFF
+    weights: str = "none"
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "VoteQuery":
@@ -65,10 +74,30 @@ class VoteQuery:
             "purposes": [str(purpose) for purpose in USABLE],
             "splits": Split.values,
         }
-        return cls(**checked_options(options, known))
+        lists = {key: value for key, value in options.items() if key not in ONE_OF}
+        return cls(**checked_options(lists, known), **_one_of(options))  # type: ignore[arg-type]
 
-    def as_json(self) -> dict[str, list[str]]:
-        return {key: list(value) for key, value in asdict(self).items()}
+    def as_json(self) -> dict[str, Any]:
+        """An option of one value stands here only where it is not the default: queries of before
+        stay what they were."""
+        found = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+        return {key: value for key, value in found.items() if value != ONE_OF.get(key, ("",))[0]}
+
+
+ONE_OF: Mapping[str, tuple[str, ...]] = {"decisions": DECISIONS, "weights": WEIGHTS}
+"""Options of one value, the default first."""
+
+
+def _one_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Those that are given. Raises BadInput with the value seen."""
+    found = {key: options[key] for key in ONE_OF if options.get(key) is not None}
+    for key, value in found.items():
+        if value not in ONE_OF[key]:
+            raise BadInput(f"{key} is one of {', '.join(ONE_OF[key])}: not {value!r:.80}.")
+    return found
 
 
 def checked_options(
@@ -109,6 +138,8 @@ class VoteFacts:
     language: str
     text_alone: bool
     """As Prompt.text_alone has it."""
+    decided: bool = False
+    """A reviewer's decision on its comparison is in force."""
     answered: Bucket | None
     """What `answered` says of its rankings: None = it orders at least one pair."""
 
@@ -145,4 +176,6 @@ def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
         return Bucket.FILTERED_SPLIT
     if not vote.text_alone:
         return Bucket.NOT_TEXT
+    if vote.decided and query.decisions == INSTEAD:
+        return Bucket.DECIDED
     return vote.answered or BUCKET_OF_SPLIT[Split(vote.split)]

@@ -147,9 +147,10 @@ def _data_file(job: TrainingJob, kind: str, splits: list[Split]) -> Path:
 
 
 def _frozen(job: TrainingJob, kind: str, splits: list[Split]) -> DatasetSnapshot:
-    query: dict[str, list[str]] = {"splits": [split.value for split in splits]}
+    query: dict[str, Any] = {"splits": [split.value for split in splits]}
     if kind == "comparisons":
         query["annotators"] = votes_that_train(job.inputs)
+        query |= {name: job.inputs[name] for name in ("decisions", "weights") if name in job.inputs}
     snapshot = freeze(project=job.project, kind=kind, query=query, by=job.requested_by)
     if snapshot.rows == 0:
         raise BadInput(f"The project has no {kind} to train on ({', '.join(query['splits'])}).")

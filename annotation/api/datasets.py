@@ -33,7 +33,8 @@ class ExportIn(serializers.Serializer[Any]):
     format = serializers.ChoiceField(choices=FORMATS)
     query = serializers.DictField(
         default=dict,
-        help_text="annotators, languages, purposes, splits (lists) and up_to (a position).",
+        help_text="annotators, languages, purposes, splits (lists); decisions (off, instead); "
+        "weights (none, dawid_skene, bradley_terry); up_to (a position).",
     )
 
 

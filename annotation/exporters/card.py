@@ -10,7 +10,8 @@ FORMATS = {
     "`kind`.",
     "comparisons": "One row per comparison: `id`, `split`, `group`, `prompt`, `completions` "
     "(`id`, `text`, `model`) and `votes` (`axis`, `outcome`, `ranking` as groups of completion "
-    "ids best first, `strength`, `weight`, `annotator`, `kind`).",
+    "ids best first, `strength`, `weight`, `annotator`, `kind`); `decision` where a reviewer made "
+    "one.",
     "raw": "One row per vote, valid or not, with everything known of it; `bucket` says what "
     "became of it in the funnel below.",
 }
@@ -54,6 +55,7 @@ def render(manifest: Mapping[str, Any]) -> str:
                 [(name, f"{number:,}") for name, number in manifest["funnel"].items()],
             ),
             *_left_out(manifest["left_out"]),
+            *_notes(manifest["notes"]),
             "## Agreement",
             _agreement(manifest["agreement"]),
             "",
@@ -123,6 +125,38 @@ def _left_out(left_out: Mapping[str, int]) -> list[str]:
         return []
     told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counted.items())
     return [f"Left out of the rows, for this format has no place for them: {told}.", ""]
+
+
+def _notes(notes: Mapping[str, Any]) -> list[str]:
+    """How weights came about, and what became of reviewers' decisions."""
+    told = []
+    if decisions := notes.get("decisions"):
+        told += [
+            f"Reviewers' decisions stand in the place of the votes of {decisions['used']:,} "
+            f"comparisons; {decisions['unused']:,} more had none that orders anything.",
+            "",
+        ]
+    if weights := notes.get("weights"):
+        told += [
+            f"A vote's `weight` is that of its annotator, estimated by {weights['method']} "
+            f"({weights['source']}): {weights['weight']}; on {weights['estimated_on']}. Whoever "
+            f"shares fewer than {weights['least_pairs']} pairs with others has the median weight.",
+            "",
+            *_table(
+                ("axis", "pairs", "annotators", "with too few pairs", "their weight"),
+                [
+                    (
+                        axis,
+                        f"{one['pairs']:,}",
+                        f"{one['annotators']:,}",
+                        f"{one['with_too_few_pairs']:,}",
+                        f"{one['their_weight']:g}",
+                    )
+                    for axis, one in weights["axes"].items()
+                ],
+            ),
+        ]
+    return told
 
 
 def _agreement(agreement: Mapping[str, Any]) -> str:

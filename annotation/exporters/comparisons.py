@@ -17,10 +17,14 @@ def rows(
     named = {**row, "votes": [_named(vote, names) for vote in row["votes"]]}
     if judgments := row.get("judgments"):
         named["judgments"] = [_named(judgment, names) for judgment in judgments]
+    if decision := row.get("decision"):
+        named["decision"] = _named(decision, names)
     yield named
 
 
 def _named(said: Mapping[str, Any], names: Pseudonyms) -> dict[str, Any]:
     """What an annotator said, under their pseudonym and without the ledger's number."""
     kept = {key: value for key, value in said.items() if key != "preference"}
+    if "decision" in kept:
+        kept["decision"] = True  # a reviewer's, in the place of the votes
     return {**kept, "annotator": names.of(said["annotator"])}

@@ -155,6 +155,7 @@ def _write(
         "position": snapshot.ledger_position,
         "votes": sum(snapshot.counts.values()),
         "funnel": snapshot.counts,
+        "notes": snapshot.notes,
         "left_out": dict(sorted(account.left_out.items())),
         "files": written,
         "agreement": {
@@ -215,10 +216,10 @@ def _rendered(
             for rendered in render(row, names, account.left_out):
                 yield row["split"], rendered
     if format == "raw":
-        for comparison, buckets in buckets_at(
+        for comparison, buckets, decision in buckets_at(
             project, VoteQuery.of(snapshot.query), snapshot.ledger_position
         ):
-            for rendered in raw.votes_of(comparison, buckets, names):
+            for rendered in raw.votes_of(comparison, buckets, names, decision):
                 yield comparison.prompt.split, rendered
 
 

@@ -9,14 +9,23 @@ from typing import Any
 
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.funnel import Bucket
-from annotation.models import Comparison, Preference, Ranking
-from annotation.services.plans.rows import group_name, writer_of
+from annotation.models import Comparison, Decision, Preference, Ranking
+from annotation.services.plans.rows import decision_row, group_name, writer_of
 
 Row = dict[str, Any]
 
 
-def vote(preference: Preference, comparison: Comparison, bucket: Bucket, names: Pseudonyms) -> Row:
-    """A vote's row; the comparison comes with what plans.comparisons prefetches."""
+def vote(
+    preference: Preference,
+    comparison: Comparison,
+    bucket: Bucket,
+    names: Pseudonyms,
+    decision: Decision | None = None,
+) -> Row:
+    """A vote's row; the comparison comes with what plans.comparisons prefetches.
+
+    decision: the one in force on its comparison.
+    """
     prompt = comparison.prompt
     return {
         "id": str(preference.pk),
@@ -51,6 +60,7 @@ def vote(preference: Preference, comparison: Comparison, bucket: Bucket, names: 
             "batch": comparison.batch_id,
             "language": comparison.language,
             "skill": comparison.skill,
+            "decision": _decision(decision, names) if decision else None,
         },
         "prompt": {
             "id": str(prompt.pk),
@@ -76,11 +86,18 @@ def vote(preference: Preference, comparison: Comparison, bucket: Bucket, names: 
 
 
 def votes_of(
-    comparison: Comparison, buckets: dict[int, Bucket], names: Pseudonyms
+    comparison: Comparison,
+    buckets: dict[int, Bucket],
+    names: Pseudonyms,
+    decision: Decision | None = None,
 ) -> Iterator[Row]:
     """The rows of a comparison, in the order in which the votes came."""
     for preference in comparison.preferences.all():
-        yield vote(preference, comparison, buckets[preference.pk], names)
+        yield vote(preference, comparison, buckets[preference.pk], names, decision)
+
+
+def _decision(decision: Decision, names: Pseudonyms) -> Row:
+    return {**decision_row(decision), "annotator": names.of(decision.by_id)}
 
 
 def _ranking(ranking: Ranking) -> Row:

@@ -22,10 +22,13 @@ def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> I
     decided: list[tuple[Mapping[str, Any], list[Pair]]] = []
     for vote in row["votes"]:
         left_out["tied_pairs"] += sum(len(g) * (len(g) - 1) // 2 for g in vote["ranking"])
-        if pairs := strict_pairs(vote["ranking"]):
+        if vote["weight"] == 0:
+            left_out["votes_without_weight"] += 1
+        elif pairs := strict_pairs(vote["ranking"]):
             decided.append((vote, pairs))
         else:
             left_out[f"votes_{vote['outcome']}"] += 1
+    total = sum(vote["weight"] for vote, _pairs in decided)
     for vote, pairs in decided:
         for chosen, rejected in pairs:
             yield {
@@ -39,7 +42,7 @@ def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> I
                 "axis": vote["axis"],
                 "annotator": names.of(vote["annotator"]),
                 "kind": vote["kind"],
-                "weight": vote["weight"] / len(decided) / len(pairs),
+                "weight": vote["weight"] / total / len(pairs),
             }
 
 

@@ -26,6 +26,8 @@ class DatasetSnapshot(models.Model):
     rows = models.PositiveIntegerField()
     counts = models.JSONField()
     """The funnel: every vote in exactly one bucket."""
+    notes = models.JSONField(default=dict, blank=True)
+    """How weights came about and what became of decisions, where the query asks for either."""
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

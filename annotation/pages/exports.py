@@ -34,6 +34,7 @@ BUCKETS = {
     "no_strict_pair": gettext_lazy("ties alone"),
     "both_bad": gettext_lazy("both bad"),
     "cannot_tell": gettext_lazy("cannot tell"),
+    "decided": gettext_lazy("decided by a reviewer"),
     "not_text": gettext_lazy("prompts with more than text"),
     "filtered_kind": gettext_lazy("other kinds of annotators"),
     "filtered_language": gettext_lazy("other languages"),
@@ -57,6 +58,23 @@ class ExportForm(forms.Form):
         choices=AnnotatorKind.choices,
         initial=[AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE],
         widget=forms.CheckboxSelectMultiple,
+    )
+    decisions = forms.ChoiceField(
+        label=gettext_lazy("Reviewers' decisions"),
+        choices=[
+            ("off", gettext_lazy("beside the votes")),
+            ("instead", gettext_lazy("instead of the votes")),
+        ],
+        required=False,
+    )
+    weights = forms.ChoiceField(
+        label=gettext_lazy("Votes weigh"),
+        choices=[
+            ("none", gettext_lazy("all the same")),
+            ("dawid_skene", gettext_lazy("by reliability (Dawid-Skene)")),
+            ("bradley_terry", gettext_lazy("by reliability (Bradley-Terry)")),
+        ],
+        required=False,
     )
 
 
@@ -113,7 +131,12 @@ def make(request: HttpRequest, membership: Membership) -> HttpResponse:
         folder.make_export(
             project=membership.project,
             format=asked["format"],
-            query={"splits": asked["splits"], "annotators": asked["annotators"]},
+            query={
+                "splits": asked["splits"],
+                "annotators": asked["annotators"],
+                "decisions": asked["decisions"] or None,
+                "weights": asked["weights"] or None,
+            },
             by=user_of(request),
         )
         messages.success(request, _("The export is ready."))

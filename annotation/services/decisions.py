@@ -18,12 +18,11 @@ from annotation.services.answers import Answer
 from annotation.services.audit import record
 from annotation.services.disagreements import look_again
 from annotation.services.leases import lock_comparison, shown_order
+from annotation.services.positions import VOID_DECISION
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import said_why
 from annotation.services.schemes import Options
-
-VOID_DECISION = "decision.void"
 
 
 def scheme_of(comparison: Comparison) -> Scheme:

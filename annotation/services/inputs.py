@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from annotation.errors import BadInput
+from annotation.funnel import DECISIONS, WEIGHTS
 from annotation.models import AnnotatorKind
 
 MAX_COMPARISONS = 100_000
@@ -28,6 +29,8 @@ def _is_number_of_comparisons(value: object) -> bool:
 CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "data": (_is_list_of_paths, "a list of file paths"),
     "annotators": (_is_list_of_kinds, f"a list of kinds out of {', '.join(AnnotatorKind.values)}"),
+    "decisions": (lambda value: value in DECISIONS, f"one of {', '.join(DECISIONS)}"),
+    "weights": (lambda value: value in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
 }
 

@@ -5,7 +5,7 @@ by the same function that froze it (annotation/funnel.py), so it is asked of tha
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -17,6 +17,7 @@ from annotation.models import (
     ComparisonCompletion,
     Completion,
     DatasetSnapshot,
+    Decision,
     Generation,
     ModelVersion,
     Preference,
@@ -24,7 +25,8 @@ from annotation.models import (
     Promotion,
     TrainingJob,
 )
-from annotation.services.positions import VOID
+from annotation.services.audit import name_of
+from annotation.services.positions import VOIDS, in_force
 
 EDGES = ("init", "reference", "reward", "value_init")
 SHOWN = 50
@@ -196,8 +198,13 @@ class _History:
             "comparison", "annotator", "revision", "pk"
         ):
             self.revisions[comparison, annotator].append((revision, pk))
-        targets = [f"preference:{vote.pk}" for vote in votes if vote.voided_at]
-        voids = AuditEntry.objects.filter(action=VOID, target__in=targets) if targets else ()
+        self.decisions: dict[int, list[Decision]] = defaultdict(list)
+        for decision in Decision.objects.filter(comparison__in={v.comparison_id for v in votes}):
+            self.decisions[decision.comparison_id].append(decision)
+        made = [one for of_one in self.decisions.values() for one in of_one]
+        targets = [name_of(vote) for vote in votes if vote.voided_at]
+        targets += [name_of(one) for one in made if one.voided_at]
+        voids = AuditEntry.objects.filter(action__in=VOIDS, target__in=targets) if targets else ()
         self.voids = {entry.target: entry.pk for entry in voids}
 
     def bucket_in(self, snapshot: DatasetSnapshot, vote: Preference) -> Bucket | None:
@@ -218,5 +225,16 @@ class _History:
             language=vote.comparison.prompt.language,
             text_alone=vote.comparison.prompt.text_alone,
             answered=answered(vote.rankings.all()),
+            decided=self._is_decided(vote, position),
         )
         return bucket_of(facts, VoteQuery.of(snapshot.query))
+
+    def _is_decided(self, vote: Preference, position: Mapping[str, int]) -> bool:
+        """Whether a decision on the vote's comparison was in force at a position."""
+        made = [
+            one
+            for one in self.decisions[vote.comparison_id]
+            if one.pk <= position.get("decision", 0)
+        ]
+        voided = {target for target, pk in self.voids.items() if pk <= position["audit"]}
+        return in_force(made, voided) is not None

@@ -3,19 +3,21 @@
 What came after a position is not seen by whoever reads up to it, however often it is read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from django.db import connection, transaction
 from django.db.models import Max, Model, QuerySet
 
 from annotation.errors import BadInput
-from annotation.models import AuditEntry, Generation, Preference, Project
+from annotation.models import AuditEntry, Decision, Generation, Preference, Project
+from annotation.services.audit import name_of
 
 PAGE_ROWS = 100
 """Of nine completions each at most: SQLite follows no more than 1,000 rows of a page to another
 table at once."""
-VOID = "preference.void"
+VOID, VOID_DECISION = "preference.void", "decision.void"
+VOIDS = (VOID, VOID_DECISION)
 
 Position = dict[str, int]
 M = TypeVar("M", bound=Model)
@@ -71,7 +73,7 @@ def ledger_parts(project: Project) -> dict[str, Callable[[], int]]:
         # votes first: whoever wrote what they are about is there by then
         "preference": lambda: newest(Preference.objects.filter(project=project)),
         "generation": lambda: newest(Generation.objects.all()),
-        "audit": lambda: newest(AuditEntry.objects.filter(project=project, action=VOID)),
+        "audit": lambda: newest(AuditEntry.objects.filter(project=project, action__in=VOIDS)),
     }
 
 
@@ -82,4 +84,15 @@ def votes_at(project: Project, position: Position) -> QuerySet[Preference]:
 
 def voids_at(project: Project, position: Position) -> QuerySet[AuditEntry]:
     """The voids up to a position. They decide, not the vote's column: that knows of later ones."""
-    return AuditEntry.objects.filter(project=project, pk__lte=position["audit"], action=VOID)
+    return AuditEntry.objects.filter(project=project, pk__lte=position["audit"], action__in=VOIDS)
+
+
+def decisions_at(project: Project, position: Position) -> QuerySet[Decision]:
+    """Every decision up to a position; a dataset of before there were any names none."""
+    return Decision.objects.filter(project=project, pk__lte=position.get("decision", 0))
+
+
+def in_force(decisions: Iterable[Decision], voided: Container[str]) -> Decision | None:
+    """Of a comparison's decisions up to a position the newest, unless that was void by then."""
+    newest = max(decisions, key=lambda one: one.number, default=None)
+    return None if newest is None or name_of(newest) in voided else newest

@@ -46,7 +46,8 @@ def freeze(
 ) -> DatasetSnapshot:
     """The snapshot of this query at this position, written if it isn't there yet.
 
-    query: annotators, languages, purposes, splits (each a list); `up_to`, a position as another
+    query: annotators, languages, purposes, splits (each a list); `decisions`, off or instead (of
+    the votes); `weights`, none, dawid_skene or bradley_terry; `up_to`, a position as another
     snapshot has it, missing parts = now. Comparisons take people's votes of all splits unless told
     otherwise, prompts and demonstrations those of train. Raises BadInput for anything else,
     Conflict if votes from before the position kept arriving.
@@ -106,6 +107,7 @@ def _keep(
                 "rows": rows,
                 "counts": counts,
                 "file_sha256": file_sha256,
+                **({"notes": plan.notes} if plan.notes else {}),
             },
             sort_keys=True,
         )
@@ -126,6 +128,7 @@ def _keep(
                 path=f"snapshots/{sha256}.jsonl",
                 rows=rows,
                 counts=counts,
+                notes=plan.notes,
                 created_by=by,
             )
             record(

@@ -90,6 +90,7 @@ def one_vote_in_each_bucket(project):
         "no_strict_pair": 1,
         "both_bad": 1,
         "cannot_tell": 1,
+        "decided": 0,
         "not_text": 1,
         "filtered_kind": 2,
         "filtered_language": 0,
@@ -325,10 +326,10 @@ def void_while_frozen(project, monkeypatch, acts):
     monkeypatch.setattr(positions, "PAGE_ROWS", 1)
     facts_at, waiting = comparisons.facts_at, list(acts)
 
-    def act_then_read(*args):
+    def act_then_read(*args, **more):
         if waiting:
             waiting.pop(0)()
-        return facts_at(*args)
+        return facts_at(*args, **more)
 
     monkeypatch.setattr(comparisons, "facts_at", act_then_read)
     return frozen(project)

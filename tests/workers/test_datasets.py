@@ -130,6 +130,18 @@ def test_simulated_votes_train_where_the_inputs_ask_for_them(ask, project, votes
     assert len(rows(option(arguments, "--data"))) == 5
 
 
+def test_weights_and_decisions_are_as_the_inputs_ask(ask, votes):
+    job = ask("reward", inputs={"init": "none", "weights": "dawid_skene", "decisions": "instead"})
+    freeze_inputs(job)
+    assert job.snapshot.query["weights"] == "dawid_skene"
+    assert job.snapshot.query["decisions"] == "instead"
+    plain = ask("reward", inputs={"init": "none"})
+    freeze_inputs(plain)
+    assert not {"weights", "decisions"} & set(plain.snapshot.query)
+    with pytest.raises(BadInput, match=r"inputs\.weights must be one of none, dawid_skene"):
+        ask("reward", inputs={"weights": "loud"})
+
+
 def test_a_later_attempt_reads_the_same_snapshot_though_votes_came_meanwhile(ask, project, votes):
     job = ask("reward", inputs={"init": "none"})
     before = freeze_inputs(job)

@@ -8,8 +8,11 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotation.errors import ConcordError
 from annotation.exporters.folder import FORMATS, write_export
+from annotation.funnel import DECISIONS, WEIGHTS
 from annotation.importers.command import project_named
 from annotation.models import AnnotatorKind, Split
+
+ASKED = ("splits", "languages", "annotators", "decisions", "weights")
 
 
 class Command(BaseCommand):
@@ -32,9 +35,15 @@ class Command(BaseCommand):
             choices=AnnotatorKind.values,
             help="kinds whose votes count; else people, here and in imported data",
         )
+        parser.add_argument(
+            "--decisions",
+            choices=DECISIONS,
+            help="instead: a reviewer's decision stands in the place of the votes",
+        )
+        parser.add_argument("--weights", choices=WEIGHTS, help="of votes, by their annotators")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        asked = {key: options[key] for key in ("splits", "languages", "annotators")}
+        asked = {key: options[key] for key in ASKED}
         try:
             manifest = write_export(
                 project=project_named(options["project"]),

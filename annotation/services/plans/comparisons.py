@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 
 from annotation.funnel import (
     IN_THE_FILE,
+    OFF,
     WITHOUT_PAIRS,
     Bucket,
     VoteFacts,
@@ -15,17 +16,21 @@ from annotation.funnel import (
     answered,
     bucket_of,
 )
-from annotation.models import Comparison, Generation, Preference, Project
+from annotation.models import Comparison, Decision, Generation, Preference, Project
 from annotation.services.audit import name_of
 from annotation.services.plans.rows import Row, comparison_row
 from annotation.services.positions import (
     Position,
+    decisions_at,
+    in_force,
     ledger_parts,
+    newest,
     pages,
     position_at,
     voids_at,
     votes_at,
 )
+from annotation.services.weights import Weights, weights_at
 
 RANKING = (*IN_THE_FILE, Bucket.NO_STRICT_PAIR)
 """A comparison with one of these has a row."""
@@ -34,26 +39,53 @@ SHOWN = (*IN_THE_FILE, *WITHOUT_PAIRS)
 
 
 class ComparisonsPlan:
-    """Votes as rows of ARCHITECTURE.md section 6, and the funnel they went through."""
+    """Votes as rows of README's comparisons files, and the funnel they went through."""
 
     def __init__(self, project: Project, options: Mapping[str, Any]) -> None:
         self.project = project
         self.votes = VoteQuery.of(options)
         self.query = self.votes.as_json()
         self.counts: Counter[str] = Counter(dict.fromkeys(Bucket, 0))
+        self.notes: dict[str, Any] = {}
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
-        return position_at(up_to, ledger_parts(self.project))
+        decided = {"decision": lambda: newest(Decision.objects.filter(project=self.project))}
+        return position_at(up_to, ledger_parts(self.project) | decided)
 
     def rows(self, position: Position) -> Iterator[Row]:
         """One row per comparison with a vote that ranks something; counts on the way."""
         self.num_voids = voids_at(self.project, position).count()
-        for comparison, buckets in buckets_at(self.project, self.votes, position):
+        weights = weights_at(self.project, self.votes.weights, self.votes.annotators, position)
+        decided: Counter[str] = Counter()
+        for comparison, buckets, decision in buckets_at(self.project, self.votes, position):
             self.counts.update(buckets.values())
-            if any(bucket in RANKING for bucket in buckets.values()):
-                votes = comparison.preferences.all()
-                yield comparison_row(comparison, [v for v in votes if buckets[v.pk] in SHOWN])
+            votes = comparison.preferences.all()
+            instead = decision is not None and Bucket.DECIDED in buckets.values()
+            row = comparison_row(
+                comparison,
+                [vote for vote in votes if buckets[vote.pk] in SHOWN],
+                decision=decision,
+                instead=instead,
+                weights=weights,
+            )
+            ranks = any(bucket in RANKING for bucket in buckets.values())
+            if instead:
+                ranks = any(vote["ranking"] for vote in row["votes"])
+                decided["used" if ranks else "unused"] += 1
+            if ranks:
+                yield row
+        self.notes = self._notes(decided, weights)
+
+    def _notes(self, decided: Counter[str], weights: Weights) -> dict[str, Any]:
+        """What a manifest says of decisions and weights; nothing where the query asks for none."""
+        notes: dict[str, Any] = {}
+        if self.votes.decisions != OFF:
+            # unused: cannot be decided, or all completions are bad
+            notes["decisions"] = {"used": decided["used"], "unused": decided["unused"]}
+        if weights.how:
+            notes["weights"] = dict(weights.how)
+        return notes
 
     def is_complete(self, position: Position) -> bool:
         """Whether the buckets sum to the votes up to the position, and no void came late."""
@@ -63,12 +95,14 @@ class ComparisonsPlan:
 
 def buckets_at(
     project: Project, query: VoteQuery, position: Position
-) -> Iterator[tuple[Comparison, dict[int, Bucket]]]:
-    """Every comparison voted on by then, its votes prefetched, and the bucket of each by its id."""
+) -> Iterator[tuple[Comparison, dict[int, Bucket], Decision | None]]:
+    """Every comparison voted on by then, its votes prefetched, the bucket of each by its id, and
+    the decision in force."""
     voided = set(voids_at(project, position).values_list("target", flat=True))
     for comparison in pages(comparisons_at(project, position)):
-        facts = facts_at(comparison, voided)
-        yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}
+        decision = in_force(comparison.decisions.all(), voided)
+        facts = facts_at(comparison, voided, decided=decision is not None)
+        yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}, decision
 
 
 def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]:
@@ -82,13 +116,16 @@ def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]
             "entries__completion",
             Prefetch("entries__completion__generations", written.select_related("model_version")),
             Prefetch("preferences", votes.select_related("annotator").order_by("pk")),
+            Prefetch("decisions", decisions_at(project, position).select_related("by")),
             "preferences__rankings",
             "preferences__judgments",
         )
     )
 
 
-def facts_at(comparison: Comparison, voided: set[str]) -> Iterator[tuple[Preference, VoteFacts]]:
+def facts_at(
+    comparison: Comparison, voided: set[str], *, decided: bool = False
+) -> Iterator[tuple[Preference, VoteFacts]]:
     """Each vote of a comparison, as prefetched up to a position, with what decides its bucket.
 
     voided: audit names of the votes that were void by then.
@@ -109,5 +146,6 @@ def facts_at(comparison: Comparison, voided: set[str]) -> Iterator[tuple[Prefere
                 language=comparison.prompt.language,
                 text_alone=comparison.prompt.text_alone,
                 answered=answered(vote.rankings.all()),
+                decided=decided,
             ),
         )

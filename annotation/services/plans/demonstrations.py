@@ -32,6 +32,7 @@ class DemonstrationsPlan:
         self.project = project
         self.query = prompt_options(options, (Split.TRAIN, Split.DEV))
         self.counts: Counter[str] = Counter()
+        self.notes: dict[str, Any] = {}
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:

@@ -36,6 +36,7 @@ class PromptsPlan:
         self.project = project
         self.query = prompt_options(options, tuple(Split.values))
         self.counts: Counter[str] = Counter()
+        self.notes: dict[str, Any] = {}
 
     def position(self, up_to: Any) -> Position:
         return position_at(

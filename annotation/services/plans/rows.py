@@ -3,7 +3,17 @@
 import hashlib
 from typing import Any
 
-from annotation.models import Comparison, Completion, Outcome, Preference, Prompt
+from annotation.models import (
+    Annotator,
+    Comparison,
+    Completion,
+    Decision,
+    Outcome,
+    Preference,
+    Prompt,
+    Ranking,
+)
+from annotation.services.weights import Weights
 
 Row = dict[str, Any]
 
@@ -13,9 +23,19 @@ def group_name(prompt: Prompt) -> str:
     return hashlib.sha256(prompt.split_group.encode()).hexdigest()[:16]
 
 
-def comparison_row(comparison: Comparison, votes: list[Preference]) -> Row:
-    """The row of a comparison with these votes; ids are texts."""
-    prompt = comparison.prompt
+def comparison_row(
+    comparison: Comparison,
+    votes: list[Preference],
+    *,
+    decision: Decision | None = None,
+    instead: bool = False,
+    weights: Weights | None = None,
+) -> Row:
+    """The row of a comparison with these votes; ids are texts.
+
+    decision: the one in force. instead: it stands in the place of the votes; what it says weighs 1.
+    """
+    prompt, weights = comparison.prompt, weights or Weights()
     judgments = [judgment_row(vote, one) for vote in votes for one in _by_completion(vote)]
     row = {
         "id": str(comparison.pk),
@@ -33,9 +53,39 @@ def comparison_row(comparison: Comparison, votes: list[Preference]) -> Row:
             }
             for entry in comparison.entries.all()
         ],
-        "votes": [vote_row(vote, ranking) for vote in votes for ranking in _by_axis(vote)],
+        "votes": decided_votes(decision)
+        if decision and instead
+        else [
+            vote_row(vote, ranking, weights.weight(vote.annotator_id, ranking.axis))
+            for vote in votes
+            for ranking in _by_axis(vote)
+        ],
     }
-    return row | ({"judgments": judgments} if judgments else {})
+    if judgments:
+        row["judgments"] = judgments
+    return row | ({"decision": decision_row(decision)} if decision else {})
+
+
+def decision_row(decision: Decision) -> Row:
+    """What a reviewer decided, beside the votes."""
+    return {
+        "annotator": str(decision.by_id),
+        "undecidable": decision.undecidable,
+        "reason": decision.reason,
+        "number": decision.number,
+        "rankings": [
+            {key: one[key] for key in ("axis", "outcome", "ranking", "strength")}
+            for one in decided_votes(decision)
+        ],
+    }
+
+
+def decided_votes(decision: Decision) -> list[Row]:
+    """A decision as votes, one per axis."""
+    return [
+        _said(Ranking(**one), decision.by) | {"weight": 1.0, "decision": decision.pk}
+        for one in sorted(decision.rankings, key=lambda one: str(one["axis"]))
+    ]
 
 
 def _by_axis(vote: Preference) -> list[Any]:
@@ -46,8 +96,13 @@ def _by_completion(vote: Preference) -> list[Any]:
     return sorted(vote.judgments.all(), key=lambda judgment: judgment.completion_id)
 
 
-def vote_row(vote: Preference, ranking: Any) -> Row:
-    """One axis of a vote. Both bad and cannot tell have an empty ranking: they order nothing.
+def vote_row(vote: Preference, ranking: Any, weight: float = 1.0) -> Row:
+    """One axis of a vote."""
+    return _said(ranking, vote.annotator) | {"weight": weight, "preference": vote.pk}
+
+
+def _said(ranking: Any, by: Annotator) -> Row:
+    """Both bad and cannot tell have an empty ranking: they order nothing.
 
     `acceptable`, how many groups from the top are good enough, is there where a line was drawn.
     """
@@ -58,10 +113,8 @@ def vote_row(vote: Preference, ranking: Any) -> Row:
         "outcome": ranking.outcome,
         "ranking": [[str(pk) for pk in group] for group in ranking.groups] if ranked else [],
         "strength": ranking.strengths or None,
-        "weight": 1.0,
-        "annotator": str(vote.annotator_id),
-        "kind": vote.annotator.kind,
-        "preference": vote.pk,
+        "annotator": str(by.pk),
+        "kind": by.kind,
     }
 
 
