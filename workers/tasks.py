@@ -8,7 +8,7 @@ from celery.worker import WorkController
 from kombu.connection import Connection
 
 from annotation.models import JobKind, Project
-from annotation.services import jobs, queue, versions
+from annotation.services import jobs, queue, versions, voiding
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -78,6 +78,12 @@ def look_what_is_due() -> None:
 def sweep_leases() -> None:
     """Give back the slots of expired leases."""
     queue.sweep_expired_leases()
+
+
+@app.task
+def carry_on_voids() -> None:
+    """Go on with orders to void an annotator's answers."""
+    voiding.carry_on_all()
 
 
 @signals.worker_ready.connect

@@ -2,11 +2,23 @@
 
 from django.urls import URLPattern, URLResolver
 
-from annotation.api import batches, datasets, desk, jobs, loop, projects, reviews, schema, versions
+from annotation.api import (
+    batches,
+    datasets,
+    desk,
+    jobs,
+    loop,
+    projects,
+    reviews,
+    schema,
+    versions,
+    voids,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *projects.urlpatterns,
     *desk.urlpatterns,
+    *voids.urlpatterns,
     *batches.urlpatterns,
     *reviews.urlpatterns,
     *jobs.urlpatterns,

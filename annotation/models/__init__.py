@@ -72,6 +72,7 @@ from annotation.models.registry import (
     TrainingJob,
     VersionKind,
 )
+from annotation.models.voids import RangeVoid
 
 __all__ = [
     "OPEN_STATES",
@@ -123,6 +124,7 @@ __all__ = [
     "QualificationState",
     "Question",
     "QuestionState",
+    "RangeVoid",
     "Ranking",
     "Report",
     "ReportState",

@@ -19,6 +19,7 @@ from annotation.pages import (
     questions,
     reviews,
     versions,
+    voids,
 )
 
 in_project = [
@@ -54,6 +55,8 @@ in_project = [
     path("versions/<int:version_id>/promote/", versions.promote, name="version-promote"),
     path("slots/<slug:slot>/roll-back/", versions.roll_back, name="roll-back"),
     path("quality/", quality.quality, name="quality"),
+    path("void-range/", voids.voids, name="voids"),
+    path("void-range/order/", voids.order, name="void-range"),
     path("preferences/", preferences.preferences, name="preferences"),
     path("preferences/<int:preference_id>/", preferences.preference, name="preference"),
     path("preferences/<int:preference_id>/void/", preferences.void, name="preference-void"),

@@ -148,6 +148,18 @@ def lineage_of_preference(preference: Preference) -> PreferenceLineage:
     )
 
 
+def trained_on(votes: QuerySet[Preference]) -> tuple[list[DatasetSnapshot], list[ModelVersion]]:
+    """Snapshots that hold one of a project's votes, and the versions trained on these; of any
+    number of votes, a few at a time."""
+    found: dict[int, DatasetSnapshot] = {}
+    last = 0
+    while asked := _asked(votes.filter(pk__gt=last)):
+        last = asked[-1].pk
+        found |= {snapshot.pk: snapshot for snapshot, _ in _holding(asked[0].project_id, asked)}
+    snapshots = [found[pk] for pk in sorted(found)]
+    return snapshots, _trained_on(snapshots)
+
+
 def _names(version: ModelVersion) -> Q:
     """Versions that have this one in any edge."""
     named = Q()

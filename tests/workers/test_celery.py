@@ -34,6 +34,7 @@ def test_every_task_of_the_schedule_exists():
     assert scheduled <= set(app.tasks)
     assert {name.rpartition(".")[2] for name in scheduled} == {
         "dispatch",
+        "carry_on_voids",
         "requeue_stale_jobs",
         "look_what_is_due",
         "sweep_leases",
