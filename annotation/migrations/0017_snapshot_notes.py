@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotation", "0015_questions"),
+        ("annotation", "0016_gold_stand_ins"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotation", "0016_snapshot_notes"),
+        ("annotation", "0017_snapshot_notes"),
     ]
 
     operations = [
