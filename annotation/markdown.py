@@ -2,7 +2,8 @@
 
 Two walls, each enough alone: markdown-it-py without raw HTML, then nh3's allow-list without a
 single attribute that loads, links or runs. Links stay readable but cannot be followed: an
-annotator should see where a model points, not go there.
+annotator should see where a model points, not go there. Code in a fence that names a language
+gets the classes of its tokens (annotation/code_colours.py), and no other class passes.
 """
 
 from collections import OrderedDict
@@ -17,6 +18,8 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
+
+from annotation.code_colours import CLASSES, coloured
 
 MAX_CHARACTERS = 40_000
 """Of one page. What goes beyond is shown as it is: a megabyte of brackets would take a minute."""
@@ -77,7 +80,9 @@ def _heading(token: Token) -> str:
 
 
 _parser = MarkdownIt(
-    "commonmark", {"html": False, "breaks": True, "linkify": False}, renderer_cls=InertRenderer
+    "commonmark",
+    {"html": False, "breaks": True, "linkify": False, "highlight": coloured},
+    renderer_cls=InertRenderer,
 ).enable(["table", "strikethrough"])
 # An address that markdown-it would refuse (javascript:, data:) is shown too: it is only text here.
 _parser.validateLink = lambda url: True  # type: ignore[method-assign]
@@ -113,7 +118,7 @@ def _rendered(text: str) -> SafeString:
         tags=TAGS,
         clean_content_tags={"script", "style"},
         attributes={},
-        tag_attribute_values={"span": {"class": {"inert-link", "address"}}},
+        tag_attribute_values={"span": {"class": {"inert-link", "address", *CLASSES}}},
         url_schemes=set(),
         link_rel=None,
     )

@@ -1,5 +1,7 @@
 """Markdown of models and annotators: it looks right, and nothing in it can act."""
 
+import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -7,7 +9,11 @@ from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation.code_colours import CLASSES, LANGUAGES
 from annotation.markdown import MAX_CHARACTERS, TAGS, Cache, Page, plain, render
+
+
+COLOURS = {("class", name) for name in CLASSES}
 
 
 class Inspector(HTMLParser):
@@ -37,7 +43,7 @@ def inspect(html: str) -> Inspector:
 def require_inert(html: str) -> None:
     seen = inspect(html)
     assert seen.tags <= TAGS
-    assert seen.attributes <= {("class", "inert-link"), ("class", "address")}
+    assert seen.attributes <= {("class", "inert-link"), ("class", "address"), *COLOURS}
     assert not seen.comments
 
 
@@ -51,7 +57,13 @@ def require_inert(html: str) -> None:
         ("# Title", "<h3>Title</h3>\n"),
         ("##### Deep", "<h6>Deep</h6>\n"),
         ("- a\n- b", "<ul>\n<li>a</li>\n<li>b</li>\n</ul>\n"),
-        ("```py\nprint(1)\n```", "<pre><code>print(1)\n</code></pre>\n"),
+        ("```\nprint(1)\n```", "<pre><code>print(1)\n</code></pre>\n"),
+        (
+            "```PY title\nif x < 1: # no\n```",
+            '<pre><code><span class="c-k">if</span> <span class="c-n">x</span> '
+            '<span class="c-o">&lt;</span> <span class="c-mi">1</span><span class="c-p">:</span> '
+            '<span class="c-c1"># no</span>\n</code></pre>\n',
+        ),
         ("~~gone~~", "<p><s>gone</s></p>\n"),
         ("你好，**世界**", "<p>你好，<strong>世界</strong></p>\n"),
         (
@@ -131,6 +143,43 @@ def test_nothing_active_survives(text):
 @given(st.text(alphabet="<>[]()!`\"'/=&;:#*_-| \nabscript:onerror&#x;", max_size=200))
 def test_no_text_becomes_active(text):
     require_inert(render(text))
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_code_of_every_language_is_coloured_whole_and_inert(language):
+    code = """if (a < b) { return "<script>x</script>"; } // &amp; <b onclick='x'>\n"""
+    html = render(f"```{language}\n{code}```")
+    require_inert(html)
+    assert unescape(re.sub(r"</?span[^>]*>", "", html)) == f"<pre><code>{code}</code></pre>\n"
+
+
+@pytest.mark.parametrize(
+    "language",
+    [
+        'py"onload="x',
+        "py'><script>x</script>",
+        "../../etc/passwd",
+        "lexers.python:PythonLexer",
+        "c-k",
+        "python" * 5000,
+        "\x00",
+        "ｐｙｔｈｏｎ",
+    ],
+)
+def test_a_language_that_nobody_knows_leaves_the_code_plain(language):
+    html = render(f"```{language}\nx = 1\n```\nafter")
+    require_inert(html)
+    assert html.startswith("<pre><code>x = 1\n</code></pre>")
+
+
+def test_a_class_that_a_text_gives_itself_is_no_class():
+    html = render('<span class="c-k">x</span>')
+    assert inspect(html).attributes == set()
+
+
+def test_long_code_stays_plain():
+    html = render("```py\n" + "x = 1\n" * 1000 + "```")
+    assert "<span" not in html
 
 
 def test_raw_html_stays_readable():
