@@ -14,10 +14,14 @@ PREFIX = "c-"
 CLASSES = frozenset(f"{PREFIX}{name}" for name in STANDARD_TYPES.values() if name)
 """All that a token's span may be called."""
 LANGUAGES = frozenset(
-    "bash c c++ cpp c# csharp cs css diff docker dockerfile go golang graphql haskell html ini "
-    "java javascript js json jsx julia kotlin latex tex lua matlab nginx perl php "
-    "powershell python py python3 r ruby rb rust rs scala scss sh shell sql swift toml "
-    "ts tsx typescript vue xml yaml yml zig".split()
+    [
+        *("bash", "c", "c++", "cpp", "c#", "csharp", "cs", "css", "diff", "docker", "dockerfile"),
+        *("go", "golang", "graphql", "haskell", "html", "ini", "java", "javascript", "js", "json"),
+        *("jsx", "julia", "kotlin", "latex", "tex", "lua", "matlab", "nginx", "perl", "php"),
+        *("powershell", "python", "py", "python3", "r", "ruby", "rb", "rust", "rs", "scala"),
+        *("scss", "sh", "shell", "sql", "swift", "toml", "ts", "tsx", "typescript", "vue", "xml"),
+        *("yaml", "yml", "zig"),
+    ]
 )
 """What answers are written in. Pygments knows hundreds more, few of them read by many eyes."""
 MAX_CHARACTERS = 5_000

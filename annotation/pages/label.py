@@ -268,7 +268,7 @@ def _answer(
     return project_template(request, membership, template, context, status=status)
 
 
-def _lease(request: HttpRequest, membership: Membership, assignment_id: int) -> Assignment:
+def lease_of(request: HttpRequest, membership: Membership, assignment_id: int) -> Assignment:
     """The user's own lease; anybody else's is 404."""
     return get_object_or_404(
         Assignment.objects.select_related(
@@ -289,7 +289,7 @@ def label(request: HttpRequest, membership: Membership) -> HttpResponse:
 @project_page(*LABEL, methods=("POST",))
 def submit(request: HttpRequest, membership: Membership, assignment_id: int) -> HttpResponse:
     """Take an answer. The same key twice is one answer; a late one is kept, and said so."""
-    assignment = _lease(request, membership, assignment_id)
+    assignment = lease_of(request, membership, assignment_id)
     key = request.POST.get("key", "")[:MAX_KEY_CHARACTERS]
     note = request.POST.get("note", "").strip()
     if len(note) > MAX_NOTE_CHARACTERS:
@@ -324,7 +324,7 @@ def submit(request: HttpRequest, membership: Membership, assignment_id: int) -> 
 @project_page(*LABEL, methods=("POST",))
 def skip(request: HttpRequest, membership: Membership, assignment_id: int) -> HttpResponse:
     """Give a comparison back for good, with a reason."""
-    assignment = _lease(request, membership, assignment_id)
+    assignment = lease_of(request, membership, assignment_id)
     reason = " ".join(
         filter(None, [request.POST.get("reason", ""), request.POST.get("other", "").strip()])
     )[:200]
@@ -349,7 +349,7 @@ def _go_on(request: HttpRequest, membership: Membership, **words: str) -> HttpRe
 def renew(request: HttpRequest, membership: Membership, assignment_id: int) -> HttpResponse:
     """The page's heartbeat: the lease goes on while somebody looks at it."""
     try:
-        queue.renew_lease(assignment=_lease(request, membership, assignment_id))
+        queue.renew_lease(assignment=lease_of(request, membership, assignment_id))
     except LeaseLost:
         return project_template(request, membership, "label/lease_lost.html")
     return HttpResponse(status=204)

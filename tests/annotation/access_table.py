@@ -84,6 +84,7 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "questions/<int:question_id>/answer/": act(REVIEW, text="Yes."),
     "questions/<int:question_id>/close/": act(LABEL, own={LABELER}),
     "questions/<int:question_id>/publish/": act(REVIEW, **{"question-en": "May it?"}),
+    "label/<int:assignment_id>/differences/": look(LABEL, own=LABEL),
     "batches/": look(REVIEW),
     "batches/<int:batch_id>/": look(REVIEW),
     "batches/<int:batch_id>/change/": act(ADMINS),

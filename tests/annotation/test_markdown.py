@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from annotation.code_colours import CLASSES, LANGUAGES
 from annotation.markdown import MAX_CHARACTERS, TAGS, Cache, Page, plain, render
 
-
 COLOURS = {("class", name) for name in CLASSES}
 
 

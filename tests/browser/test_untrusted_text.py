@@ -10,6 +10,12 @@ EVIL = """<script>window.acted = 1; alert(1)</script>
 <style>body { display: none }</style>
 [click](javascript:window.acted=1) [data](data:text/html,<script>parent.acted=1</script>)
 ![beacon](https://beacon.example/x.png) <a href="javascript:window.acted=1">raw</a>
+```py"onload="window.acted=1
+x = "<img src=x onerror='window.acted = 1'>"
+```
+```html
+<script>window.acted = 1</script><b class="c-k" onclick="window.acted = 1">
+```
 <form action="/sign-out/" method="post"><button>Free money</button></form>
 <div hx-get="/tokens/" hx-trigger="load">htmx</div> {{ 7|add:7 }} <!-- gone -->
 """
@@ -23,7 +29,13 @@ def test_a_completion_that_attacks_is_text(visitor, cast):
     visitor.do(lambda page: page.on("request", lambda request: requested.append(request.url)))
     visitor.enter(cast.labeler)
     visitor.wait_for("form.answer")
-    visitor.keys("1", "2", "3", "n")
+    visitor.keys("d")
+    visitor.wait_for("mark")
+    look(visitor)
+    visitor.keys("w")
+    visitor.wait_for(".instead .sign")
+    look(visitor)
+    visitor.keys("w", "1", "2", "3", "n")
     visitor.do(lambda page: page.fill("textarea", EVIL))
     visitor.keys("Control+Enter")
     visitor.wait_for(".empty")

@@ -7,6 +7,7 @@
 
 import { watch } from "./activity.js";
 import { dropDraft, saveDraft, takeUpDraft } from "./drafts.js";
+import * as reading from "./reading.js";
 import { prefetchSoon, send, settled, start } from "./sending.js";
 
 const work = document.getElementById("work");
@@ -32,6 +33,7 @@ function words(name, values = {}) {
 
 function setUp() {
   form = work.querySelector("form.answer");
+  reading.begin();
   cells = form ? [...form.querySelectorAll("input.cell")] : [];
   axis = 0;
   at = isList() ? 0 : -1;
@@ -84,6 +86,7 @@ function showCells() {
     option.classList.toggle("current", at >= 0 && option.contains(cells[at]));
     option.classList.toggle("placed", mine.length > 0 && mine.every((cell) => cell.value));
   });
+  reading.follow();
   const order = form.querySelector(".order");
   if (order && isList()) order.textContent = orderOf(placesOf(axis));
 }
@@ -218,7 +221,7 @@ function bestSoFar() {
   const first = placesOf(0).filter((cell) => cell.value).sort((a, b) => a.value - b.value)[0];
   const letter = chosen || first?.dataset.letter;
   const option = form.querySelector(letter ? `.option-${letter}` : ".option");
-  return option.querySelector("template.raw")?.content.textContent ?? "";
+  return reading.rawOf(option);
 }
 
 function goToFlags() {
@@ -242,6 +245,9 @@ function act(key, event) {
   if (key === "r") return goToKind("rating");
   if (key === "l") return goToKind("line");
   if (key === "f") return goToFlags();
+  if (key === "w") return reading.toggleRaw();
+  if (key === "d" && !event.shiftKey) return reading.toggleDiff();
+  if (key === "y") return reading.toggleInStep();
   if (isList() && event.shiftKey && /^[a-i]$/.test(key)) {
     const cell = placesOf(axis).find((c) => c.dataset.letter === key.toUpperCase());
     return cell ? goTo(cells.indexOf(cell)) : undefined;
@@ -263,7 +269,7 @@ function act(key, event) {
   return input ? choose(input) : undefined;
 }
 
-const KEYS = /^([0-9a-i]|[tsnrlefu?]|Enter|Escape|Backspace|Delete|Arrow\w+)$/;
+const KEYS = /^([0-9a-i]|[tsnrlefuwy?]|Enter|Escape|Backspace|Delete|Arrow\w+)$/;
 
 /* In the skip window digits choose a reason. */
 document.addEventListener("keydown", (event) => {
@@ -356,6 +362,10 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target === work) begin();
 });
 
+reading.start({
+  current: () => form.querySelector(".option.current"),
+  say: (name, values) => say(words(name, values)),
+});
 start({
   shown: begin,
   told: () => say(work.querySelector("[data-say]")?.dataset.say ?? ""),
