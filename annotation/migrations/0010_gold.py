@@ -87,7 +87,7 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     models.CharField(
-                        choices=[("draft", "Draft"), ("live", "Live"), ("retired", "Retired")],
+                        choices=[("draft", "Draft"), ("live", "In use"), ("retired", "Retired")],
                         default="draft",
                         max_length=7,
                     ),

@@ -17,7 +17,7 @@ class GoldUse(models.TextChoices):
 
 class GoldState(models.TextChoices):
     DRAFT = "draft", _("Draft")
-    LIVE = "live", _("Live")
+    LIVE = "live", _("In use")
     RETIRED = "retired", _("Retired")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from annotation.errors import Conflict
-from annotation.gold import Answered, Constraint, verdict_of, verdict_on
+from annotation.gold import Answered, Constraint, in_short, verdict_of, verdict_on
 from annotation.models import (
     Annotator,
     CheckVerdict,
@@ -27,7 +27,8 @@ class Lesson:
 
     verdict: CheckVerdict
     constraints: list[tuple[Constraint, CheckVerdict]]
-    """What the experts agree on by now, and whether the answer holds it."""
+    """What the experts agree on by now, without what follows from the rest, and whether the answer
+    holds it."""
     explanations: list[str]
 
 
@@ -80,6 +81,6 @@ def lesson_of(answer: PracticeAnswer) -> Lesson:
     explanations = answer.item.votes.exclude(explanation="").order_by("pk")
     return Lesson(
         verdict=verdict_of(constraints, said),
-        constraints=[(one, verdict_on(one, said)) for one in constraints],
+        constraints=[(one, verdict_on(one, said)) for one in in_short(constraints)],
         explanations=list(explanations.values_list("explanation", flat=True)),
     )

@@ -59,7 +59,7 @@ def test_two_reviewers_make_a_comparison_gold_each_by_themselves(cast, enter, se
     page = rob.get(url).content.decode()
     assert "It answers." in page
     assert GoldItem.objects.get().state == "live"
-    assert "Live" in rob.get("/p/shop/gold/?use=practice&state=live").content.decode()
+    assert "In use" in rob.get("/p/shop/gold/?use=practice&state=live").content.decode()
     assert "jacket" not in rob.get("/p/shop/gold/?use=hidden").content.decode()
 
 

@@ -7,6 +7,7 @@ from annotation.models import JobKind, JobMetric, JobStatus, ModelVersion, Promo
 from annotation.services import queue
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from tests.annotation.golden import make_item
 from tests.annotation.test_translations import PO
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -25,6 +26,7 @@ def everything(cast, settings, tmp_path):
     )
     # only now: the queue is shuffled, and the list of three is what is left to label
     cast.ask("Two?", ["Yes.", "No.", "Maybe."])
+    gold = make_item([cast.admin, cast.reviewer], cast.comparisons[-1], "practice")
     job = TrainingJob.objects.create(
         project=cast.project,
         kind=JobKind.PPO,
@@ -57,6 +59,10 @@ def everything(cast, settings, tmp_path):
         f"/p/shop/jobs/{job.pk}/",
         "/p/shop/versions/",
         f"/p/shop/versions/{version.pk}/",
+        "/p/shop/gold/",
+        f"/p/shop/gold/{gold.pk}/",
+        "/p/shop/practice/",
+        f"/p/shop/practice/{gold.pk}/",
         "/p/shop/preferences/",
         f"/p/shop/preferences/{answer.pk}/",
         "/p/shop/export/",
