@@ -251,6 +251,13 @@ class ApiTokenAdmin(LedgerAdmin):
         each(self, request, tokens, lambda one: revoke_token(token=one, by=user))
 
 
+@admin.register(models.Invitation)
+class InvitationAdmin(LedgerAdmin):
+    list_display = ("project", "role", "note", "uses", "uses_allowed", "expires_at", "revoked_at")
+    list_select_related = ("project",)
+    exclude = ("digest",)
+
+
 @admin.register(models.AuditEntry)
 class AuditEntryAdmin(LedgerAdmin):
     list_display = ("created_at", "project", "actor", "action", "target")

@@ -184,9 +184,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    # three fields are called kind, two state
+    # three fields are called kind, three state
     "ENUM_NAME_OVERRIDES": {
         "AssignmentState": "annotation.models.AssignmentState",
+        "InvitationState": "annotation.models.InvitationState",
         "ReviewState": "annotation.models.ReviewState",
         "JobKind": "annotation.models.JobKind",
         "LeaseKind": "annotation.models.LeaseKind",

@@ -1,6 +1,6 @@
 """The tables of the ledger, by subject."""
 
-from annotation.models.access import ApiToken, Scope
+from annotation.models.access import ApiToken, Invitation, InvitationState, Scope
 from annotation.models.audit import AuditEntry
 from annotation.models.comparisons import (
     Assignment,
@@ -102,6 +102,8 @@ __all__ = [
     "GoldVote",
     "Guideline",
     "GuidelineReading",
+    "Invitation",
+    "InvitationState",
     "JobKind",
     "JobMetric",
     "JobStatus",

@@ -1,11 +1,12 @@
-"""Keys to the REST API: what each may be used for, where, and until when."""
+"""Keys to the REST API and invitations into a project: what for, where, and until when."""
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from annotation.models.projects import Project
+from annotation.models.projects import Project, Role
 
 
 class Scope(models.TextChoices):
@@ -53,3 +54,50 @@ class ApiToken(models.Model):
     def is_expired(self) -> bool:
         """True from its last moment on."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
+
+
+class InvitationState(models.TextChoices):
+    OPEN = "open", _("open")
+    USED_UP = "used_up", _("used up")
+    EXPIRED = "expired", _("expired")
+    REVOKED = "revoked", _("revoked")
+
+
+class Invitation(models.Model):
+    """A link that makes whoever opens it a member; only its secret's SHA-256 is kept."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="invitations")
+    digest = models.CharField(max_length=64, unique=True)
+    role = models.CharField(max_length=12, choices=Role.choices)
+    languages = models.JSONField(default=list, blank=True)
+    skills = models.JSONField(default=list, blank=True)
+    note = models.CharField(max_length=200, blank=True, default="")
+    """Whom it is for, for the admins alone: a name, an address."""
+    uses_allowed = models.PositiveIntegerField(default=1)
+    uses = models.PositiveIntegerField(default=0)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="invitation_role", condition=Q(role__in=Role.values)),
+            models.CheckConstraint(
+                name="invitation_uses", condition=Q(uses__lte=F("uses_allowed"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"invitation of a {self.role} into {self.project}"
+
+    @property
+    def state(self) -> InvitationState:
+        """Whether it opens the project, or why it doesn't any more."""
+        if self.revoked_at is not None:
+            return InvitationState.REVOKED
+        if self.uses >= self.uses_allowed:
+            return InvitationState.USED_UP
+        if self.expires_at <= timezone.now():
+            return InvitationState.EXPIRED
+        return InvitationState.OPEN

@@ -199,14 +199,14 @@ def add_member(
     skills: Sequence[str] = (),
 ) -> Membership:
     """Let a user into a project. Raises Conflict for one who is a member already."""
-    _require_role(role)
+    require_role(role)
     membership, created = Membership.objects.get_or_create(
         project=project,
         user=user,
         defaults={
             "role": role,
-            "languages": _names(languages, "language"),
-            "skills": _names(skills, "skill"),
+            "languages": clean_names(languages, "language"),
+            "skills": clean_names(skills, "skill"),
         },
     )
     if not created:
@@ -248,7 +248,7 @@ def change_member(
 @transaction.atomic
 def change_role(*, membership: Membership, role: str, by: User | None) -> Membership:
     """Give a member another role. Raises Conflict where it would leave no admin."""
-    _require_role(role)
+    require_role(role)
     if role != Role.ADMIN:
         _require_other_admin(membership)
     before, membership.role = membership.role, role
@@ -269,8 +269,8 @@ def change_pool(
     *, membership: Membership, languages: Sequence[str], skills: Sequence[str], by: User | None
 ) -> Membership:
     """Set which languages a member reads (none = all) and which skills they have."""
-    membership.languages = _names(languages, "language")
-    membership.skills = _names(skills, "skill")
+    membership.languages = clean_names(languages, "language")
+    membership.skills = clean_names(skills, "skill")
     membership.save(update_fields=["languages", "skills"])
     record(
         action="member.pool",
@@ -334,7 +334,8 @@ def lock_project(project: Project) -> None:
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
 
 
-def _require_role(role: str) -> None:
+def require_role(role: str) -> None:
+    """Raises BadInput for a role that there is not."""
     if role not in Role.values:
         raise BadInput(f"A role is one of {', '.join(Role.values)}: {role!r}.")
 
@@ -348,7 +349,7 @@ def _require_other_admin(membership: Membership) -> None:
         raise Conflict("A project keeps at least one admin.")
 
 
-def _names(names: Sequence[str], what: str) -> list[str]:
+def clean_names(names: Sequence[str], what: str) -> list[str]:
     """Cleaned, each once, in the order given."""
     cleaned = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if long := [name for name in cleaned if len(name) > MAX_NAME]:

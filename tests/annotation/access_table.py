@@ -130,6 +130,8 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "members/add/": act(ADMINS, username="nobody-there", role=LABELER),
     "members/<int:member_id>/change/": act(ADMINS, role=REVIEWER),
     "members/<int:member_id>/remove/": act(ADMINS),
+    "invitations/": look(ADMINS) | act(ADMINS, role=LABELER, uses=1, days=7),
+    "invitations/<int:invitation_id>/revoke/": act(ADMINS),
     "guideline/": look(ALL),
     "guideline/save/": act(REVIEW, **{"text-en": "Be fair."}),
     "guideline/preview/": act(REVIEW, **{"text-en": "Be fair."}),
@@ -145,6 +147,8 @@ API_OF_A_PROJECT: dict[str, Line] = {
     "": look(ALL),
     "members/": look(ADMINS) | act(ADMINS),
     "members/<int:member_id>/": act(ADMINS, method="PATCH") | act(ADMINS, method="DELETE"),
+    "invitations/": look(ADMINS) | act(ADMINS, role=LABELER),
+    "invitations/<int:invitation_id>/revoke": act(ADMINS),
     "claim": act(LABEL),
     "assignments/<int:assignment_id>/submit": act(LABEL, own=LABEL),
     "assignments/<int:assignment_id>/skip": act(LABEL, own=LABEL),
@@ -212,6 +216,7 @@ ADMIN_SITE: dict[str, Line] = {
 """Below /admin/, the same for every table: what a superuser may look at, nobody else may."""
 
 WITHOUT_A_LINE = {
+    "join/<str:secret>/": "opens to whoever holds the secret: tests/annotation/test_invitations.py",
     "admin/r/<path:content_type_id>/<path:object_id>/": "needs get_absolute_url, which no row has",
     "admin/(?P<url>.*)$": "catches every other address with a 404",
     "admin/^(?P<app_label>annotation)/$": "the index of one app, with the rights of each table",

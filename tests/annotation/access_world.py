@@ -31,6 +31,7 @@ from annotation.models import (
 from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
 from annotation.services.guidelines import add_entry
+from annotation.services.invitations import invite
 from annotation.services.projects import add_member, annotator_for, remove_member
 from annotation.services.questions import ask
 from annotation.services.queue import claim_comparison, submit_preference
@@ -122,6 +123,7 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         "member_id": add_member(
             project=project, user=make_user(f"{mark}-{job.pk}"), role=Role.LABELER, by=user
         ).pk,
+        "invitation_id": invite(project=project, role=Role.LABELER, by=user, note="for her")[0].pk,
         "token_id": issue_token(user=user, name="script")[0].pk,
         **SHARED_NAMES,
     }

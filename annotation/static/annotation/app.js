@@ -12,6 +12,14 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
 });
 
+/* <button data-copies="ID">: puts that element's text on the clipboard, and says so on itself. */
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copies]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copies).textContent);
+  button.textContent = "✓";
+});
+
 /* The menu under one's name closes as menus do: with Escape, and when something else is clicked. */
 document.addEventListener("click", (event) => {
   document.querySelectorAll("details.account[open]").forEach((menu) => {
