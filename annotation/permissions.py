@@ -9,6 +9,7 @@ from django.http import Http404
 
 from annotation.errors import NotAllowed
 from annotation.models import Membership, Project, Role, Scope, User
+from annotation.prepared import Prepared
 
 NOT_THERE = "There is no such project, or you are not a member of it."
 ANY = tuple(Role.values)
@@ -57,6 +58,15 @@ def scopes_of(user: User, project: Project | None = None) -> list[Scope]:
     return [scope for scope in Scope if scope == Scope.READ or roles & set(ROLES_OF_SCOPE[scope])]
 
 
+_MEMBERSHIP = Prepared(
+    lambda slug, user: Membership.objects.select_related("project").filter(
+        project__slug=slug, user=user
+    ),
+    slug="",
+    user=1,
+)
+
+
 def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Membership:
     """The user's membership in a project, which must have one of the roles (none given = any).
 
@@ -65,11 +75,7 @@ def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Member
     """
     if not isinstance(user, User) or not user.is_active:
         raise Http404(NOT_THERE)
-    membership = (
-        Membership.objects.select_related("project")
-        .filter(project__slug=project_slug, user=user)
-        .first()
-    )
+    membership = _MEMBERSHIP.first(slug=project_slug, user=user.pk)
     if user.is_superuser:
         return _as_admin(user, project_slug, membership)
     if membership is None:

@@ -5,7 +5,12 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from annotation.models import ApiToken, User
+from annotation.prepared import Prepared
 from annotation.services.tokens import token_digest, touch_token
+
+_TOKEN = Prepared(
+    lambda digest: ApiToken.objects.select_related("user").filter(digest=digest), digest=""
+)
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -18,11 +23,7 @@ class TokenAuthentication(BaseAuthentication):
             return None
         if len(words) != 2:
             raise AuthenticationFailed("The Authorization header must be: Bearer TOKEN.")
-        token = (
-            ApiToken.objects.select_related("user")
-            .filter(digest=token_digest(words[1].decode("latin-1")))
-            .first()
-        )
+        token = _TOKEN.first(digest=token_digest(words[1].decode("latin-1")))
         if token is None or not token.is_live or not token.user.is_active:
             raise AuthenticationFailed(
                 "This token is unknown, revoked or expired, or its user is gone."

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.urls import path
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
@@ -9,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from annotation.api import shown
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.languages import reader_language
 from annotation.models import (
@@ -20,6 +22,7 @@ from annotation.models import (
     Preference,
 )
 from annotation.permissions import LABEL, REVIEW
+from annotation.prepared import Prepared
 from annotation.services.answers import MAX_IDEAL, MAX_NOTE, Judgment
 from annotation.services.projects import annotator_for
 from annotation.services.queue import (
@@ -224,17 +227,26 @@ class PreferenceOut(serializers.ModelSerializer[Preference]):
         )  # fmt: skip
 
 
+_OWN = Prepared(
+    lambda pk, project, user: Assignment.objects.filter(
+        pk=pk, project=project, annotator__user=user
+    ).select_related("project", "annotator", "scheme", "guideline"),
+    pk=1,
+    project=1,
+    user=1,
+)
+
+
 class ClaimView(ProjectView):
     roles = {"POST": LABEL}
 
     @extend_schema(request=ClaimIn, responses=AssignmentOut)
     def post(self, request: Request, slug: str) -> Response:
         """Lease a comparison; asking again gives the same one. 404 nothing_to_do says why."""
-        claim = ClaimIn(data=request.data)
-        claim.is_valid(raise_exception=True)
+        kind = _validated(ClaimIn, request)["kind"]
         annotator = annotator_for(user=self.user, project=self.project)
-        lease = claim_comparison(annotator=annotator, kind=claim.validated_data["kind"])
-        return Response(AssignmentOut(lease).data)
+        lease = claim_comparison(annotator=annotator, kind=kind)
+        return Response(shown.lease(lease))
 
 
 class AssignmentView(ProjectView):
@@ -243,8 +255,9 @@ class AssignmentView(ProjectView):
     roles = {"POST": LABEL}
 
     def assignment(self, pk: int) -> Assignment:
-        own = self.project.assignments.filter(annotator__user=self.user)
-        return get_object_or_404(own.select_related("project", "scheme"), pk=pk)
+        if own := _OWN.first(pk=pk, project=self.project.pk, user=self.user.pk):
+            return own
+        raise Http404("There is no such assignment of yours.")
 
 
 class SubmitView(AssignmentView):
@@ -252,17 +265,16 @@ class SubmitView(AssignmentView):
     def post(self, request: Request, slug: str, assignment_id: int) -> Response:
         """Store an answer. The same key returns the first one; a late answer is kept."""
         assignment = self.assignment(assignment_id)
-        answer = PreferenceIn(data=request.data)
-        answer.is_valid(raise_exception=True)
+        answer = shown.plain_answer(request.data) or _validated(PreferenceIn, request)
         preference = submit_preference(
             assignment=assignment,
-            rankings=[AxisRanking(**ranking) for ranking in answer.validated_data["rankings"]],
-            key=answer.validated_data["key"],
-            note=answer.validated_data["note"],
-            judgments=[Judgment(**one) for one in answer.validated_data["judgments"]],
-            ideal=answer.validated_data["ideal"],
+            rankings=[AxisRanking(**ranking) for ranking in answer["rankings"]],
+            key=answer["key"],
+            note=answer["note"],
+            judgments=[Judgment(**one) for one in answer["judgments"]],
+            ideal=answer["ideal"],
         )
-        return Response(PreferenceOut(preference).data, status=201)
+        return Response(shown.answer(preference), status=201)
 
 
 class SkipView(AssignmentView):
@@ -325,6 +337,12 @@ class VoidView(ProjectView):
             preference=preference, by=self.user, reason=void.validated_data["reason"]
         )
         return Response(PreferenceOut(voided).data)
+
+
+def _validated(serializer: type[serializers.Serializer[Any]], request: Request) -> Any:
+    body = serializer(data=request.data)
+    body.is_valid(raise_exception=True)
+    return body.validated_data
 
 
 def _answers(view: ProjectView, mine: str = "") -> Any:

@@ -5,6 +5,8 @@ A review needs no lease: see services/decisions.py for what happens where two re
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -25,6 +27,7 @@ from annotation.models import (
     ReviewState,
     User,
 )
+from annotation.prepared import Prepared
 from annotation.services.audit import record
 from annotation.services.retraining import votes_that_train
 
@@ -32,7 +35,36 @@ from annotation.services.retraining import votes_that_train
 def votes_compared(comparison_id: int, job_defaults: dict[str, Any]) -> QuerySet[Preference]:
     """The answers that a review is about: valid ones, of the kinds that train."""
     kinds = votes_that_train(job_defaults.get("inputs", {}).get("reward", {}))
+    return _votes_of(comparison_id, kinds)
+
+
+def _votes_of(comparison_id: int, kinds: Iterable[str]) -> QuerySet[Preference]:
     return Preference.objects.valid().filter(comparison=comparison_id, annotator__kind__in=kinds)
+
+
+_FACTS = (
+    "project_id",
+    "purpose",
+    "project__job_defaults",
+    "project__review_below",
+    "batch__review_below",
+    "review__id",
+)
+_FACTS_OF: Prepared[Any] = Prepared(
+    lambda comparison: Comparison.objects.filter(pk=comparison).values_list(*_FACTS), comparison=1
+)
+
+
+@cache
+def _said_by(kinds: tuple[str, ...]) -> Prepared[Any]:
+    """What these kinds of annotators say of a comparison, axis by axis."""
+
+    def rankings(comparison: int) -> QuerySet[Ranking, Any]:
+        votes = _votes_of(comparison, kinds)
+        found = Ranking.objects.filter(preference__in=votes)
+        return found.values_list("axis", "outcome", "groups", "preference_id")
+
+    return Prepared(rankings, comparison=1)
 
 
 def look_again(comparison_id: int) -> None:
@@ -40,21 +72,12 @@ def look_again(comparison_id: int) -> None:
 
     Call it in the transaction that changed an answer, with the comparison's row held.
     """
-    facts = Comparison.objects.values(
-        "project_id",
-        "purpose",
-        "project__job_defaults",
-        "project__review_below",
-        "batch__review_below",
-        "review__id",
-    ).get(pk=comparison_id)
+    facts = dict(zip(_FACTS, _FACTS_OF(comparison=comparison_id)[0], strict=True))
     if facts["purpose"] in NEVER_USED:
         return
     said: dict[str, dict[int, Said]] = defaultdict(dict)
-    votes = votes_compared(comparison_id, facts["project__job_defaults"])
-    for axis, outcome, groups, vote in Ranking.objects.filter(preference__in=votes).values_list(
-        "axis", "outcome", "groups", "preference_id"
-    ):
+    kinds = votes_that_train(facts["project__job_defaults"].get("inputs", {}).get("reward", {}))
+    for axis, outcome, groups, vote in _said_by(tuple(kinds))(comparison=comparison_id):
         said[axis][vote] = Said(outcome, groups)
     ids = {vote for by_vote in said.values() for vote in by_vote}
     if len(ids) < 2 and facts["review__id"] is None:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from django.db import connection
 
 from annotation.models import Annotator, WalkPlace
+from annotation.prepared import Prepared
 
 FIRST_LOOK, GROWTH = 4, 4
 """Comparisons that the first query in a lane looks at, and how many times as many each further one
@@ -151,11 +152,19 @@ def _look(lane: Lane, place: Place, home: float, annotator: Annotator, most: int
     return sorted(found, key=lambda one: one.key)
 
 
+_PLACE = Prepared(
+    lambda **lane: WalkPlace.objects.filter(**lane).values_list("stage", "reached", "began_at"),
+    annotator=1,
+    paused="",
+    priority=0,
+    language="",
+    skill="",
+)
+
+
 def _noted_place(annotator: Annotator, lane: Lane, paused: frozenset[int]) -> Place | None:
-    noted = WalkPlace.objects.filter(
-        annotator=annotator, paused=_listed(paused), **lane._asdict()
-    ).values_list("stage", "reached", "began_at")
-    return next((Place(*row) for row in noted), None)
+    noted = _PLACE.first(annotator=annotator.pk, paused=_listed(paused), **lane._asdict())
+    return Place(*noted) if noted else None
 
 
 def _note(annotator: Annotator, lane: Lane, paused: frozenset[int], place: Place) -> None:

@@ -24,6 +24,7 @@ from annotation.models import (
     Source,
     User,
 )
+from annotation.prepared import Prepared
 from annotation.services.audit import record
 from annotation.services.schemes import Options
 from annotation.storable import require_storable
@@ -183,9 +184,14 @@ def current_scheme(project: Project) -> Scheme:
     return project.schemes.order_by("-version")[0]
 
 
+_NEWEST_GUIDELINE = Prepared(
+    lambda project: Guideline.objects.filter(project=project).order_by("-version")[:1], project=1
+)
+
+
 def current_guideline(project: Project) -> Guideline | None:
     """The newest guideline, or None where a project was made without."""
-    return project.guidelines.order_by("-version").first()
+    return _NEWEST_GUIDELINE.first(project=project.pk)
 
 
 @transaction.atomic
@@ -300,11 +306,18 @@ def remove_member(*, membership: Membership, by: User | None) -> None:
     membership.delete()
 
 
+_ANNOTATOR = Prepared(
+    lambda project, user: Annotator.objects.filter(project=project, user=user), project=1, user=1
+)
+
+
 def annotator_for(*, user: User, project: Project, kind: str = AnnotatorKind.PERSON) -> Annotator:
     """The user's annotator in a project, made at the first call with a random pseudonym."""
-    annotator, _ = Annotator.objects.get_or_create(
-        project=project, user=user, defaults={"kind": kind, "pseudonym": _pseudonym()}
-    )
+    annotator = _ANNOTATOR.first(project=project.pk, user=user.pk)
+    if annotator is None:
+        annotator, _ = Annotator.objects.get_or_create(
+            project=project, user=user, defaults={"kind": kind, "pseudonym": _pseudonym()}
+        )
     annotator.project = project  # whose settings every claim asks for
     return annotator
 

@@ -12,7 +12,7 @@ loses a race goes on to the next candidate.
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -27,6 +27,7 @@ from annotation.models import (
     Preference,
     SkipMode,
 )
+from annotation.prepared import Prepared, insert
 from annotation.services import answers, checks, standing, walk
 from annotation.services.answers import Answer, Judgment
 from annotation.services.batches import retire_comparison
@@ -37,18 +38,23 @@ from annotation.services.leases import (
     lease_at_hand,
     lease_length,
     lock_comparison,
-    release_expired,
+    release_all_expired,
+    release_some_expired,
     take,
 )
 from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
 from annotation.storable import require_storable
 
-RELEASED_PER_CLAIM = 20
-"""A claim clears away this many expired leases of others before it looks around."""
 CLAIM_TRIES = 50
 """A claim that loses this many races in a row asks to be repeated a second later."""
 MAX_KEY, MAX_REASON = 80, 200
+
+_WITH_KEY = Prepared(lambda key: Preference.objects.filter(idempotency_key=key), key="")
+_STATE = Prepared(
+    lambda pk: Assignment.objects.filter(pk=pk).values_list("state", "holds_slot", "leased_at"),
+    pk=1,
+)
 
 
 def claim_comparison(
@@ -63,12 +69,11 @@ def claim_comparison(
     if kind not in LeaseKind.values:
         raise BadInput(f"A lease is {' or '.join(LeaseKind.values)}: {kind!r}.")
     checks.require_not_stopped(annotator)
-    in_project = Assignment.objects.filter(project=annotator.project_id)
-    release_expired(in_project, now, RELEASED_PER_CLAIM)
-    for _ in range(CLAIM_TRIES):
-        release_expired(in_project.filter(annotator=annotator), now)
+    for number in range(CLAIM_TRIES):
         if lease := lease_at_hand(annotator, kind, now):
             return lease
+        if number == 0:
+            release_some_expired(annotator.project_id, now)
         try:
             if lease := checks.lease_of_qualification(annotator, kind, now):
                 return lease
@@ -170,13 +175,16 @@ def submit_preference(
     if not 1 <= len(key) <= MAX_KEY:
         raise BadInput(f"A key has 1 to {MAX_KEY} characters, not {len(key)}.")
     require_storable(key)
-    if first := _first_with(key, assignment):
-        return first
-    answer = answers.checked(
-        Answer(rankings=rankings, judgments=judgments, note=note, ideal=ideal),
-        scheme=assignment.scheme,
-        presented_order=assignment.presented_order,
-    )
+    try:
+        answer = answers.checked(
+            Answer(rankings=rankings, judgments=judgments, note=note, ideal=ideal),
+            scheme=assignment.scheme,
+            presented_order=assignment.presented_order,
+        )
+    except BadInput:
+        if first := _first_with(key, assignment):
+            return first
+        raise
     try:
         preference = _answer(assignment, answer, key, now)
     except IntegrityError:  # the same key reached another assignment's answer at the same moment
@@ -190,7 +198,7 @@ def submit_preference(
 
 def sweep_expired_leases(*, now: datetime | None = None) -> int:
     """Release every expired lease, of all projects; returns how many."""
-    return release_expired(Assignment.objects.all(), now or timezone.now())
+    return release_all_expired(now or timezone.now())
 
 
 @transaction.atomic
@@ -198,28 +206,32 @@ def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> 
     comparison = lock_comparison(assignment.comparison_id)
     if first := _first_with(key, assignment):  # it was stored while this one waited for the lock
         return first
-    assignment.refresh_from_db()
-    if assignment.state in (AssignmentState.ANSWERED, AssignmentState.SKIPPED):
-        raise Conflict(f"Assignment {assignment.pk} is {assignment.state} already.")
-    counted = assignment.holds_slot
+    state, counted, leased_at = _STATE(pk=assignment.pk)[0]
+    if state in (AssignmentState.ANSWERED, AssignmentState.SKIPPED):
+        raise Conflict(f"Assignment {assignment.pk} is {state} already.")
     if not counted and comparison.open_slots > 0 and comparison.retired_at is None:
         Comparison.objects.filter(pk=comparison.pk).update(open_slots=F("open_slots") - 1)
         counted = True
     assignment.state, assignment.holds_slot = AssignmentState.ANSWERED, False
-    assignment.save(update_fields=["state", "holds_slot"])
-    preference = Preference.objects.create(
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE annotation_assignment SET state = %s, holds_slot = %s WHERE id = %s",
+            [AssignmentState.ANSWERED.value, False, assignment.pk],
+        )
+    preference = Preference(
         project_id=assignment.project_id,
         comparison=comparison,
-        annotator_id=assignment.annotator_id,
+        annotator=assignment.annotator,
         assignment=assignment,
-        scheme_id=assignment.scheme_id,
-        guideline_id=assignment.guideline_id,
+        scheme=assignment.scheme,
+        guideline=assignment.guideline,
         presented_order=assignment.presented_order,
         counted=counted,
         idempotency_key=key,
         note=answer.note,
-        seconds=max(0.0, (now - assignment.leased_at).total_seconds()),
+        seconds=max(0.0, (now - leased_at).total_seconds()),
     )
+    insert(preference)
     answers.store(preference, answer)
     if comparison.answers_wanted > 1 or not counted:  # else it is the first and only answer
         look_again(comparison.pk)
@@ -240,7 +252,7 @@ def _release_if_stopped(annotator_id: int) -> None:
 
 
 def _first_with(key: str, assignment: Assignment) -> Preference | None:
-    first = Preference.objects.filter(idempotency_key=key).first()
+    first = _WITH_KEY.first(key=key)
     if first is not None and first.assignment_id != assignment.pk:
         raise Conflict(f"Key {key!r} belongs to another answer.")
     return first

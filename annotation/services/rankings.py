@@ -8,6 +8,7 @@ from typing import Any
 
 from annotation.errors import BadRanking
 from annotation.models import Outcome, Preference, Ranking, Scheme
+from annotation.prepared import insert
 
 WITH_GROUPS = (Outcome.RANKED, Outcome.EQUAL)
 
@@ -47,17 +48,17 @@ def checked(
 
 def store(preference: Preference, rankings: Sequence[AxisRanking]) -> None:
     """One row per axis."""
-    Ranking.objects.bulk_create(
-        Ranking(
-            preference=preference,
-            axis=one.axis,
-            outcome=one.outcome,
-            groups=one.groups,
-            strengths=one.strengths,
-            acceptable=one.acceptable,
+    for one in rankings:
+        insert(
+            Ranking(
+                preference=preference,
+                axis=one.axis,
+                outcome=one.outcome,
+                groups=one.groups,
+                strengths=one.strengths,
+                acceptable=one.acceptable,
+            )
         )
-        for one in rankings
-    )
 
 
 def _checked(one: AxisRanking, scheme: Scheme, presented_order: Sequence[int]) -> AxisRanking:

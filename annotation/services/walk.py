@@ -24,6 +24,7 @@ from annotation.models import (
     Purpose,
 )
 from annotation.models.comparisons import IN_WALK
+from annotation.prepared import Prepared
 from annotation.services.lanes import next_in, view_of
 from annotation.services.leases import MAY_COME_AGAIN
 
@@ -34,8 +35,13 @@ Pool = tuple[str, str]
 """(language, skill) of a comparison."""
 
 
+_COMPARISON = Prepared(
+    lambda pk: Comparison.objects.select_related("batch__scheme", "prompt").filter(pk=pk), pk=1
+)
+
+
 def candidates(annotator: Annotator) -> list[Comparison]:
-    """The next open comparisons for this annotator, a few of the highest priority there is.
+    """The next open comparison for this annotator, of the highest priority there is.
 
     Empty when there is nothing (more) for them.
     """
@@ -45,8 +51,7 @@ def candidates(annotator: Annotator) -> list[Comparison]:
         lanes = list(level)
         for lane in random.sample(lanes, len(lanes)):
             if found := next_in(lane, view.paused, annotator):
-                rows = Comparison.objects.select_related("batch").in_bulk(found)
-                return [rows[pk] for pk in found]
+                return [_COMPARISON(pk=pk)[0] for pk in found[:1]]
     return []
 
 
