@@ -7,11 +7,13 @@ writes the same texts, which the ledger knows already.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from django.db.models import Max
 
+from annotation import leaks
 from annotation.errors import BadInput
 from annotation.models import (
     Batch,
@@ -38,6 +40,8 @@ from workers.topup import open_comparisons, plan_prompts
 ROUNDS = 4
 """Times that a prompt's missing completions are drawn before it is given up."""
 PROMPTS_AT_ONCE = 32
+DROPPED = {"": "identical_dropped", leaks.LEAK: "leaks_caught", leaks.ALIKE: "alike_caught"}
+"""Why a text was not taken -> its count in the job's result."""
 SOURCE = "written by policies"
 HIGHEST_PRIORITY = 32_767
 """Of a smallint."""
@@ -64,14 +68,15 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
             for pk in part
             if pk in prompts and (messages := text_messages(prompts[pk])) is not None
         }
-        texts, identical = distinct_completions(
+        texts, dropped = distinct_completions(
             model,
             with_text,
+            fault=partial(_fault, project),
             wanted=project.completions_per_comparison,
             seed=seed_for(config.seed, job.pk, "sample"),
             sampling=sampling,
         )
-        done["identical_dropped"] += identical
+        done += dropped
         done["without_text"] += len(prompts) - len(with_text)
         beating.progress(start, len(planned), "sample")
         for pk, written in texts.items():
@@ -79,6 +84,7 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
     beating.progress(len(planned), len(planned), "sample")
     return {
         **dict.fromkeys(("comparisons", "completions", "evaluation", "too_few_distinct"), 0),
+        **dict.fromkeys(DROPPED.values(), 0),
         **done,
     }
 
@@ -105,14 +111,18 @@ def distinct_completions(
     model: tuple[Any, Any],
     conversations: dict[int, list[Message]],
     *,
+    fault: Callable[[str, Collection[str]], str],
     wanted: int,
     seed: int,
     sampling: Sampling,
-) -> tuple[dict[int, list[Written]], int]:
-    """`wanted` different texts per prompt, or as many as a few rounds give; and how many were the
-    same as another, blank or no text at all (NUL), and so dropped."""
+) -> tuple[dict[int, list[Written]], Counter[str]]:
+    """`wanted` different texts per prompt, or as many as a few rounds give; and how many were
+    dropped, by their fault.
+
+    fault: says why a text is not taken beside those that were, empty where it is.
+    """
     found: dict[int, dict[str, Written]] = {pk: {} for pk in conversations}
-    dropped = 0
+    dropped: Counter[str] = Counter()
     for turn in range(ROUNDS):
         rows = [(pk, place) for pk, texts in found.items() for place in range(len(texts), wanted)]
         if not rows:
@@ -124,11 +134,21 @@ def distinct_completions(
             sampling=sampling,
         )
         for (pk, _), one in zip(rows, written, strict=True):
-            if not one.text.strip() or "\x00" in one.text or one.text in found[pk]:
-                dropped += 1
+            if wrong := fault(one.text, found[pk]):
+                dropped[wrong] += 1
             else:
                 found[pk][one.text] = one
     return {pk: list(texts.values()) for pk, texts in found.items()}, dropped
+
+
+def _fault(project: Project, text: str, others: Collection[str]) -> str:
+    """Blank, no text at all (NUL), said already, or what the project wants caught; "" if none."""
+    if not text.strip() or "\x00" in text or text in others:
+        return DROPPED[""]
+    found = leaks.fault_of(
+        text, list(others), leaks=project.catch_leaks, likeness=project.catch_alike
+    )
+    return DROPPED[found] if found else ""
 
 
 def _open(

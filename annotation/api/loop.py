@@ -43,6 +43,8 @@ class LoopIn(serializers.Serializer[Any]):
     completions_per_comparison = serializers.IntegerField(required=False, min_value=2, max_value=9)
     answers_wanted = serializers.IntegerField(required=False, min_value=1, max_value=1000)
     kl_budget_nats = serializers.FloatField(required=False, min_value=0)
+    catch_leaks = serializers.BooleanField(required=False)
+    catch_alike = serializers.BooleanField(required=False)
     job_defaults = serializers.DictField(required=False)
     rule = RuleIn(required=False)
 

@@ -120,6 +120,8 @@ class _Account:
             }
             if row.reason:
                 line["reason"] = row.reason
+            if row.caught:
+                line["caught"] = row.caught
             self.told.write(json.dumps(line, ensure_ascii=False) + "\n")
         if row.outcome == Outcome.REFUSED:
             self.shown += 1
@@ -137,6 +139,12 @@ class _Account:
             self.say(
                 f"{self.path.name}: {report.in_other_split:,} of them are in the split of their "
                 "group, not in the one that the row says; --report names them."
+            )
+
+        if report.leaks or report.alike:
+            self.say(
+                f"{self.path.name}: in {report.leaks:,} of them a completion names its maker, in "
+                f"{report.alike:,} two are near-identical; --report names them as caught."
             )
 
     def say(self, sentence: str) -> None:

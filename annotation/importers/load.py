@@ -26,6 +26,7 @@ from annotation.importers.rows import (
     clip,
     parse_json,
 )
+from annotation.leaks import ALIKE, LEAK, fault_of
 from annotation.models import (
     Annotator,
     Batch,
@@ -68,6 +69,8 @@ class Stored:
 
     new: bool
     remark: str = ""
+    caught: str = ""
+    """leaks.LEAK or ALIKE: what a labeler here would not have been shown."""
 
 
 Store = Callable[[Mapping[str, Any]], Stored]
@@ -89,6 +92,7 @@ class RowReport:
     line: int
     outcome: Outcome
     reason: str = ""
+    caught: str = ""
 
 
 @dataclass(slots=True)
@@ -103,6 +107,10 @@ class FileReport:
     refused: int = 0
     in_other_split: int = 0
     """Of those that were not refused: they went where their group was already."""
+    leaks: int = 0
+    """Of those too: a completion names its maker (annotation/leaks.py)."""
+    alike: int = 0
+    """And: two completions are near-identical."""
 
     def count(self, row: RowReport) -> None:
         self.rows += 1
@@ -110,6 +118,8 @@ class FileReport:
         self.already_there += row.outcome == Outcome.ALREADY_THERE
         self.refused += row.outcome == Outcome.REFUSED
         self.in_other_split += row.outcome != Outcome.REFUSED and bool(row.reason)
+        self.leaks += row.caught == LEAK
+        self.alike += row.caught == ALIKE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +175,7 @@ def _take(store: Store, row: RawRow | BadRow) -> RowReport:
         reason = f"the database refused it: {clip(str(problem))}"
         return RowReport(row.line, Outcome.REFUSED, reason)
     outcome = Outcome.IMPORTED if stored.new else Outcome.ALREADY_THERE
-    return RowReport(row.line, outcome, stored.remark)
+    return RowReport(row.line, outcome, stored.remark, stored.caught)
 
 
 @transaction.atomic
@@ -283,7 +293,16 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> Stored:
             new = True
     if new and (len(row.votes) > 1 or not created):
         look_again(comparison.pk)
-    return Stored(new, _split_remark(row.prompt, prompt))
+    texts = [completion.text for completion in row.completions]
+    return Stored(new, _split_remark(row.prompt, prompt), _caught(batch.project, texts))
+
+
+def _caught(project: Project, texts: list[str]) -> str:
+    """The first fault of the completions that the project looks for: they were voted on elsewhere
+    and are kept, but counted."""
+    looked_for = {"leaks": project.catch_leaks, "likeness": project.catch_alike}
+    faults = (fault_of(text, texts[:place], **looked_for) for place, text in enumerate(texts))
+    return next(filter(None, faults), "")
 
 
 def _split_remark(row: PromptRow, prompt: Prompt) -> str:

@@ -36,6 +36,10 @@ class Project(models.Model):
     review_below = models.FloatField(default=0.5)
     """A comparison whose answers agree less (annotation/accord.py) goes to review; 0 = none does.
     """
+    catch_leaks = models.BooleanField(default=True)
+    """No completion that names its maker (annotation/leaks.py) is put before a labeler."""
+    catch_alike = models.BooleanField(default=True)
+    """Nor are two that are near-identical."""
     chat_open = models.BooleanField(default=False)
     """Members who label may chat with the models that LiveSetup names."""
     checks = models.JSONField(default=dict, blank=True)

@@ -31,9 +31,11 @@ from annotation.pages.label import texts_of, turns_of, work_of
 from annotation.pages.preferences import Shown, last_words, place_of, said
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, REVIEW
+from annotation.services.caught import caught_in
 from annotation.services.decisions import decide, rankings_of, scheme_of, void_decision
 from annotation.services.disagreements import next_for, open_reviews, set_bar, votes_compared
 from annotation.services.leases import shown_order
+from annotation.services.loop import change_loop
 from annotation.services.projects import annotator_for, current_guideline
 from annotation.services.schemes import Options
 
@@ -76,6 +78,7 @@ def reviews(request: HttpRequest, membership: Membership) -> HttpResponse:
         "decided": decisions.select_related("by", "comparison__review", "comparison__prompt")
         .annotate(answers_since=F("comparison__review__answers_since"))
         .order_by("-pk")[:ROWS_SHOWN],
+        "caught": caught_in(project),
         "batches": project.batches.order_by("name"),
     }
     return project_template(request, membership, "pages/reviews.html", context)
@@ -297,6 +300,17 @@ def bar(request: HttpRequest, membership: Membership) -> HttpResponse:
             by=user_of(request),
         )
         messages.success(request, _("The bar is set; reviews opened and closed with it."))
+    return redirect("reviews", slug=project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def catch(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """What is caught before display from now on."""
+    project = membership.project
+    changes = {name: name in request.POST for name in ("catch_leaks", "catch_alike")}
+    with told(request):
+        change_loop(project=project, changes=changes, by=user_of(request))
+        messages.success(request, _("Changed; it holds for what is written from now on."))
     return redirect("reviews", slug=project.slug)
 
 

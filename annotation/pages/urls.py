@@ -66,6 +66,7 @@ in_project = [
     path("preferences/<int:preference_id>/edit/", label.edit, name="preference-edit"),
     path("reviews/", reviews.reviews, name="reviews"),
     path("reviews/next/", reviews.next_review, name="review-next"),
+    path("reviews/catch/", reviews.catch, name="review-catch"),
     path("reviews/bar/", reviews.bar, name="review-bar"),
     path("reviews/<int:comparison_id>/", reviews.review, name="review"),
     path("decisions/<int:decision_id>/void/", reviews.void, name="decision-void"),

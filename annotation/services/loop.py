@@ -18,6 +18,8 @@ LOOP_FIELDS = (
     "completions_per_comparison",
     "answers_wanted",
     "kl_budget_nats",
+    "catch_leaks",
+    "catch_alike",
     "job_defaults",
 )
 RULE_FIELDS = ("enabled", "after_preferences", "every_minutes", "ppo_after_reward")

@@ -103,6 +103,7 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "slots/<slug:slot>/roll-back/": act(ADMINS),
     "reviews/": look(REVIEW),
     "reviews/next/": look(REVIEW),
+    "reviews/catch/": act(ADMINS, catch_leaks="1"),
     "reviews/bar/": act(ADMINS, below="0.5"),
     "reviews/<int:comparison_id>/": look(REVIEW) | act(REVIEW),
     "decisions/<int:decision_id>/void/": act(REVIEW, reason="spam"),

@@ -79,6 +79,24 @@ def test_rows_become_comparisons_of_outside_annotators_that_hold_no_slot(project
     assert second.rankings.get().groups == [[good.pk], [bad.pk]]
 
 
+def test_leaks_and_likenesses_are_kept_with_their_votes_and_counted(project, tmp_path):
+    texts = [("Hello.", "I am ChatGPT."), ("Yes, we do.", "yes we do"), ("Left.", "Right.")]
+    rows = [
+        {"prompt": f"Question {n}?", "chosen": chosen, "rejected": rejected}
+        for n, (chosen, rejected) in enumerate(texts)
+    ]
+    path, report = write(tmp_path / "rows.jsonl", rows), tmp_path / "report.jsonl"
+    said = run("import_preferences", path, format="trl", report=report)
+    assert "3 imported" in said
+    assert "in 1 of them a completion names its maker, in 1 two are near-identical" in said
+    told = [json.loads(line).get("caught", "") for line in report.read_text().splitlines()]
+    assert told == ["leak", "alike", ""]
+    assert AuditEntry.objects.get(action="file.import").data["leaks"] == 1
+    project.catch_leaks = project.catch_alike = False
+    project.save()
+    assert "maker" not in run("import_preferences", path, format="trl")
+
+
 def test_a_file_imported_twice_changes_nothing_even_under_another_name(project, tmp_path):
     path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(5)])
     run("import_preferences", path, format="trl")

@@ -2,7 +2,9 @@
 
 import pytest
 
-from annotation.models import Decision, Review, ReviewState
+from annotation.models import Decision, ModelVersion, Review, ReviewState, TrainingJob
+from annotation.services.audit import record
+from annotation.services.caught import caught_in
 from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
 from annotation.services.leases import shown_order
@@ -174,5 +176,29 @@ def test_the_list_takes_a_fixed_number_of_queries(cast, enter, django_assert_max
             decide(
                 comparison=comparison, by=cast.admin, seen=0, undecidable=True, reason="a riddle"
             )
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(17):
         client.get("/p/shop/reviews/")
+
+
+def test_what_was_caught_is_counted_by_version_and_source_and_switched_by_the_admin(cast, enter):
+    version = ModelVersion.objects.create(
+        kind="policy", stage="ppo", name="ppo-7", path="models/p7", sha256="7" * 64
+    )
+    for leaks in (2, 3):
+        TrainingJob.objects.create(
+            project=cast.project,
+            kind="sample",
+            status="done",
+            init=version,
+            result={"leaks_caught": leaks, "alike_caught": 1},
+        )
+    source = cast.project.sources.get()
+    record(action="file.import", target=source, project=cast.project, leaks=4, alike=0)
+    record(action="file.import", target=make_cast("other").project.sources.get(), leaks=99, alike=9)
+    found = [(one.name, one.leaks, one.alike, one.kept) for one in caught_in(cast.project)]
+    assert found == [("ppo-7", 5, 2, False), (source.name, 4, 0, True)]
+    client = enter(cast.admin)
+    assert "ppo-7" in client.get("/p/shop/reviews/").content.decode()
+    client.post("/p/shop/reviews/catch/", {"catch_alike": "on"})
+    cast.project.refresh_from_db()
+    assert (cast.project.catch_leaks, cast.project.catch_alike) == (False, True)

@@ -1,5 +1,6 @@
 """workers.pairs: a sample job with a real (tiny) policy, from claim to comparisons."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -137,16 +138,67 @@ def test_a_completion_can_be_drawn_again_from_its_row(project, policy, prompts):
         assert again.text == generation.completion.text
 
 
+def said_already(text, others):
+    return "again" if not text.strip() or text in others else ""
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Let the policy say these texts, one after the other."""
+
+    def script(*texts):
+        queue, write = list(texts), pairs.write_completions
+
+        def written(*args, **options):
+            return [replace(one, text=queue.pop(0)) for one in write(*args, **options)]
+
+        monkeypatch.setattr(pairs, "write_completions", written)
+
+    return script
+
+
+def test_a_leak_and_a_likeness_are_caught_counted_and_written_anew(project, policy, prompts, says):
+    says("I am ChatGPT, ask me.", "Open from ten.", "open from ten!", "Open from four.")
+    job = sample(project, inputs={"comparisons": 1})
+    assert job.status == JobStatus.DONE, job.error
+    (comparison,) = Comparison.objects.all()
+    texts = {entry.completion.text for entry in comparison.entries.all()}
+    assert texts == {"Open from ten.", "Open from four."}
+    assert (job.result["leaks_caught"], job.result["alike_caught"]) == (1, 1)
+
+
+def test_a_lead_may_switch_either_off(project, policy, prompts, says):
+    project.catch_leaks = project.catch_alike = False
+    project.save()
+    says("I am ChatGPT, ask me.", "i am chatgpt ask me")
+    job = sample(project, inputs={"comparisons": 1})
+    assert job.result["comparisons"] == 1
+    assert (job.result["leaks_caught"], job.result["alike_caught"]) == (0, 0)
+
+
+def test_where_it_is_all_leaks_nothing_is_opened(project, policy, prompts, says):
+    says(*["I am ChatGPT."] * 20)
+    job = sample(project, inputs={"comparisons": 1})
+    assert job.result["comparisons"] == 0
+    assert job.result["leaks_caught"] == 2 * pairs.ROUNDS
+    assert Generation.objects.count() == 0
+
+
 def test_identical_completions_are_dropped_counted_and_drawn_again(policy):
     greedy = Sampling(temperature=0.0, max_new_tokens=8)  # says the same each time
     conversations = {7: [{"role": "user", "content": "One?"}]}
     found, dropped = distinct_completions(
-        MODELS.policy(policy), conversations, wanted=2, seed=1, sampling=greedy
+        MODELS.policy(policy), conversations, fault=said_already, wanted=2, seed=1, sampling=greedy
     )
     assert len(found[7]) == 1
-    assert dropped == pairs.ROUNDS  # one in the first round's two, then one each
+    assert dropped == {"again": pairs.ROUNDS}  # one in the first round's two, then one each
     found, dropped = distinct_completions(
-        MODELS.policy(policy), conversations, wanted=5, seed=1, sampling=SAMPLING
+        MODELS.policy(policy),
+        conversations,
+        fault=said_already,
+        wanted=5,
+        seed=1,
+        sampling=SAMPLING,
     )
     assert len({one.text for one in found[7]}) == len(found[7]) == 5
 

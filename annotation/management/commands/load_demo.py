@@ -124,7 +124,8 @@ def load(fixtures: Path) -> Project:
             add_member(project=project, user=users[name], role=role, by=admin, languages=languages)
     project.auto_promote = True
     project.job_defaults = _configs(fixtures / "configs")
-    project.save(update_fields=["auto_promote", "job_defaults"])
+    project.catch_alike = False  # its short answers are meant to differ by a word
+    project.save(update_fields=["auto_promote", "job_defaults", "catch_alike"])
     RetrainRule.objects.filter(project=project).update(after_preferences=RETRAIN_AFTER)
 
     source = source_for(project=project, name="fixtures", licence=LICENCE)
