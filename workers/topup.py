@@ -60,7 +60,7 @@ def open_comparisons(project: Project) -> int:
         role__in=LABEL,
     )
     by_anyone = finished.filter(comparison=OuterRef("pk"))
-    still_open = Comparison.objects.open().filter(project=project)
+    still_open = Comparison.objects.open().filter(project=project, repeat_of=None)
     return still_open.filter(~Exists(by_anyone) | Exists(could_take)).count()
 
 

@@ -47,8 +47,13 @@ class Comparison(models.Model):
         Completion, through="ComparisonCompletion", related_name="comparisons"
     )
     purpose = models.CharField(max_length=14, choices=Purpose.choices)
+    repeat_of = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, related_name="repeats"
+    )
+    """The question that this one asks its annotator again; set where the purpose is repeat."""
     content_hash = models.CharField(max_length=64)
-    """SHA-256 of batch, prompt and the sorted completion ids: one question once per batch."""
+    """SHA-256 of batch, prompt and the sorted completion ids: one question once per batch. Of a
+    repeat: of its original and annotator."""
     answers_wanted = models.PositiveSmallIntegerField(default=1)
     """0 for imported comparisons: their answers came with them and hold no slot."""
     full_overlap = models.PositiveSmallIntegerField(null=True, blank=True)

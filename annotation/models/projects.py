@@ -137,6 +137,8 @@ class Annotator(models.Model):
     # Kept on the row that every claim reads anyway, so that no claim counts checks.
     until_check = models.PositiveIntegerField(null=True, blank=True)
     """New comparisons until the next hidden check is due; null = not drawn yet."""
+    until_repeat = models.PositiveIntegerField(null=True, blank=True)
+    """New comparisons until one of their own comes again; null = not drawn yet."""
     num_checks = models.PositiveIntegerField(default=0)
     """Gaps between hidden checks drawn so far; a part of the seed of the next."""
     standing = models.CharField(

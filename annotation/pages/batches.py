@@ -143,7 +143,7 @@ def batch(request: HttpRequest, membership: Membership, batch_id: int) -> HttpRe
 def _batch_page(
     request: HttpRequest, membership: Membership, found: Batch, form: BatchForm, status: int = 200
 ) -> HttpResponse:
-    comparisons = found.comparisons.select_related("prompt").order_by("-pk")
+    comparisons = found.comparisons.filter(repeat_of=None).select_related("prompt").order_by("-pk")
     state = request.GET.get("state", "")
     if state in STATES:
         comparisons = comparisons.filter(STATES[state][1])

@@ -63,6 +63,18 @@ class CheckForm(forms.Form):
         max_value=1000,
         help_text=gettext_lazy("On average, at uneven distances, per person. 0: no checks."),
     )
+    repeat_every = forms.IntegerField(
+        label=gettext_lazy("One repeat in so many comparisons"),
+        min_value=0,
+        max_value=1000,
+        help_text=gettext_lazy(
+            "One of a person's own comparisons comes again, to see how far they agree with "
+            "themselves. 0: none."
+        ),
+    )
+    repeat_gap = forms.IntegerField(
+        label=gettext_lazy("Answers between the two, at least"), min_value=1, max_value=1000
+    )
     bar_percent = forms.IntegerField(
         label=gettext_lazy("Bar, in percent"),
         min_value=0,

@@ -52,7 +52,7 @@ def progress_of(batches: list[Batch]) -> dict[int, Progress]:
     found = {batch.pk: Progress() for batch in batches}
     alive = Q(retired_at__isnull=True)
     groups = (
-        Comparison.objects.filter(batch__in=list(found))
+        Comparison.objects.filter(batch__in=list(found), repeat_of=None)
         .order_by()
         .values_list("batch_id", "language")
         .annotate(
@@ -110,9 +110,11 @@ def bring_in_line(batch: Batch) -> int:
     """Give the batch's comparisons its priority and overlap; returns how many changed.
 
     Those that were imported with their answers (answers_wanted 0) stay as they are, and so do
-    retired ones.
+    retired ones and hidden repeats.
     """
-    alive = Comparison.objects.filter(batch=batch, retired_at__isnull=True, answers_wanted__gt=0)
+    alive = Comparison.objects.filter(
+        batch=batch, retired_at__isnull=True, answers_wanted__gt=0, repeat_of=None
+    )
     changed = _in_groups(alive.exclude(priority=batch.priority), priority=batch.priority)
     if not batch.adaptive:
         changed += _in_groups(

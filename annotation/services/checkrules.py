@@ -27,6 +27,8 @@ from annotation.storable import require_storable
 MAX_SKILL = 40
 ENDS = {
     "gold_every": (0, 1000),
+    "repeat_every": (0, 1000),
+    "repeat_gap": (1, 1000),
     "bar_percent": (0, 100),
     "bar_window": (5, 200),
     "bar_more": (1, 200),
@@ -41,6 +43,11 @@ class CheckRules:
 
     gold_every: int = 0
     """One hidden check in about so many new comparisons of an annotator; 0 = none."""
+    repeat_every: int = 0
+    """One of an annotator's own comparisons comes again in about so many new ones; 0 = never. Off
+    unless asked for: each repeat costs an answer that nothing learns from."""
+    repeat_gap: int = 20
+    """Answers of the annotator that lie between at least."""
     bar_percent: int = 0
     """An annotator below this on the last checks is warned, then stopped; 0 = no bar."""
     bar_window: int = 20
@@ -77,6 +84,8 @@ class CheckRules:
                 raise BadInput(f"{name} is a whole number from {low} to {high}: {value!r}.")
         if self.gold_every == 1:
             raise BadInput("gold_every is 0 (none) or 2 and more: 1 would leave no real work.")
+        if self.repeat_every == 1:
+            raise BadInput("repeat_every is 0 (none) or 2 and more: 1 would leave no new work.")
         if self.bar_percent and not self.gold_every:
             raise BadInput("A bar needs hidden checks: gold_every is 0.")
         skill = self.qualification_skill

@@ -252,7 +252,7 @@ def open_comparison(
     _require_purpose(purpose or batch.purpose)
     if answers_wanted and batch.overlap:
         answers_wanted = batch.overlap
-    content_hash = _sha256(_canonical([batch.pk, prompt.pk, sorted(ids)]))
+    content_hash = content_hash_of(batch.pk, prompt.pk, sorted(ids))
     full_overlap = None
     if batch.adaptive and answers_wanted > FIRST and not is_always_full(content_hash):
         answers_wanted, full_overlap = FIRST, answers_wanted
@@ -278,6 +278,11 @@ def open_comparison(
             for place, one in enumerate(completions)
         )
     return comparison, created
+
+
+def content_hash_of(*what: Any) -> str:
+    """What makes a comparison the same question as another."""
+    return _sha256(_canonical(list(what)))
 
 
 def prompt_hash(messages: list[dict[str, Any]], metadata: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from annotation.models import (
     Ranking,
 )
 from annotation.overlap import FIRST
+from annotation.services.consistency import agreement_with_self
 
 MOST_ANSWERS = 10_000
 """The newest; more would keep a page waiting."""
@@ -84,6 +85,8 @@ class AnnotatorFigures:
     too_fast: Statistic | None
     first_share: Statistic | None
     """Strict answers that what was shown first won."""
+    with_self: Statistic | None
+    """Hidden repeats answered as the first time; None where there was none."""
     agreement: float | None
     """Mean share of the others who gave the same answer; None where nobody else was asked."""
     reasons: list[str]
@@ -184,7 +187,7 @@ def report(project: Project, kinds: Iterable[str] = PEOPLE) -> Report:
     return Report(
         rows=rows,
         agreement={name: _agreement(axis, how) for name, axis in rows.axes.items()},
-        annotators=_annotators(rows),
+        annotators=_annotators(rows, agreement_with_self(project, kinds)),
         longer_wins=quality.length_bias(strict, how),
     )
 
@@ -226,7 +229,7 @@ def _agreement(axis: AxisRows, how: Resampling) -> list[Figure]:
     ]
 
 
-def _annotators(rows: Rows) -> list[AnnotatorFigures]:
+def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFigures]:
     """Everybody, those to look at first, then by how much they did."""
     firsts = {
         (unit, name): given
@@ -249,6 +252,7 @@ def _annotators(rows: Rows) -> list[AnnotatorFigures]:
             median_seconds=paces[who].median_seconds if who in paces else None,
             too_fast=paces[who].too_fast if who in paces else None,
             first_share=sides[who].first_share if who in sides else None,
+            with_self=with_self.get(who),
             agreement=sum(shares[who]) / len(shares[who]) if shares[who] else None,
             reasons=reasons[who],
         )

@@ -28,7 +28,7 @@ from annotation.models import (
     SkipMode,
 )
 from annotation.prepared import Prepared, insert
-from annotation.services import answers, checks, standing, walk
+from annotation.services import answers, checks, repeats, standing, walk
 from annotation.services.answers import Answer, Judgment
 from annotation.services.batches import retire_comparison
 from annotation.services.disagreements import look_again
@@ -86,6 +86,8 @@ def claim_comparison(
             raise walk.nothing_to_do(annotator, now)
         try:
             if lease := checks.lease_of_hidden_check(annotator, candidates[0], kind, now):
+                return lease
+            if lease := repeats.lease_of_repeat(annotator, candidates[0], kind, now):
                 return lease
         except IntegrityError:
             continue

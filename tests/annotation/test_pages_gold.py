@@ -90,6 +90,8 @@ def test_an_item_is_taken_out_or_answered_anew(cast, enter, second, answered):
 def test_an_admin_sets_the_checks_in_a_form_and_a_reviewer_sees_none(cast, enter):
     form = {
         "gold_every": 10,
+        "repeat_every": 0,
+        "repeat_gap": 20,
         "bar_percent": 70,
         "bar_window": 20,
         "bar_more": 10,
