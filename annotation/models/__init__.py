@@ -72,6 +72,7 @@ from annotation.models.registry import (
     TrainingJob,
     VersionKind,
 )
+from annotation.models.sendbacks import SendBack, SendBackState
 from annotation.models.voids import RangeVoid
 
 __all__ = [
@@ -136,6 +137,8 @@ __all__ = [
     "Role",
     "Scheme",
     "Scope",
+    "SendBack",
+    "SendBackState",
     "SkipMode",
     "Slot",
     "Source",

@@ -62,6 +62,9 @@ WORDS = {
     "range_void.done": gettext_lazy("voided an annotator's answers"),
     "range_void.order": gettext_lazy("ordered an annotator's answers voided"),
     "scheme.new": gettext_lazy("made a scheme"),
+    "send_back.declined": gettext_lazy("left an answer as it is, with words"),
+    "send_back.new": gettext_lazy("sent an answer back"),
+    "send_back.withdrawn": gettext_lazy("took a send-back back"),
     "snapshot.freeze": gettext_lazy("froze a dataset"),
     "source.change": gettext_lazy("changed a source"),
     "source.licence": gettext_lazy("noted a source's licence"),
@@ -88,6 +91,7 @@ TABLES = {
     "report": gettext_lazy("report"),
     "rangevoid": gettext_lazy("order"),
     "scheme": gettext_lazy("scheme"),
+    "sendback": gettext_lazy("send-back"),
     "source": gettext_lazy("source"),
     "trainingjob": gettext_lazy("job"),
 }

@@ -24,6 +24,7 @@ from annotation.models import (
     Preference,
     Prompt,
     Scheme,
+    SendBack,
 )
 from annotation.pages.answers import Choice, answer_from, choices_of, fields_of, letters
 from annotation.pages.guideline_sheets import panel_of
@@ -404,7 +405,8 @@ def edit(request: HttpRequest, membership: Membership, preference_id: int) -> Ht
     except BadInput as error:
         return _edit_page(request, membership, found, request.POST, error=error.detail)
     messages.success(request, _("Your answer is changed."))
-    return redirect("label", slug=membership.project.slug)
+    more = SendBack.objects.open().filter(annotator=found.annotator_id).exists()
+    return redirect("sent-back" if more else "label", slug=membership.project.slug)
 
 
 def _edit_page(
@@ -416,6 +418,13 @@ def _edit_page(
 ) -> HttpResponse:
     assert preference.assignment is not None
     work = work_of(preference.assignment, posted, is_edit=True)
-    context = {"work": work, "error": error, "preference": preference}
+    context = {
+        "work": work,
+        "error": error,
+        "preference": preference,
+        "sent": SendBack.objects.open().filter(preference=preference).first(),
+    }
+    if preference.guideline:
+        context["panel"] = panel_of(preference.guideline, preference.annotator)
     status = 422 if error else 200
     return project_template(request, membership, "label/edit.html", context, status=status)

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from annotation import markdown
 from annotation.models import (
     AnnotatorKind,
+    Comparison,
     Completion,
     CompletionJudgment,
     Decision,
@@ -29,6 +30,8 @@ from annotation.models import (
     Report,
     Review,
     Role,
+    SendBack,
+    SendBackState,
     Split,
 )
 from annotation.pages.answers import letters
@@ -42,9 +45,11 @@ from annotation.services.lineage import lineage_of_preference
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import void_preference
 from annotation.services.schemes import STRENGTH_WORDS, Options
+from annotation.services.sendbacks import may_be_sent_back
 
 ROWS_PER_PAGE = 50
 SNIPPET_CHARACTERS = 90
+MOST_SEND_BACKS = 20
 STATES = {
     "valid": (gettext_lazy("Valid"), Q(current=True, voided_at__isnull=True)),
     "voided": (gettext_lazy("Voided"), Q(voided_at__isnull=False)),
@@ -206,7 +211,7 @@ def _row(preference: Preference) -> Row:
     order = _order(preference)
     return Row(
         preference=preference,
-        snippet=Truncator(last_words(preference.comparison.prompt)).chars(SNIPPET_CHARACTERS),
+        snippet=snippet_of(preference.comparison),
         said="; ".join(
             said(ranking, order, Options.of(preference.scheme.options).levels)
             for ranking in preference.rankings.all()
@@ -227,12 +232,30 @@ def last_words(prompt: Prompt) -> str:
     return " ".join(markdown.plain(prompt.messages[-1]["content"]).split())
 
 
+def snippet_of(comparison: Comparison) -> str:
+    """The beginning of what was asked last."""
+    return Truncator(last_words(comparison.prompt)).chars(SNIPPET_CHARACTERS)
+
+
 @project_page()
 def preference(request: HttpRequest, membership: Membership, preference_id: int) -> HttpResponse:
     """One answer with its lineage both ways."""
     found = _preference(membership, preference_id)
     is_own = found.annotator.user_id == membership.user_id
+    send_backs = list(
+        SendBack.objects.filter(
+            preference__comparison=found.comparison_id, annotator=found.annotator_id
+        )
+        .select_related("by")
+        .order_by("-pk")[:MOST_SEND_BACKS]
+    )
     context = _detail(found) | {
+        "send_backs": send_backs,
+        "may_send_back": (
+            membership.role in REVIEW
+            and may_be_sent_back(found, user_of(request))
+            and not any(one.state == SendBackState.OPEN for one in send_backs)
+        ),
         "is_blind": membership.role == Role.LABELER,
         "may_edit": (
             is_own

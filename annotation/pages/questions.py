@@ -6,7 +6,6 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from annotation import markdown
@@ -16,7 +15,7 @@ from annotation.models import Assignment, Membership, Question, QuestionState
 from annotation.pages.guidelines import EntryForm
 from annotation.pages.items import item_of
 from annotation.pages.label import show_next
-from annotation.pages.preferences import ROWS_PER_PAGE, SNIPPET_CHARACTERS
+from annotation.pages.preferences import ROWS_PER_PAGE, snippet_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import LABEL, REVIEW
 from annotation.services import questions as service
@@ -46,7 +45,7 @@ def questions(request: HttpRequest, membership: Membership) -> HttpResponse:
     if before.isascii() and before.isdigit() and len(before) < 18:
         found = found.filter(pk__lt=int(before))
     page = list(found.order_by("-pk")[: ROWS_PER_PAGE + 1])
-    rows = [(one, _snippet(one)) for one in page[:ROWS_PER_PAGE]]
+    rows = [(one, snippet_of(one.comparison)) for one in page[:ROWS_PER_PAGE]]
     query = request.GET.copy()
     if len(page) > ROWS_PER_PAGE:
         query["before"] = str(rows[-1][0].pk)
@@ -58,11 +57,6 @@ def questions(request: HttpRequest, membership: Membership) -> HttpResponse:
         "older": query.urlencode() if len(page) > ROWS_PER_PAGE else "",
     }
     return project_template(request, membership, "pages/questions.html", context)
-
-
-def _snippet(question: Question) -> str:
-    text = markdown.plain(question.comparison.prompt.messages[-1]["content"])
-    return Truncator(" ".join(text.split())).chars(SNIPPET_CHARACTERS)
 
 
 @project_page(*LABEL)

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from annotation import permissions
 from annotation.errors import BadInput, ConcordError, Conflict
 from annotation.models import Membership, User
-from annotation.pages.waiting import MOST_WAITING, questions_waiting
+from annotation.pages.waiting import MOST_WAITING, questions_waiting, sent_back_waiting
 
 P = ParamSpec("P")
 ProjectView = Callable[Concatenate[HttpRequest, Membership, P], HttpResponse]
@@ -44,7 +44,7 @@ class Tab:
         return str(self.num_waiting or "")
 
 
-WAITING = {"questions": questions_waiting}
+WAITING = {"questions": questions_waiting, "sent-back": sent_back_waiting}
 """Tabs with a count."""
 
 
@@ -141,6 +141,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("overview", _("Overview"), permissions.ANY),
         ("batches", _("Batches"), permissions.REVIEW),
         ("preferences", _("Preferences"), permissions.ANY),
+        ("sent-back", _("Sent back"), permissions.LABEL),
         ("questions", _("Questions"), permissions.LABEL),
         ("guideline", _("Guideline"), permissions.ANY),
         ("reviews", _("Review"), permissions.REVIEW),

@@ -20,6 +20,7 @@ from annotation.pages import (
     questions,
     reading,
     reviews,
+    sendbacks,
     versions,
     voids,
 )
@@ -42,6 +43,10 @@ in_project = [
     path("comparisons/<int:comparison_id>/retire/", batches.retire, name="comparison-retire"),
     path("comparisons/<int:comparison_id>/reopen/", batches.reopen, name="comparison-reopen"),
     path("label/<int:assignment_id>/ask/", questions.ask, name="question-ask"),
+    path("sent-back/", sendbacks.sent_back, name="sent-back"),
+    path("sent-back/<int:send_back_id>/decline/", sendbacks.decline, name="send-back-decline"),
+    path("sent-back/<int:send_back_id>/withdraw/", sendbacks.withdraw, name="send-back-withdraw"),
+    path("preferences/<int:preference_id>/send-back/", sendbacks.send, name="send-back"),
     path("questions/", questions.questions, name="questions"),
     path("questions/<int:question_id>/", questions.question, name="question"),
     path("questions/<int:question_id>/answer/", questions.answer, name="question-answer"),

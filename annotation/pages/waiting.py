@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from annotation.models import Membership, Question, QuestionState
+from annotation.models import Membership, Question, QuestionState, SendBack
 from annotation.permissions import LABEL, REVIEW
 
 MOST_WAITING = 100
@@ -13,13 +13,23 @@ MOST_WAITING = 100
 class Desk:
     """What stands first on an annotator's desk."""
 
+    sent_back: int
+    """Their answers that reviewers sent back to them."""
     answers: int
     """Answers to their questions that they have not read."""
 
 
 def desk_of(membership: Membership) -> Desk:
     """What waits for the member as an annotator."""
-    return Desk(answers=_answers(membership))
+    return Desk(sent_back=sent_back_waiting(membership), answers=_answers(membership))
+
+
+def sent_back_waiting(membership: Membership) -> int:
+    """How many of the member's own answers wait to be looked at again."""
+    own = SendBack.objects.open().filter(
+        project=membership.project_id, annotator__user=membership.user_id
+    )
+    return own[:MOST_WAITING].count()
 
 
 def questions_waiting(membership: Membership) -> int:

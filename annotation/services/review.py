@@ -7,7 +7,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
-from annotation.models import Comparison, Preference, User
+from annotation.models import Comparison, Preference, SendBack, SendBackState, User
 from annotation.services import answers, standing
 from annotation.services.answers import Answer, Judgment
 from annotation.services.audit import name_of, record
@@ -27,7 +27,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
     Raises Conflict for one that is void already or replaced by a revision.
     """
     reason = said_why(reason, "A void needs a reason")
-    preference = _locked_current(preference)
+    preference = locked_current(preference)
     Preference.objects.filter(pk=preference.pk).update(
         voided_at=timezone.now(), voided_by=by, void_reason=reason, counted=False
     )
@@ -35,6 +35,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
         Comparison.objects.filter(pk=preference.comparison_id).update(
             open_slots=F("open_slots") + 1
         )
+    SendBack.objects.filter(preference=preference).settle(SendBackState.VOIDED)
     standing.unscore(preference)
     record(
         action="preference.void",
@@ -63,11 +64,15 @@ def revise_preference(
 ) -> Preference:
     """The next revision of an answer; the older row stays, and its count moves to the new one.
 
-    note, judgments, ideal: None keeps the older ones. Raises BadRanking, or Conflict for an answer
-    that is void, replaced or imported.
+    note, judgments, ideal: None keeps the older ones. An answer that was sent back is settled by
+    it, and the comment is its cause. Raises BadRanking, or Conflict for an answer that is void,
+    replaced or imported.
     """
     cause = said_why(cause, "A revision needs a cause")
-    old = _locked_current(preference)
+    old = locked_current(preference)
+    sent_back = SendBack.objects.open().filter(preference=old).first()
+    if sent_back is not None:
+        cause = f"sent back: {sent_back.comment}"[:MAX_REASON]
     if old.source_id is not None:
         raise Conflict(f"Preference {old.pk} was imported; it can be voided, not revised.")
     answer = answers.checked(
@@ -96,6 +101,7 @@ def revise_preference(
         seconds=old.seconds,
     )
     answers.store(new, answer)
+    SendBack.objects.filter(preference=old).settle(SendBackState.REVISED, revision=new)
     standing.score_revision(new, old)
     record(
         action="preference.revise",
@@ -110,7 +116,7 @@ def revise_preference(
     return new
 
 
-def _locked_current(preference: Preference) -> Preference:
+def locked_current(preference: Preference) -> Preference:
     """The answer as it stands once its comparison's row is held; void or replaced: Conflict."""
     Comparison.objects.select_for_update(no_key=True).get(pk=preference.comparison_id)
     now = Preference.objects.select_related("project", "scheme").get(pk=preference.pk)

@@ -25,6 +25,7 @@ from annotation.models import (
     Promotion,
     Role,
     Scope,
+    SendBack,
     TrainingJob,
     User,
 )
@@ -102,6 +103,9 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         CompletionScore.objects.create(completion=completion, model_version=version, score=0.5)
     JobMetric.objects.create(job=job, phase="train", step=1, values={f"loss {mark}": 0.5})
     question = ask(annotator=annotator, comparison=lease.comparison, text=f"{mark}?")
+    sent = SendBack.objects.create(
+        project=project, preference=preference, annotator=annotator, comment="Look again.", by=user
+    )
     words = {"en": {"question": f"{mark}?", "answer": f"{mark}."}}
     guideline, entry = add_entry(project=project, texts=words, by=user)
     return {
@@ -111,6 +115,7 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         "report_id": report_question(
             comparison=answered.comparison, annotator=annotator, words=f"wrong {mark}"
         ).pk,
+        "send_back_id": sent.pk,
         "guideline_id": guideline.pk,
         "entry_id": entry,
         "assignment_id": lease.pk,

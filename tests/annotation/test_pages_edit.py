@@ -103,7 +103,7 @@ def test_a_change_is_a_revision_and_the_older_answer_stays(cast, enter):
     assert 'value="1"' in html
     assert "checked" in html
     assert "Clear.</textarea>" in html
-    assert "hx-post" not in html
+    assert "data-goes-on" not in html  # it is sent as a form, and leads to another page
     response = client.post(url, {"axis0-choice": "tie", "note": "On second thoughts."})
     assert response.headers["Location"] == "/p/shop/label/"
     old, new = Preference.objects.order_by("pk")

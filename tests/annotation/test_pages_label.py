@@ -296,5 +296,5 @@ def test_the_query_budget_does_not_grow_with_the_queue(cast, enter, django_asser
     # session, user, membership, annotator, expired leases twice, lease, comparison and its rows,
     # completions, answered today, the last answer, which guideline is read and which is newest,
     # what waits for this person, on the desk and in the navigation
-    with django_assert_max_num_queries(19):
+    with django_assert_max_num_queries(21):
         client.get("/p/shop/label/")

@@ -169,8 +169,8 @@ def test_what_waits_is_counted_for_each_by_role_and_never_far(
     questions.answer(question=first, text="Yes.", by=cast.reviewer)
     counts = {role: questions_waiting(one) for role, one in members.items()}
     assert counts == {"admin": 1, "reviewer": 1, "labeler": 1, "researcher": 0}
-    assert desk_of(members["labeler"]) == Desk(answers=1)
-    assert desk_of(members["reviewer"]) == Desk(answers=0)
+    assert desk_of(members["labeler"]) == Desk(sent_back=0, answers=1)
+    assert desk_of(members["reviewer"]) == Desk(sent_back=0, answers=0)
     with django_assert_num_queries(1) as asked_for:
         questions_waiting(members["reviewer"])
     assert "LIMIT 100" in asked_for.captured_queries[0]["sql"]
