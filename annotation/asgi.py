@@ -4,5 +4,7 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from annotation.events import EventStreams
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
-application = get_asgi_application()
+application = EventStreams(get_asgi_application())

@@ -184,11 +184,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    # three fields are called kind, three state
+    # three fields are called kind, four state
     "ENUM_NAME_OVERRIDES": {
         "AssignmentState": "annotation.models.AssignmentState",
         "InvitationState": "annotation.models.InvitationState",
         "ReviewState": "annotation.models.ReviewState",
+        "TurnState": "annotation.models.TurnState",
         "JobKind": "annotation.models.JobKind",
         "LeaseKind": "annotation.models.LeaseKind",
         "VersionKind": "annotation.models.VersionKind",

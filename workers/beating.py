@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -28,17 +30,26 @@ class Interrupted(Exception):
 
 
 class Beating:
-    """Keeps a claimed job alive inside its `with` block.
+    """Keeps what was claimed alive inside its `with` block.
 
-    The work calls `progress` between its pieces, which raises Interrupted when it should end.
+    The work calls `progress` or `check` between its pieces, which raise Interrupted when it should
+    end.
     """
 
-    def __init__(self, job: TrainingJob) -> None:
-        self.job_id, self.attempt = job.pk, job.attempt
+    def __init__(self, heartbeat: Callable[..., Pulse], *, name: str) -> None:
+        """heartbeat: tells the ledger that the attempt lives; takes step, total and phase."""
+        self.name = name
         self.pulse = Pulse.GO_ON
+        self._heartbeat = heartbeat
         self._told: dict[str, int | str] = {}
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"job {job.pk}")
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=name)
+
+    @classmethod
+    def of(cls, job: TrainingJob) -> Self:
+        """Of a job."""
+        held = partial(jobs.heartbeat, job_id=job.pk, attempt=job.attempt)
+        return cls(held, name=f"job {job.pk}")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -56,6 +67,10 @@ class Beating:
     def progress(self, step: int, total: int, phase: str) -> None:
         """`step` of `total` are done; told with the next heartbeat."""
         self._told = {"step": step, "total": total, "phase": phase}
+        self.check()
+
+    def check(self) -> None:
+        """Raise Interrupted if the work should end."""
         if self.pulse is not Pulse.GO_ON or shutting_down.is_set():
             raise Interrupted(self.pulse)
 
@@ -68,11 +83,7 @@ class Beating:
 
     def _tell(self) -> None:
         try:
-            self.pulse = jobs.heartbeat(
-                job_id=self.job_id,
-                attempt=self.attempt,
-                **self._told,  # type: ignore[arg-type]
-            )
+            self.pulse = self._heartbeat(**self._told)
         except OUT_OF_REACH as error:
-            log.warning("Job %s: the ledger is out of reach: %s", self.job_id, error)
+            log.warning("%s: the ledger is out of reach: %s", self.name, error)
             close_old_connections()

@@ -1,7 +1,8 @@
-"""The tasks of the generate queue, whose worker alone loads torch (`-I workers.model_tasks`)."""
+"""The tasks of the generate and live queues, whose workers alone load torch (`-I` names this)."""
 
 from workers.celery import app
 from workers.launch import shutting_down
+from workers.live import answer_turn
 from workers.promotion import judge_version
 from workers.sampling import run_sample_job
 
@@ -18,3 +19,10 @@ def judge(version_id: int) -> None:
     """The gate of one version."""
     if not shutting_down.is_set():
         judge_version(version_id)
+
+
+@app.task
+def answer(turn_id: int) -> None:
+    """One attempt at a turn of a chat."""
+    if not shutting_down.is_set():
+        answer_turn(turn_id)

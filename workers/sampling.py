@@ -15,7 +15,7 @@ def run_sample_job(job_id: int) -> None:
     if job is None:
         return
     try:
-        with Beating(job) as beating:
+        with Beating.of(job) as beating:
             result = write_comparisons(job, beating)
         jobs.finish_job(job_id=job.pk, attempt=job.attempt, result=result)
     except Interrupted as interrupted:

@@ -8,7 +8,7 @@ from celery.worker import WorkController
 from kombu.connection import Connection
 
 from annotation.models import JobKind, Project
-from annotation.services import jobs, queue, versions, voiding
+from annotation.services import jobs, live_turns, queue, versions, voiding
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -17,6 +17,7 @@ from workers.training import run_training_job
 from workers.wake import Listener
 
 RUN_SAMPLE, JUDGE = "workers.model_tasks.run_sample", "workers.model_tasks.judge"
+ANSWER = "workers.model_tasks.answer"
 """By name: importing them would load torch."""
 MAX_BACKLOG = 10
 """A busy worker's queue is not filled further: each tick would add the same messages again."""
@@ -32,8 +33,10 @@ def run_training(job_id: int) -> None:
 
 @app.task
 def dispatch() -> None:
-    """Send what the ledger says is to be done: jobs to claim, versions to judge."""
+    """Send what the ledger says is to be done: turns of chats, jobs, versions to judge."""
     with app.connection_for_write() as connection:
+        for turn in live_turns.waiting_turns()[:MAX_BACKLOG]:
+            send(connection, ANSWER, "live", turn.pk)
         for job in jobs.startable_jobs():
             if job.kind == JobKind.SAMPLE:
                 send(connection, RUN_SAMPLE, "generate", job.pk)
@@ -59,8 +62,9 @@ def send(connection: Connection, task: str, queue_name: str, row_id: int) -> Non
 
 @app.task
 def requeue_stale_jobs() -> None:
-    """Jobs whose worker fell silent wait again."""
+    """Jobs and turns whose worker fell silent wait again."""
     jobs.requeue_stale()
+    live_turns.requeue_stale_turns()
 
 
 @app.task

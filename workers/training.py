@@ -80,7 +80,7 @@ def _attempt(job: TrainingJob) -> None:
     if (finished := finished_model(job)) is not None:
         publish(job, finished)  # an earlier attempt was killed between its end and its row
         return
-    with Beating(job) as beating:
+    with Beating.of(job) as beating:
         inputs = freeze_inputs(job)
         beating.progress(0, 0, "starting")
     folder = job_folder(job) / f"attempt-{job.attempt}"

@@ -136,8 +136,10 @@ def project_template(
 
 def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
     """The pages of a project that a role has a use for."""
+    has_chat = membership.project.chat_open or membership.role in permissions.ADMINISTER
     everything = [
         ("label", _("Label"), permissions.LABEL),
+        ("chats", _("Chat"), permissions.LABEL if has_chat else ()),
         ("overview", _("Overview"), permissions.ANY),
         ("batches", _("Batches"), permissions.REVIEW),
         ("preferences", _("Preferences"), permissions.ANY),

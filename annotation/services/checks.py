@@ -47,16 +47,28 @@ def require_not_stopped(annotator: Annotator) -> None:
         raise NothingToDo("stopped")
 
 
+def barred(annotator: Annotator) -> str:
+    """Why the annotator may do no real work: stopped, not_qualified; empty where they may."""
+    if annotator.standing == AnnotatorStanding.STOPPED:
+        return "stopped"
+    return "not_qualified" if _must_qualify(annotator) else ""
+
+
+def _must_qualify(annotator: Annotator) -> bool:
+    """The project qualifies its labelers, and this one has not passed; experts need not."""
+    if not _rules(annotator).qualification_items:
+        return False
+    return annotator.qualification != QualificationState.PASSED and not _is_expert(annotator)
+
+
 def lease_of_qualification(annotator: Annotator, kind: str, now: datetime) -> Assignment | None:
     """A qualification item for whoever must still qualify; None for everybody else.
 
     Raises NothingToDo for whoever has failed, holds all items of this try, or has seen all.
     """
+    if not _must_qualify(annotator):
+        return None
     items_wanted = _rules(annotator).qualification_items
-    if not items_wanted or annotator.qualification == QualificationState.PASSED:
-        return None
-    if _is_expert(annotator):
-        return None
     if annotator.qualification == QualificationState.FAILED:
         raise NothingToDo("not_qualified")
     under_way = GoldCheck.objects.filter(

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from annotation.errors import BadInput, BadRanking, Conflict, NotAllowed
+from annotation.errors import BadInput, BadRanking, ConcordError, Conflict, NotAllowed
 from annotation.models import (
     OPEN_STATES,
     Annotator,
@@ -34,6 +34,7 @@ from annotation.models import (
 )
 from annotation.services import answers
 from annotation.services.answers import Answer
+from annotation.services.checks import barred
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.ledger import (
     add_completion,
@@ -59,6 +60,23 @@ DAY = timedelta(hours=24)
 Message = dict[str, Any]
 
 
+class NowhereToGo(BadInput):
+    """Neither answer is the better one, and nothing says how the conversation goes on."""
+
+
+REFUSALS: dict[str, tuple[type[ConcordError], str]] = {
+    "closed": (NotAllowed, "The chat of this project is closed."),
+    "enough": (
+        Conflict,
+        "You have started as many conversations as are wanted of one writer in 24 hours; go on "
+        "with one of them, or come back tomorrow.",
+    ),
+    "no_policy": (Conflict, "No policy is in force in this project yet: nobody could answer."),
+    "stopped": (NotAllowed, "Your work here is paused; talk to the lead of the project."),
+    "not_qualified": (NotAllowed, "The qualification of this project comes first."),
+}
+
+
 # --- talking ------------------------------------------------------------------------------------
 
 
@@ -78,18 +96,13 @@ def start_thread(*, annotator: Annotator, message: str, key: str, language: str 
     if first := LiveThread.objects.filter(annotator=annotator, key=key).first():
         return first
     project = annotator.project
-    if not project.chat_open:
-        raise NotAllowed("The chat of this project is closed.")
     setup = setup_of(project)
-    today = LiveThread.objects.filter(
-        annotator=annotator, created_at__gt=timezone.now() - DAY
-    ).count()
-    if today >= setup.max_threads_per_day:
-        raise Conflict(
-            f"You have started {today} conversations in 24 hours, and more are not wanted; "
-            "go on with one of them, or come back tomorrow."
-        )
+    if why_not := why_not_start(annotator):
+        kind, words = REFUSALS[why_not]
+        raise kind(words)
     version_a, version_b = sides_of(project)
+    assert version_a is not None
+    assert version_b is not None
     thread = LiveThread.objects.create(
         project=project,
         annotator=annotator,
@@ -107,11 +120,25 @@ def start_thread(*, annotator: Annotator, message: str, key: str, language: str 
     return thread
 
 
+def why_not_start(annotator: Annotator) -> str:
+    """Why the writer may start no thread now, a key of REFUSALS; empty where they may."""
+    if not annotator.project.chat_open:
+        return "closed"
+    if why_not := barred(annotator):
+        return why_not
+    setup = setup_of(annotator.project)
+    today = LiveThread.objects.filter(annotator=annotator, created_at__gt=timezone.now() - DAY)
+    if today.count() >= setup.max_threads_per_day:
+        return "enough"
+    return "" if all(sides_of(annotator.project)) else "no_policy"
+
+
 @transaction.atomic
 def say(*, thread: LiveThread, message: str, key: str) -> LiveTurn:
     """The next message of a thread; the same key gives the turn that it made.
 
-    Raises Conflict while the turn before is open, in a closed thread, and after the last turn.
+    Raises Conflict while the turn before is open, in a closed thread, and after the last turn,
+    NotAllowed for a writer whom the bar has stopped.
     """
     _require_message(message)
     _require_key(key)
@@ -119,6 +146,9 @@ def say(*, thread: LiveThread, message: str, key: str) -> LiveTurn:
     if first := thread.turns.filter(key=key).first():
         return first
     _require_open(thread)
+    if why_not := barred(thread.annotator):
+        kind, words = REFUSALS[why_not]
+        raise kind(words)
     turns = list(thread.turns.all())
     if turns[-1].state in OPEN_STATES:
         raise Conflict("The turn before is not settled yet: choose an answer first.")
@@ -194,7 +224,7 @@ def choose(
     edited = _edited(edited, texts)
     is_last = end or turn.number >= thread.max_turns
     if not edited and place is None and not is_last:
-        raise BadInput("Say which answer the conversation goes on from, edit one, or end it.")
+        raise NowhereToGo("Say which answer the conversation goes on from, edit one, or end it.")
     turn.preference = _record(turn, answer, key)
     if edited:
         answers.add_ideal(turn.preference, edited)
@@ -322,8 +352,13 @@ def _first_place(ranking: AxisRanking) -> int | None:
 
 def _edited(text: str, texts: dict[int, str]) -> str:
     """The edited text, or nothing where it is one of the two as they stand."""
-    text = text.replace("\r\n", "\n").strip()
-    return "" if text in [one.strip() for one in texts.values()] else text
+    text = _in_lines(text)
+    return "" if text in [_in_lines(one) for one in texts.values()] else text
+
+
+def _in_lines(text: str) -> str:
+    """As a browser's text field gives it back: whatever ended a line there, it is a line feed."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 # --- parts --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from annotation.errors import BadInput, Conflict
+from annotation.errors import BadInput
 from annotation.models import (
     LiveSetup,
     ModelVersion,
@@ -76,14 +76,11 @@ def change_setup(
     return setup
 
 
-def sides_of(project: Project) -> tuple[ModelVersion, ModelVersion]:
-    """The versions that answer a thread that starts now. Raises Conflict where there is none."""
+def sides_of(project: Project) -> tuple[ModelVersion | None, ModelVersion | None]:
+    """The versions that answer a thread that starts now; None where no policy is in force yet."""
     setup = setup_of(project)
     in_force = versions.in_force(project, Slot.POLICY)
-    first, second = setup.version_a or in_force, setup.version_b or in_force
-    if first is None or second is None:
-        raise Conflict("No policy is in force in this project yet: nobody could answer.")
-    return first, second
+    return setup.version_a or in_force, setup.version_b or in_force
 
 
 def _require_policy(project: Project, version: ModelVersion | None) -> None:

@@ -75,7 +75,7 @@ def finish_turn(*, turn_id: int, attempt: int, whole: Mapping[str, WholeAnswer])
     Two answers that are the same leave nothing to compare: the thread goes on from them. One that
     is blank fails the turn.
     """
-    texts = {side: whole[side].text.replace("\x00", "\ufffd") for side in SIDES}
+    texts = {side: storable(whole[side].text) for side in SIDES}
     if not all(text.strip() for text in texts.values()):
         error = "A model wrote nothing at all."
         return (
@@ -103,8 +103,13 @@ def finish_turn(*, turn_id: int, attempt: int, whole: Mapping[str, WholeAnswer])
 
 def fail_turn(*, turn_id: int, attempt: int, error: str) -> bool:
     """End a turn with the sentence that says why. False if the attempt is fenced off."""
-    error = error.replace("\x00", "\ufffd")[:2000]
+    error = storable(error)[:2000]
     return bool(_held(turn_id, attempt).update(state=TurnState.FAILED, error=error))
+
+
+def storable(text: str) -> str:
+    """What a model wrote, as PostgreSQL takes it: no NUL."""
+    return text.replace("\x00", "\ufffd")
 
 
 @transaction.atomic

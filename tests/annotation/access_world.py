@@ -16,10 +16,12 @@ from django.db.models.functions import Concat
 
 from annotation.exporters.folder import make_export
 from annotation.models import (
+    Annotator,
     AuditEntry,
     CompletionScore,
     Generation,
     JobMetric,
+    LiveThread,
     ModelVersion,
     Project,
     Promotion,
@@ -39,6 +41,7 @@ from annotation.services.queue import claim_comparison, submit_preference
 from annotation.services.reports import report_question
 from annotation.services.tokens import issue_token
 from tests.annotation.golden import make_item
+from tests.annotation.live_world import make_policy, open_chat, ready_turn
 from tests.annotation.making import as_shown, make_comparisons, make_member, make_project, make_user
 from tests.annotation.voting import cast
 
@@ -50,7 +53,7 @@ UNMARKED = {
 }
 """Columns whose text means something to the program, or is unique by the program's own rule."""
 APPEND_ONLY = (AuditEntry, Promotion)
-SHARED_NAMES = {"slot": "reward", "file": "manifest.json"}
+SHARED_NAMES = {"slot": "reward", "file": "manifest.json", "number": 1}
 """What an address may name that is no row: every project has it."""
 
 
@@ -129,9 +132,18 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
             project=project, user=make_user(f"{mark}-{job.pk}"), role=Role.LABELER, by=user
         ).pk,
         "invitation_id": invite(project=project, role=Role.LABELER, by=user, note="for her")[0].pk,
+        "thread_id": _thread(project, annotator).pk,
         "token_id": issue_token(user=user, name="script")[0].pk,
         **SHARED_NAMES,
     }
+
+
+def _thread(project: Project, annotator: Annotator) -> LiveThread:
+    """A conversation whose first message is answered."""
+    make_policy(project, MARKS[project.slug])
+    open_chat(project)
+    annotator.project = project
+    return ready_turn(annotator).thread
 
 
 def _version(project: Project, job: TrainingJob) -> ModelVersion:

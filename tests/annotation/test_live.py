@@ -159,10 +159,12 @@ def test_an_edited_answer_is_gone_on_with_and_is_a_demonstration(chat):
     assert (generation.origin, generation.annotator) == ("demonstration", annotator)
 
 
-def test_an_edit_that_changes_nothing_is_none(chat):
+@pytest.mark.parametrize("given", [" In\nthe shop.\n", "In\r\nthe shop.", "By post. "])
+def test_an_edit_that_changes_nothing_is_none(chat, given):
+    """A browser's text field gives line ends back in its own way."""
     _project, annotator = chat
-    turn = ready_turn(annotator)
-    live.choose(turn=turn, answer=FIRST, key="k", edited=f" {texts(turn)[1]}\n")
+    turn = write(start(annotator).turns.get(), "In\rthe shop.", "By post.")
+    live.choose(turn=turn, answer=FIRST, key="k", edited=given)
     turn.refresh_from_db()
     assert turn.preference.ideal is None
     assert turn.continued_with == texts(turn)[1]
@@ -357,7 +359,7 @@ def test_the_last_turn_ends_the_thread():
 def test_a_writer_starts_only_so_many_threads_in_a_day():
     project, annotator = make_chat(max_threads_per_day=2)
     first, _second = start(annotator), start(annotator)
-    with pytest.raises(Conflict, match="started 2 conversations"):
+    with pytest.raises(Conflict, match="as many conversations as are wanted"):
         start(annotator)
     start(make_annotator(project))
     LiveThread.objects.filter(pk=first.pk).update(
@@ -383,6 +385,27 @@ def test_a_closed_chat_starts_nothing_and_lets_threads_end(chat):
     with pytest.raises(NotAllowed, match="closed"):
         start(annotator)
     live.choose(turn=turn, answer=FIRST, key="k")
+
+
+def test_whom_the_bar_has_stopped_says_nothing_more(chat):
+    _project, annotator = chat
+    turn = ready_turn(annotator)
+    live.choose(turn=turn, answer=FIRST, key="k")
+    annotator.standing = "stopped"
+    annotator.save()
+    with pytest.raises(NotAllowed, match="paused"):
+        live.say(thread=turn.thread, message="And?", key="m")
+    with pytest.raises(NotAllowed, match="paused"):
+        start(annotator)
+
+
+def test_the_qualification_comes_before_the_chat(chat):
+    project, annotator = chat
+    project.checks = {"qualification_items": 3}
+    project.save()
+    annotator.refresh_from_db()
+    with pytest.raises(NotAllowed, match="qualification"):
+        start(annotator)
 
 
 def test_a_thread_keeps_the_models_it_began_with(chat):

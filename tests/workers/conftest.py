@@ -5,10 +5,12 @@ Every process is ended by its id. Waiting is for conditions, with a deadline.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from django.conf import settings
 from django.db import connection
 
 from annotation.services.projects import create_project
@@ -47,6 +50,7 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.var = folder
         (folder / "data").mkdir()
+        (folder / "secret_key").write_text(settings.SECRET_KEY)  # a session of the test's is good
         self.socket = folder / "redis.sock"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
@@ -63,7 +67,13 @@ class Installation:
             "REDIS_SOCKET": str(self.socket),
             "DJANGO_SETTINGS_MODULE": "annotation.settings",
             "OMP_NUM_THREADS": "1",
+            "PORT": str(free_port()),
         }
+
+    @property
+    def url(self) -> str:
+        """Of the web process, where it runs."""
+        return f"http://127.0.0.1:{self.environment['PORT']}"
 
     @property
     def redis_url(self) -> str:
@@ -83,6 +93,8 @@ class Installation:
         self.processes[name] = process
         if name == "redis":
             wait_for(self.redis_answers, "Redis to answer")
+        if name == "web":
+            wait_for(self.web_answers, "the web process to answer")
         return process
 
     def redis_answers(self) -> bool:
@@ -90,6 +102,14 @@ class Installation:
             return bool(redis.Redis.from_url(self.redis_url).ping())
         except redis.RedisError:
             return False
+
+    def web_answers(self) -> bool:
+        straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            straight.open(f"{self.url}/sign-in/", timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -118,6 +138,13 @@ class Installation:
         return (self.var / f"{name}.log").read_text(errors="replace")
 
 
+def free_port() -> int:
+    """Nobody listens there just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def database_url() -> str:
     """The test database as CONCORD's DATABASE_URL."""
     parts = connection.settings_dict
@@ -128,7 +155,7 @@ def database_url() -> str:
 
 @pytest.fixture(scope="module")
 def installation(django_db_setup: None) -> Iterator[Installation]:
-    """Redis, light and beat; tests start and kill the workers that they are about."""
+    """Redis, light and beat; tests start and kill what else they are about."""
     with tempfile.TemporaryDirectory(prefix="concord-", ignore_cleanup_errors=True) as folder:
         one = Installation(Path(folder))
         try:
@@ -148,7 +175,7 @@ def concord(
     settings.DATA_DIRS = [installation.var / "data"]
     settings.REDIS_URL = installation.redis_url
     yield installation
-    for name in ("training", "generate"):
+    for name in ("training", "generate", "live", "web"):
         if name in installation.processes:
             installation.kill(name)
 

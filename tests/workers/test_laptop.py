@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -12,15 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workers.conftest import ROOT, wait_for
+from tests.workers.conftest import ROOT, free_port, wait_for
 
 pytestmark = pytest.mark.celery
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Laptop:

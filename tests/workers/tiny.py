@@ -17,6 +17,15 @@ def tiny_policy(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def slow_policy(folder: Path, *, seed: int = 0) -> Path:
+    """One that takes seconds for an answer, with room for hundreds of tokens."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300, context=2048)
+    shape = GPTShape(width=256, layers=6, heads=4, context=2048)
+    folder.mkdir(parents=True)
+    save_model(new_gpt(tokenizer, shape, seed=seed), tokenizer, folder)
+    return folder
+
+
 def tiny_reward(folder: Path, policy: Path, *, seed: int = 0) -> Path:
     """A directory with a reward model on the policy's trunk and a random head."""
     model, tokenizer = score_model_from(policy, seed=seed)
