@@ -188,6 +188,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "AssignmentState": "annotation.models.AssignmentState",
         "InvitationState": "annotation.models.InvitationState",
+        "GoldState": "annotation.models.GoldState",
+        "ReportState": "annotation.models.ReportState",
         "ReviewState": "annotation.models.ReviewState",
         "TurnState": "annotation.models.TurnState",
         "JobKind": "annotation.models.JobKind",

@@ -5,12 +5,10 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotation.errors import BadInput
-from annotation.gold import SHOWN_FROM, shown_accuracy
-from annotation.intervals import Statistic
+from annotation.gold import SHOWN_FROM
 from annotation.models import (
     Annotator,
     GoldItem,
@@ -28,14 +26,7 @@ from annotation.services.checkrules import CheckRules
 from annotation.services.practice import answer_practice, lesson_of, practice_items
 from annotation.services.projects import annotator_for
 from annotation.services.reports import report_question
-from annotation.services.standing import checks_of, is_warned
-
-
-def own_accuracy(annotator: Annotator) -> Statistic:
-    """What a labeler is told: checks of the days before today, in whole blocks, rounded."""
-    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    before = checks_of(annotator).filter(created_at__lt=midnight).order_by("pk")
-    return shown_accuracy(list(before.values_list("verdict", flat=True)))
+from annotation.services.standing import is_warned, own_accuracy
 
 
 def _me(request: HttpRequest, membership: Membership) -> Annotator:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 
-from annotation import agreement, quality
+from annotation import agreement, gold, quality
+from annotation.funnel import NEVER_USED
 from annotation.intervals import Resampling, Statistic
 from annotation.models import (
     AnnotatorKind,
@@ -27,6 +28,7 @@ from annotation.models import (
     Ranking,
 )
 from annotation.overlap import FIRST
+from annotation.services import standing
 from annotation.services.consistency import agreement_with_self
 
 MOST_ANSWERS = 10_000
@@ -89,6 +91,8 @@ class AnnotatorFigures:
     """Hidden repeats answered as the first time; None where there was none."""
     agreement: float | None
     """Mean share of the others who gave the same answer; None where nobody else was asked."""
+    gold: Statistic
+    """Hidden checks answered as the experts do; n: checks."""
     reasons: list[str]
     """Why to look at this one: quality.Reason."""
 
@@ -109,7 +113,7 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
     waits for this."""
     found = Preference.objects.filter(
         project=project, revision=1, voided_at=None, annotator__kind__in=list(kinds)
-    )
+    ).exclude(comparison__purpose__in=NEVER_USED)  # gold is chosen for being clear
     newest = list(found.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
     kept = newest[:MOST_ANSWERS]
     rows = Rows({}, [], {}, {}, defaultdict(int), len(kept), len(newest) > len(kept))
@@ -245,6 +249,7 @@ def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFi
     shares: dict[int, list[float]] = defaultdict(list)
     for (_unit, who), share in quality.agreement_with_others(firsts).items():
         shares[who].append(share)
+    checks = standing.accuracies(rows.pseudonyms)
     found = [
         AnnotatorFigures(
             pseudonym=pseudonym,
@@ -254,6 +259,7 @@ def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFi
             first_share=sides[who].first_share if who in sides else None,
             with_self=with_self.get(who),
             agreement=sum(shares[who]) / len(shares[who]) if shares[who] else None,
+            gold=gold.accuracy(checks.get(who, [])),
             reasons=reasons[who],
         )
         for who, pseudonym in rows.pseudonyms.items()

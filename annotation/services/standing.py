@@ -13,7 +13,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotation.errors import Conflict
-from annotation.gold import standing_after, verdict_of
+from annotation.gold import shown_accuracy, standing_after, verdict_of
+from annotation.intervals import Statistic
 from annotation.models import (
     Annotator,
     AnnotatorStanding,
@@ -83,6 +84,22 @@ def is_warned(annotator: Annotator) -> bool:
 def checks_of(annotator: Annotator) -> QuerySet[GoldCheck]:
     """Hidden checks that count, of one annotator."""
     return GoldCheck.objects.filter(annotator=annotator, attempt=0, counts=True)
+
+
+def accuracies(annotators: Iterable[int]) -> dict[int, list[str]]:
+    """Annotator -> verdicts of the hidden checks that count, oldest first."""
+    rows = GoldCheck.objects.filter(annotator__in=annotators, attempt=0, counts=True)
+    found: dict[int, list[str]] = {}
+    for annotator, verdict in rows.order_by("pk").values_list("annotator_id", "verdict"):
+        found.setdefault(annotator, []).append(verdict)
+    return found
+
+
+def own_accuracy(annotator: Annotator) -> Statistic:
+    """What an annotator is told: checks of the days before today, in whole blocks, rounded."""
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    before = checks_of(annotator).filter(created_at__lt=midnight).order_by("pk")
+    return shown_accuracy(list(before.values_list("verdict", flat=True)))
 
 
 @transaction.atomic
@@ -229,12 +246,3 @@ def _locked(annotator_id: int) -> Annotator:
 
 def _note(annotator: Annotator, action: str, by: User | None, **data: Any) -> None:
     record(action=action, target=annotator, project=annotator.project, actor=by, **data)
-
-
-def accuracies(annotators: Iterable[int]) -> dict[int, list[str]]:
-    """Annotator -> verdicts of the hidden checks that count, oldest first."""
-    rows = GoldCheck.objects.filter(annotator__in=annotators, attempt=0, counts=True)
-    found: dict[int, list[str]] = {}
-    for annotator, verdict in rows.order_by("pk").values_list("annotator_id", "verdict"):
-        found.setdefault(annotator, []).append(verdict)
-    return found

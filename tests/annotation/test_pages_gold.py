@@ -7,10 +7,10 @@ import pytest
 from django.utils import timezone
 
 from annotation.models import Annotator, GoldCheck, GoldItem, Membership, Report, Role
-from annotation.pages.practice import own_accuracy
 from annotation.services.checkrules import change_checks
 from annotation.services.projects import annotator_for
 from annotation.services.queue import claim_comparison
+from annotation.services.standing import own_accuracy
 from tests.annotation.golden import answer, make_item, make_items
 from tests.annotation.making import make_comparisons, make_member
 

@@ -96,7 +96,8 @@ def test_every_page_is_whole(visitors, everything, options):
         names = visitor.do(
             lambda page: page.evaluate(
                 """() => [...document.querySelectorAll("input, select, textarea")]
-                  .filter((one) => one.type !== "hidden" && !one.labels?.length && !one.ariaLabel)
+                  .filter((one) => one.type !== "hidden" && !one.labels?.length && !one.ariaLabel
+                    && !one.hasAttribute("aria-labelledby"))
                   .map((one) => one.name)"""
             )
         )
