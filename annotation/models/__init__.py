@@ -74,6 +74,7 @@ from annotation.models.registry import (
 )
 from annotation.models.sendbacks import SendBack, SendBackState
 from annotation.models.voids import RangeVoid
+from annotation.models.worktime import WorkDay
 
 __all__ = [
     "OPEN_STATES",
@@ -148,4 +149,5 @@ __all__ = [
     "User",
     "VersionKind",
     "WalkPlace",
+    "WorkDay",
 ]

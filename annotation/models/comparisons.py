@@ -161,6 +161,8 @@ class Assignment(models.Model):
     propensity = models.FloatField(null=True, blank=True)
     """Probability with which the selector drew this comparison, where it knows it."""
     skip_reason = models.CharField(max_length=200, blank=True, default="")
+    active_seconds = models.FloatField(default=0.0)
+    """At work on it so far, by the page's measure; see services.worktime.note_activity."""
     stands_in_for = models.ForeignKey(
         Batch, models.PROTECT, null=True, blank=True, related_name="stood_in_for"
     )
@@ -280,6 +282,8 @@ class Preference(models.Model):
     """How the answer should have been, where the annotator wrote it: a demonstration too."""
     seconds = models.FloatField(null=True, blank=True)
     """From the claim to the answer."""
+    active_seconds = models.FloatField(null=True, blank=True)
+    """Of these, at work by the page's measure; None where no page measured."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PreferenceQuerySet.as_manager()
@@ -311,7 +315,9 @@ class Preference(models.Model):
         ]
         indexes = [
             # workers.retraining counts answers since the last reward model
-            models.Index(fields=["project", "id"], name="preference_ledger")
+            models.Index(fields=["project", "id"], name="preference_ledger"),
+            # pages.label.answered_today and services.worktime.timesheet
+            models.Index(fields=["annotator", "created_at"], name="preference_of_day"),
         ]
 
     def __str__(self) -> str:

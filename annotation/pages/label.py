@@ -36,6 +36,7 @@ from annotation.services.projects import annotator_for
 from annotation.services.review import revise_preference
 from annotation.services.schemes import Attribute, Options
 from annotation.services.standing import is_warned
+from annotation.services.worktime import note_activity
 
 MAX_NOTE_CHARACTERS = 4000
 MAX_KEY_CHARACTERS = 80
@@ -281,6 +282,15 @@ def lease_of(request: HttpRequest, membership: Membership, assignment_id: int) -
     )
 
 
+def _activity(request: HttpRequest, assignment: Assignment) -> float | None:
+    """Seconds at work on a lease, as measured and as the clock allows; None: not measured."""
+    try:
+        measured = float(request.POST.get("active_seconds", "")[:20])
+    except ValueError:
+        return None
+    return note_activity(assignment=assignment, active_seconds=measured)
+
+
 @project_page(*LABEL)
 def label(request: HttpRequest, membership: Membership) -> HttpResponse:
     """The comparison in hand, or the next."""
@@ -291,6 +301,7 @@ def label(request: HttpRequest, membership: Membership) -> HttpResponse:
 def submit(request: HttpRequest, membership: Membership, assignment_id: int) -> HttpResponse:
     """Take an answer. The same key twice is one answer; a late one is kept, and said so."""
     assignment = lease_of(request, membership, assignment_id)
+    active = _activity(request, assignment)
     key = request.POST.get("key", "")[:MAX_KEY_CHARACTERS]
     note = request.POST.get("note", "").strip()
     if len(note) > MAX_NOTE_CHARACTERS:
@@ -307,6 +318,9 @@ def submit(request: HttpRequest, membership: Membership, assignment_id: int) -> 
             note=answer.note,
             ideal=answer.ideal,
             key=key,
+        )
+        Preference.objects.filter(pk=preference.pk, active_seconds=None).update(
+            active_seconds=active
         )
     except BadInput as error:
         return show_again(request, membership, assignment, error.detail)
@@ -326,6 +340,7 @@ def submit(request: HttpRequest, membership: Membership, assignment_id: int) -> 
 def skip(request: HttpRequest, membership: Membership, assignment_id: int) -> HttpResponse:
     """Give a comparison back for good, with a reason."""
     assignment = lease_of(request, membership, assignment_id)
+    _activity(request, assignment)
     reason = " ".join(
         filter(None, [request.POST.get("reason", ""), request.POST.get("other", "").strip()])
     )[:200]
@@ -349,8 +364,10 @@ def _go_on(request: HttpRequest, membership: Membership, **words: str) -> HttpRe
 @project_page(*LABEL, methods=("POST",))
 def renew(request: HttpRequest, membership: Membership, assignment_id: int) -> HttpResponse:
     """The page's heartbeat: the lease goes on while somebody looks at it."""
+    assignment = lease_of(request, membership, assignment_id)
+    _activity(request, assignment)
     try:
-        queue.renew_lease(assignment=lease_of(request, membership, assignment_id))
+        queue.renew_lease(assignment=assignment)
     except LeaseLost:
         return project_template(request, membership, "label/lease_lost.html")
     return HttpResponse(status=204)

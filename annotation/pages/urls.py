@@ -23,6 +23,7 @@ from annotation.pages import (
     reading,
     reviews,
     sendbacks,
+    timesheet,
     versions,
     voids,
 )
@@ -99,6 +100,8 @@ in_project = [
     path("gold/<int:item_id>/retire/", gold.retire, name="gold-retire"),
     path("gold/people/<int:annotator_id>/", gold.person, name="gold-person"),
     path("gold/reports/<int:report_id>/", gold.decide, name="gold-decide"),
+    path("timesheet/", timesheet.timesheet_page, name="timesheet"),
+    path("timesheet.csv", timesheet.timesheet_csv, name="timesheet-csv"),
     path("export/", exports.export, name="export"),
     path("export/make/", exports.make, name="export-make"),
     path("members/", members.members, name="members"),

@@ -44,6 +44,7 @@ from annotation.services.leases import (
 )
 from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
+from annotation.services.worktime import count_skip
 from annotation.storable import require_storable
 
 CLAIM_TRIES = 50
@@ -139,7 +140,8 @@ def skip_comparison(*, assignment: Assignment, reason: str = "") -> Assignment:
     mode = (assignment.stands_in_for or comparison.batch).skip_mode
     state = AssignmentState.LATER if mode == SkipMode.LATER else AssignmentState.SKIPPED
     mine = Assignment.objects.filter(pk=assignment.pk)
-    give_back(mine, state)
+    if give_back(mine, state):
+        count_skip(annotator_id=assignment.annotator_id)
     assignment.refresh_from_db()
     if assignment.state == AssignmentState.ANSWERED:
         raise Conflict(f"Assignment {assignment.pk} is answered already.")

@@ -140,6 +140,8 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "gold/<int:item_id>/retire/": act(REVIEW, reason="wrong"),
     "gold/people/<int:annotator_id>/": act(REVIEW, act="pass"),
     "gold/reports/<int:report_id>/": act(REVIEW, ruling="decline", reply="It is right."),
+    "timesheet/": look(LABEL),
+    "timesheet.csv": look(LABEL),
     "export/": look(RESEARCH),
     "export/make/": act(RESEARCH, format="raw"),
     "members/": look(ADMINS),

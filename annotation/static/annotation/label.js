@@ -5,7 +5,7 @@
    Ratings and the line of what is good enough are cells too: R and L lead there, digits fill them,
    Escape leads back. Words come from the form's data attributes, translated on the server. */
 
-import { watch } from "./activity.js";
+import { measure, watch } from "./activity.js";
 import { dropDraft, saveDraft, takeUpDraft } from "./drafts.js";
 import * as reading from "./reading.js";
 import { prefetchSoon, send, settled, start } from "./sending.js";
@@ -371,6 +371,6 @@ start({
   told: () => say(work.querySelector("[data-say]")?.dataset.say ?? ""),
   sent: (answered) => dropDraft(answered),
   failed: () => say(words("sayFailed")),
-  more: () => {},
+  more: (body) => body.set("active_seconds", measure()),
 });
 begin();
