@@ -1,10 +1,92 @@
-"""ASGI entry point of the web process."""
+"""ASGI entry point of the web process: views in a few threads, streams on the event loop.
 
+Under ASGI Django moves each request to a thread and back for every middleware, and takes a new
+thread, so a new database connection, for each request. Here a request changes threads once:
+middleware and view run in one of WEB_THREADS, which stay. A view that streams hands back an async
+iterator, which the event loop sends without holding a thread.
+"""
+
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
 
-from django.core.asgi import get_asgi_application
+import django
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.db import close_old_connections
+from django.http import FileResponse
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
 
 from annotation.events import EventStreams
 
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Handler(ASGIHandler):
+    """Django's handler, with one change of threads per request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load_middleware(is_async=False)
+        self.threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
+
+    async def handle(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        with body:
+            response = await asyncio.get_running_loop().run_in_executor(
+                self.threads, copy_context().run, self.respond, scope, body
+            )
+            if response.streaming:
+                await self.stream(response, receive, send)
+            else:
+                await self.send_response(response, send)
+
+    def respond(self, scope: Any, body: Any) -> HttpResponseBase:
+        """Run middleware and view; what does not stream is done with here."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        request, error = self.create_request(scope, body)
+        response: Any = self.get_response(request) if request else error
+        if isinstance(response, FileResponse):
+            response.block_size = self.chunk_size
+        if response.streaming:
+            close_old_connections()
+        else:
+            response.close()
+        return response
+
+    async def stream(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:
+        """Send until the response or the client ends."""
+        tasks = [
+            asyncio.create_task(self.send_response(response, send)),
+            asyncio.create_task(self.listen_for_disconnect(receive)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            await sync_to_async(response.close)()
+        expected = (RequestAborted, asyncio.CancelledError)
+        for error in ends:
+            if isinstance(error, BaseException) and not isinstance(error, expected):
+                raise error
+
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
-application = EventStreams(get_asgi_application())
+os.environ.setdefault("CONCORD_DATABASE_POOL", "yes")
+django.setup(set_prefix=False)
+application = EventStreams(Handler())

@@ -64,10 +64,11 @@ def secret_key(name: str) -> str:
     return value
 
 
-def database(name: str, default: str) -> dict[str, Any]:
+def database(name: str, default: str, *, most_connections: int = 0) -> dict[str, Any]:
     """Django's DATABASES entry for sqlite:///PATH or postgresql://user:password@host:port/name.
 
-    A socket folder may be given as ?host=/path.
+    A socket folder may be given as ?host=/path. most_connections: of a pool of this process; 0 is
+    without a pool. SQLite needs none: a thread keeps its connection.
     """
     url = os.environ.get(name, default)
     parts = urlsplit(url)
@@ -82,6 +83,7 @@ def database(name: str, default: str) -> dict[str, Any]:
                 "timeout": 60,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             },
+            "CONN_MAX_AGE": 600 if most_connections else 0,
         }
     if parts.scheme in ("postgres", "postgresql") and parts.path.strip("/"):
         query = dict(parse_qsl(parts.query))
@@ -93,11 +95,17 @@ def database(name: str, default: str) -> dict[str, Any]:
             "HOST": query.get("host", parts.hostname or ""),
             "PORT": str(parts.port or ""),
             "CONN_HEALTH_CHECKS": True,
+            **({"OPTIONS": {"pool": _pool(most_connections)}} if most_connections else {}),
         }
     raise ImproperlyConfigured(
         f"{name} must look like postgresql://user:password@host/name or sqlite:///path, "
         f"its scheme is {parts.scheme!r}."
     )
+
+
+def _pool(most: int) -> dict[str, Any]:
+    """For psycopg_pool.ConnectionPool."""
+    return {"min_size": 2, "max_size": most, "timeout": 30}
 
 
 def redis_url(name: str, default: str | None) -> str:

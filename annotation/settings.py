@@ -45,9 +45,14 @@ ARTIFACTS_DIR = Path(env.text("CONCORD_ARTIFACTS", str(VAR_DIR / "artifacts"))).
 DATA_DIRS = [BASE_DIR / "fixtures", VAR_DIR / "data"]
 FIXTURES_DIR = BASE_DIR / "fixtures"
 
+WEB_THREADS = env.number("CONCORD_WEB_THREADS", 8, 1, 256)
+# annotation/asgi.py asks for a pool: only the web process has threads that come and go.
+DATABASE_POOL = env.text("CONCORD_DATABASE_POOL", "no", choices=("yes", "no")) == "yes"
 DATABASES = {
     "default": env.database(
-        "DATABASE_URL", f"sqlite://{VAR_DIR / 'concord.sqlite3'}" if LAPTOP else ""
+        "DATABASE_URL",
+        f"sqlite://{VAR_DIR / 'concord.sqlite3'}" if LAPTOP else "",
+        most_connections=WEB_THREADS + 16 if DATABASE_POOL else 0,
     )
 }
 REDIS_URL = env.redis_url("REDIS_URL", f"unix://{VAR_DIR / 'redis.sock'}" if LAPTOP else None)

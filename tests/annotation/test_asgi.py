@@ -1,0 +1,136 @@
+"""The web process's own handler: one thread per request, streams that end when somebody leaves."""
+
+import asyncio
+import threading
+
+import pytest
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from annotation.asgi import application
+from annotation.models import User
+
+pytestmark = pytest.mark.urls(__name__)
+seen: list[str] = []
+
+
+@csrf_exempt
+def name_of_thread(request):
+    seen.append(threading.current_thread().name)
+    return HttpResponse(f"{request.method} {request.body.decode()}", headers={"X-Own": "yes"})
+
+
+def broken(request):
+    raise RuntimeError("not foreseen")
+
+
+def users(request):
+    return HttpResponse(str(User.objects.count()))
+
+
+async def ticks():
+    try:
+        while True:
+            yield b"tick"
+            await asyncio.sleep(0)
+    finally:
+        seen.append("closed")
+
+
+def endless(request):
+    return StreamingHttpResponse(ticks())
+
+
+def three(request):
+    async def pieces():
+        for piece in (b"one ", b"two ", b"three"):
+            yield piece
+
+    return StreamingHttpResponse(pieces())
+
+
+async def waits(request):
+    await asyncio.sleep(0)
+    return HttpResponse("waited")
+
+
+urlpatterns = [
+    path("name", name_of_thread),
+    path("broken", broken),
+    path("users", users),
+    path("endless", endless),
+    path("three", three),
+    path("waits", waits),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen():
+    seen.clear()
+
+
+def ask(url, *, method="GET", body=b"", leave_after=None):
+    """The status, headers and body; the client leaves after so many messages."""
+
+    async def talk():
+        messages, left = [], asyncio.Event()
+        asked = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive():
+            if (message := next(asked, None)) is not None:
+                return message
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            messages.append(message)
+            if leave_after is not None and len(messages) >= leave_after:
+                left.set()
+                await asyncio.sleep(0)
+
+        headers = [(b"host", b"localhost"), (b"content-length", str(len(body)).encode())]
+        scope = {
+            "type": "http", "method": method, "path": url, "query_string": b"", "headers": headers,
+            "server": ("localhost", 80), "scheme": "http",
+        }  # fmt: skip
+        await asyncio.wait_for(application(scope, receive, send), 30)
+        return messages
+
+    start, *rest = asyncio.run(talk())
+    text = b"".join(message.get("body", b"") for message in rest)
+    return start["status"], dict(start["headers"]), text
+
+
+def test_a_view_runs_in_one_of_the_web_threads_and_its_answer_is_whole():
+    status, headers, text = ask("/name", method="PUT", body=b"words")
+    assert (status, headers[b"X-Own"], text) == (200, b"yes", b"PUT words")
+    assert b"Content-Security-Policy" in headers
+    assert [name.startswith("web") for name in seen] == [True]
+
+
+def test_what_nobody_foresaw_is_a_500_without_details(caplog):
+    status, _, text = ask("/broken")
+    assert status == 500
+    assert b"not foreseen" not in text
+    assert "not foreseen" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_database_answers_in_the_threads():
+    User.objects.create_user("one")
+    assert [ask("/users")[2] for _ in range(3)] == [b"1"] * 3
+
+
+def test_a_stream_is_sent_piece_by_piece():
+    assert ask("/three")[2] == b"one two three"
+
+
+def test_a_stream_ends_when_its_reader_leaves():
+    status, _, text = ask("/endless", leave_after=4)
+    assert (status, text[:12]) == (200, b"tick" * 3)
+    assert seen == ["closed"]
+
+
+def test_an_async_view_answers_too():
+    assert ask("/waits")[2] == b"waited"
