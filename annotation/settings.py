@@ -59,6 +59,12 @@ REDIS_URL = env.redis_url("REDIS_URL", f"unix://{VAR_DIR / 'redis.sock'}" if LAP
 HEARTBEAT_SECONDS = env.number("CONCORD_HEARTBEAT_SECONDS", 5, 1, 600)
 STALE_SECONDS = env.number("CONCORD_STALE_SECONDS", 30, 2, 3600)
 TICK_SECONDS = env.number("CONCORD_TICK_SECONDS", 3, 1, 600)
+# Limits (annotation/limits.py); 0 = none. A laptop has one person, and its demo labels fast.
+API_PER_MINUTE = env.number("CONCORD_API_PER_MINUTE", 0 if LAPTOP else 1200, 0, 1_000_000)
+ANONYMOUS_PER_MINUTE = env.number("CONCORD_ANONYMOUS_PER_MINUTE", 120, 0, 1_000_000)
+SIGN_IN_FAILURES = env.number("CONCORD_SIGN_IN_FAILURES", 10, 3, 1000)
+# How many proxies of our own stand in front and add to X-Forwarded-For.
+PROXIES = env.number("CONCORD_PROXIES", 0 if LAPTOP else 1, 0, 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
@@ -174,6 +180,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["annotation.api.throttling.ApiThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "annotation.api.openapi.ScopedSchema",

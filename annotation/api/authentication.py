@@ -1,9 +1,11 @@
 """Bearer tokens. Browser sessions stay with DRF's SessionAuthentication, which asks for CSRF."""
 
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
+from annotation.api.throttling import anonymous
+from annotation.limits import count
 from annotation.models import ApiToken, User
 from annotation.prepared import Prepared
 from annotation.services.tokens import token_digest, touch_token
@@ -25,6 +27,8 @@ class TokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed("The Authorization header must be: Bearer TOKEN.")
         token = _TOKEN.first(digest=token_digest(words[1].decode("latin-1")))
         if token is None or not token.is_live or not token.user.is_active:
+            if seconds := count([anonymous(request)]):
+                raise Throttled(seconds)
             raise AuthenticationFailed(
                 "This token is unknown, revoked or expired, or its user is gone."
             )

@@ -5,10 +5,13 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, PasswordChangeView
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.db import transaction
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse_lazy
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,7 +21,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from annotation.models import Membership, Project, Role, Scope, User
 from annotation.pages.shell import signed_in, told, user_of
 from annotation.permissions import projects_of, scopes_of
+from annotation.services.audit import record
 from annotation.services.tokens import in_days, issue_token, revoke_token
+from annotation.sign_in import LIMITED, PasswordForm, SignInForm, remember_browser
 
 LANGUAGE_COOKIE_SECONDS = 365 * 24 * 3600
 
@@ -27,13 +32,40 @@ class SignIn(LoginView):
     """The door. A person's own language comes along."""
 
     template_name = "pages/sign_in.html"
+    authentication_form = SignInForm
     redirect_authenticated_user = True
     http_method_names = ["get", "head", "post", "options"]
 
+    def form_invalid(self, form: Any) -> HttpResponse:
+        response = super().form_invalid(form)
+        if form.has_error(NON_FIELD_ERRORS, LIMITED):
+            response.status_code = 429
+        return response
+
     def form_valid(self, form: Any) -> HttpResponse:
         response = super().form_valid(form)
+        remember_browser(response, form.get_user().get_username())
         if language := form.get_user().language:
             remember_language(response, language)
+        return response
+
+
+class PasswordChange(PasswordChangeView):
+    """One's own password. All other sessions of the person end with the old one."""
+
+    template_name = "pages/password.html"
+    form_class = PasswordForm
+    success_url = reverse_lazy("home")
+    http_method_names = ["get", "head", "post", "options"]
+
+    @transaction.atomic
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        user = user_of(self.request)
+        record(action="user.password", target=user, actor=user, usable=True)
+        messages.success(
+            self.request, _("Your password is changed. Other browsers are signed out.")
+        )
         return response
 
 

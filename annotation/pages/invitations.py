@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from annotation.errors import Conflict
+from annotation.limits import Counter, Limit, address_of, count, seconds_to_wait
 from annotation.models import Invitation, InvitationState, Membership, Role, User
 from annotation.pages.home import remember_language
 from annotation.pages.members import PoolForm
@@ -30,8 +31,11 @@ from annotation.services.invitations import (
     revoke_invitation,
     state_of,
 )
+from annotation.sign_in import WINDOW_SECONDS, wait_in_words
 
 SHOWN = 100
+GUESSES = Limit("invitation", 30, WINDOW_SECONDS)
+"""Links that lead nowhere, of one address."""
 WHY_CLOSED = {
     InvitationState.USED_UP: gettext_lazy(
         "Everybody it was meant for has joined. Ask whoever sent it for another."
@@ -115,8 +119,12 @@ def revoke(request: HttpRequest, membership: Membership, invitation_id: int) -> 
 @never_cache
 def join(request: HttpRequest, secret: str) -> HttpResponse:
     """Show what a link leads to (GET uses nothing up), and join by it (POST)."""
+    guesses = [Counter(GUESSES, address_of(request))]
+    if seconds := seconds_to_wait(guesses):
+        return _too_many(request, seconds)
     invitation = find_invitation(secret)
     if invitation is None:
+        count(guesses)
         raise Http404("There is no such invitation.")
     if isinstance(request.user, User) and _is_member(request.user, invitation):
         messages.info(request, _("You are a member of this project already."))
@@ -137,6 +145,13 @@ def join(request: HttpRequest, secret: str) -> HttpResponse:
     except Conflict:  # somebody was faster
         return _closed(request, state_of(invitation))
     return _welcome(request, invitation)
+
+
+def _too_many(request: HttpRequest, seconds: int) -> HttpResponse:
+    context = {"heading": _("Not so fast"), "detail": wait_in_words(seconds)}
+    response = render(request, "pages/error.html", context, status=429)
+    response.headers["Retry-After"] = str(seconds)
+    return response
 
 
 def _is_member(user: User, invitation: Invitation) -> bool:

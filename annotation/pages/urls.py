@@ -123,6 +123,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("sign-in/", home.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("password/", home.PasswordChange.as_view(), name="password"),
     path("language/", home.language, name="language"),
     path("tokens/", home.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", home.revoke, name="token-revoke"),

@@ -235,6 +235,7 @@ ELSEWHERE: dict[str, Line] = {
     "": look(SIGNED_IN),
     "sign-in/": look(EVERYBODY) | act(EVERYBODY),
     "sign-out/": act(EVERYBODY),
+    "password/": look(SIGNED_IN) | act(SIGNED_IN),
     "language/": act(EVERYBODY, language="en"),
     "tokens/": look(SIGNED_IN) | act(SIGNED_IN, name="script"),
     "tokens/<int:token_id>/revoke/": act(SIGNED_IN, own=SIGNED_IN),

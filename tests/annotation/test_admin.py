@@ -230,7 +230,8 @@ def test_a_password_that_is_not_taken_leaves_no_entry(root):
 
 
 def test_ones_own_password_is_in_the_log(root):
-    address, word = "/admin/password_change/", "correct horse battery"
+    assert root.get("/admin/password_change/").headers["Location"] == "/password/"
+    address, word = "/password/", "correct horse battery"
     user = User.objects.get(username="root")
     user.set_password("old word")
     user.save()
