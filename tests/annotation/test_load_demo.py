@@ -1,5 +1,6 @@
 """The demo project: whole at the first call, untouched by the second, never off a laptop."""
 
+import json
 from collections import Counter
 from io import StringIO
 
@@ -11,6 +12,7 @@ from annotation.management.commands import load_demo
 from annotation.models import (
     AuditEntry,
     Comparison,
+    Completion,
     Generation,
     Membership,
     Project,
@@ -18,9 +20,11 @@ from annotation.models import (
     TrainingJob,
     User,
 )
+from annotation.services.gold import constraints_of
 from annotation.services.projects import annotator_for
 from annotation.services.queue import claim_comparison
 from annotation.services.snapshots import freeze
+from fixtures.gold import utility
 
 pytestmark = pytest.mark.django_db
 
@@ -83,8 +87,10 @@ def test_roles_jobs_and_comparisons_are_there():
         ("production", "train"),
         ("evaluation", "dev"),
         ("evaluation", "test"),
+        ("gold", "train"),
     }
-    assert not project.comparisons.filter(open_slots=0).exists()
+    of_practice = project.comparisons.filter(batch__name__contains="practice")
+    assert set(project.comparisons.filter(open_slots=0)) == set(of_practice)
     sizes = {comparison.completions.count() for comparison in project.comparisons.all()}
     assert min(sizes) == 2
     assert max(sizes) > 2
@@ -92,6 +98,26 @@ def test_roles_jobs_and_comparisons_are_there():
     assert sorted(texts) == ["en", "zh-hans"]
     assert all("**" in text for text in texts.values())
     assert "哪个" not in texts["en"]
+
+
+def test_practice_is_there_in_both_languages_and_the_experts_are_right():
+    load()
+    project = Project.objects.get(slug="demo")
+    lines = (django_settings.BASE_DIR / "fixtures" / "prompts.jsonl").read_text().splitlines()
+    prompts = {row["id"]: row for row in map(json.loads, lines)}
+    languages = Counter()
+    for item in project.gold_items.select_related("comparison__prompt"):
+        prompt = item.comparison.prompt
+        languages[prompt.language] += 1
+        [constraint] = constraints_of(item)
+        better, worse = (
+            utility(prompts[prompt.external_id], Completion.objects.get(pk=pk).text).total
+            for pk in (constraint.better, constraint.worse)
+        )
+        assert better - worse > 0.5, prompt.external_id
+        assert item.state == "live"
+    assert min(languages["en"], languages["zh"]) >= 2
+    assert project.num_practice == sum(languages.values())
 
 
 def test_the_demonstrations_can_be_frozen_for_sft():

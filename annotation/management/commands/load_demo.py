@@ -18,6 +18,8 @@ from tqdm import tqdm
 from annotation.importers.load import demonstration_store, source_for
 from annotation.models import (
     Batch,
+    Comparison,
+    GoldUse,
     JobKind,
     Project,
     Prompt,
@@ -29,6 +31,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
+from annotation.services.gold import completion_ids, make_gold, vote_on_gold
 from annotation.services.jobs import request_training
 from annotation.services.ledger import (
     add_imported_completions,
@@ -37,6 +40,7 @@ from annotation.services.ledger import (
     open_comparison,
 )
 from annotation.services.projects import add_member, create_project
+from annotation.services.rankings import AxisRanking
 
 SLUG = "demo"
 DESCRIPTION = (
@@ -73,6 +77,30 @@ MEMBERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("researcher", Role.RESEARCHER, ()),
 )
 """User name, role, languages read (none = any). The password is the name and "-demo"."""
+PRACTICE: dict[str, dict[str, str]] = {
+    "rude": {
+        "en": "Both say what happens next, but one scolds the customer. Rule 2: a greeting or a "
+        "word of willingness, never blame.",
+        "zh": "两个回答都说明了下一步，但其中一个在责备顾客。"
+        "第 2 条：要有问候或愿意帮忙的话，不能责备。",
+    },
+    "half": {
+        "en": "One stops half-way: the customer does not learn what comes after the first step. "
+        "Rule 1 wants both what to do and what happens next.",
+        "zh": "其中一个只说了一半，顾客不知道第一步之后会怎样。第 1 条要求既说怎么做，也说下一步。",
+    },
+    "repeating": {
+        "en": "One says the same thing several times. Rule 3: longer is not better.",
+        "zh": "其中一个把同样的话说了好几遍。第 3 条：长不等于好。",
+    },
+    "no_product": {
+        "en": "Only one names the product that the customer asked about. Rule 1: it speaks of the "
+        "product and the problem that were named.",
+        "zh": "只有一个回答说到了顾客所问的商品。第 1 条：要说到顾客提到的商品和问题。",
+    },
+}
+"""A writer that fails in one way, set against a helpful one, and what the two experts say to it."""
+EXPERTS = ("admin", "reviewer")
 LICENCE = "own work, as the repository"
 OPEN_PER_SPLIT = {Split.TRAIN: 456, Split.DEV: 40, Split.TEST: 40}
 """Prompts that labeling starts with; those of dev and test are for evaluation only."""
@@ -104,7 +132,7 @@ class Command(BaseCommand):
             project = load(Path(settings.FIXTURES_DIR))
         self.stdout.write(
             f"The demo project has {project.prompts.count():,} prompts and "
-            f"{project.comparisons.count():,} open comparisons."
+            f"{project.comparisons.open().count():,} open comparisons."
         )
 
 
@@ -194,6 +222,54 @@ def _load_rows(project: Project, source: Source, fixtures: Path) -> None:
             purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
             _open(batches[purpose, "pairs" if len(rows) == 2 else "lists"], prompt, rows)
             bar.update()
+        _make_practice(source, stored, written)
+
+
+def _make_practice(
+    source: Source, stored: dict[str, Prompt], written: dict[str, list[Row]]
+) -> None:
+    """A question per lesson and language, on prompts that real work does not ask about."""
+    batch = batch_for(project=source.project, name="fixtures, practice", source=source)
+    experts = [User.objects.get(username=name) for name in EXPERTS]
+    taken: set[str] = set()
+    for writer, lessons in PRACTICE.items():
+        for language, why in lessons.items():
+            found = _pair(writer, language, stored, written, taken)
+            if found is None:  # a test's handful of prompts
+                continue
+            prompt_id, rows = found
+            taken.add(prompt_id)
+            origin = _open(batch, stored[prompt_id], rows, answers_wanted=0)
+            item = make_gold(comparison=origin, use=GoldUse.PRACTICE, by=experts[0])
+            best = [[one] for one in completion_ids(item.comparison)]
+            for expert in experts:
+                explanation = why if expert == experts[0] else ""
+                vote_on_gold(
+                    item=item,
+                    by=expert,
+                    rankings=[AxisRanking(groups=best)],
+                    explanation=explanation,
+                )
+
+
+def _pair(
+    writer: str,
+    language: str,
+    stored: dict[str, Prompt],
+    written: dict[str, list[Row]],
+    taken: set[str],
+) -> tuple[str, list[Row]] | None:
+    """The first train prompt in the language with a helpful completion and one of the writer."""
+    for prompt_id, rows in written.items():
+        prompt = stored.get(prompt_id)
+        if prompt is None or prompt_id in taken:
+            continue
+        if (prompt.split, prompt.language) != (Split.TRAIN, language):
+            continue
+        of = {row["writer"]: row for row in rows}
+        if {"helpful", writer} <= set(of):
+            return prompt_id, [of["helpful"], of[writer]]
+    return None
 
 
 def _prompt(project: Project, source: Source, row: Row) -> Prompt:
@@ -230,8 +306,11 @@ def _chosen(
                 yield prompt_id, [written[prompt_id][0], written[prompt_id][-1]]
 
 
-def _open(batch: Batch, prompt: Prompt, rows: list[Row]) -> None:
-    open_comparison(
+def _open(
+    batch: Batch, prompt: Prompt, rows: list[Row], answers_wanted: int | None = None
+) -> Comparison:
+    """answers_wanted: None = the project's."""
+    comparison, _ = open_comparison(
         batch=batch,
         prompt=prompt,
         completions=add_imported_completions(
@@ -239,8 +318,9 @@ def _open(batch: Batch, prompt: Prompt, rows: list[Row]) -> None:
             source=batch.source,
             written=[(row["text"], row["writer"]) for row in rows],
         ),
-        answers_wanted=batch.project.answers_wanted,
+        answers_wanted=batch.project.answers_wanted if answers_wanted is None else answers_wanted,
     )
+    return comparison
 
 
 def _spread(rows: list[Any], number: int) -> list[Any]:
