@@ -46,6 +46,8 @@ class Tab:
 
 WAITING = {"questions": questions_waiting, "sent-back": sent_back_waiting}
 """Tabs with a count."""
+SELDOM = "sent-back"
+"""A tab that shows where something waits."""
 
 
 def signed_in(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., Any]:
@@ -158,7 +160,8 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
             url = reverse(name, args=[membership.project.slug])
             here = request.path == url or (name != "overview" and request.path.startswith(url))
             waiting = WAITING[name](membership) if name in WAITING else 0
-            found.append(Tab(label, url, here, waiting))
+            if waiting or here or name != SELDOM:
+                found.append(Tab(label, url, here, waiting))
     return found
 
 
