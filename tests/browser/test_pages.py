@@ -4,9 +4,11 @@ import pytest
 
 from annotation.management.commands.compile_translations import compile_file
 from annotation.models import JobKind, JobMetric, JobStatus, ModelVersion, Promotion, TrainingJob
-from annotation.services import queue
+from annotation.services import questions, queue
+from annotation.services.guidelines import add_entry
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from annotation.services.sendbacks import send_back
 from tests.annotation.golden import make_item
 from tests.annotation.test_translations import PO
 
@@ -24,6 +26,11 @@ def everything(cast, settings, tmp_path):
     answer = queue.submit_preference(
         assignment=lease, rankings=[AxisRanking(outcome="equal")], key="key"
     )
+    words = {"en": {"question": "May it be long?", "answer": "Yes."}}
+    add_entry(project=cast.project, texts=words, by=cast.admin)
+    question = questions.ask(annotator=annotator, comparison=lease.comparison, text="May it?")
+    questions.answer(question=question, text="Yes, it may.", by=cast.admin)
+    send_back(preference=answer, by=cast.reviewer, comment="Read the second one again.")
     # only now: the queue is shuffled, and the list of three is what is left to label
     cast.ask("Two?", ["Yes.", "No.", "Maybe."])
     gold = make_item([cast.admin, cast.reviewer], cast.comparisons[-1], "practice")
@@ -63,6 +70,11 @@ def everything(cast, settings, tmp_path):
         f"/p/shop/gold/{gold.pk}/",
         "/p/shop/practice/",
         f"/p/shop/practice/{gold.pk}/",
+        "/p/shop/guideline/",
+        "/p/shop/guideline/history/",
+        "/p/shop/questions/?state=all",
+        f"/p/shop/questions/{question.pk}/",
+        "/p/shop/sent-back/",
         "/p/shop/preferences/",
         f"/p/shop/preferences/{answer.pk}/",
         "/p/shop/export/",
