@@ -28,7 +28,8 @@ from workers.launch import OUT_OF_REACH
 from workers.training import worker_name
 
 ROUNDS = 2
-"""Two answers that are the same are drawn once more before the thread goes on without a choice."""
+"""Two answers that are alike are drawn once more before the thread goes on without a choice; so are
+two of which one names its maker."""
 
 
 def answer_turn(turn_id: int, models: Models = MODELS) -> None:
@@ -84,7 +85,8 @@ def write(
         for side in sides:
             publisher.piece(side.place, live_turns.storable(side.words.finish()))
         whole = {side.name: side.whole() for side in sides}
-        if len({one.text.strip() for one in whole.values()}) > 1:
+        texts = [one.text for one in whole.values()]
+        if not live_turns.is_worth_another_draw(turn.thread.project, texts):
             break
     return whole
 

@@ -250,7 +250,7 @@ def said_in(turns: list[LiveTurn], page: markdown.Page) -> list[Said]:
         said.append(Said("user", page.render(turn.message)))
         if turn.continued_with:
             notes = {
-                TurnState.ALIKE: _("Both answers were the same: nothing to choose."),
+                TurnState.ALIKE: _("Both answers were the same, or nearly: nothing to choose."),
                 TurnState.CHOSEN: "" if _is_one_of_two(turn) else _("in your words"),
             }
             note = notes[TurnState(turn.state)]

@@ -9,7 +9,7 @@ thought dead and was not finds itself fenced off and changes nothing. A thread t
 open turn out of every worker's hands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,8 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from annotation.models import LiveAnswer, LiveTurn, TurnState
+from annotation.leaks import identity_leak, near_identical
+from annotation.models import LiveAnswer, LiveTurn, Project, TurnState
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.jobs import MAX_LOST_ATTEMPTS, Pulse
 
@@ -54,7 +55,9 @@ def claim_turn(*, turn_id: int, worker: str, now: datetime | None = None) -> Liv
     )
     if not claimed:
         return None
-    return LiveTurn.objects.select_related("thread__version_a", "thread__version_b").get(pk=turn_id)
+    return LiveTurn.objects.select_related(
+        "thread__project", "thread__version_a", "thread__version_b"
+    ).get(pk=turn_id)
 
 
 def _held(turn_id: int, attempt: int) -> QuerySet[LiveTurn]:
@@ -68,12 +71,27 @@ def heartbeat(*, turn_id: int, attempt: int, now: datetime | None = None) -> Pul
     return Pulse.GO_ON if alive else Pulse.FENCED_OFF
 
 
+def is_worth_another_draw(project: Project, texts: Sequence[str]) -> bool:
+    """Whether both answers should be drawn once more: they are alike, or one names its maker where
+    the project catches that."""
+    if _are_alike(project, *texts):
+        return True
+    return project.catch_leaks and any(identity_leak(text) for text in texts)
+
+
+def _are_alike(project: Project, one: str, other: str) -> bool:
+    """The same text, or nearly so where the project catches that."""
+    if one.strip() == other.strip():
+        return True
+    return project.catch_alike and near_identical(one, other)
+
+
 @transaction.atomic
 def finish_turn(*, turn_id: int, attempt: int, whole: Mapping[str, WholeAnswer]) -> str | None:
     """Give both answers back, by side; the state that the turn is in then. None if fenced off.
 
-    Two answers that are the same leave nothing to compare: the thread goes on from them. One that
-    is blank fails the turn.
+    Two answers that are alike leave nothing to compare: the thread goes on from the left one. One
+    that is blank fails the turn.
     """
     texts = {side: storable(whole[side].text) for side in SIDES}
     if not all(text.strip() for text in texts.values()):
@@ -81,13 +99,15 @@ def finish_turn(*, turn_id: int, attempt: int, whole: Mapping[str, WholeAnswer])
         return (
             TurnState.FAILED if fail_turn(turn_id=turn_id, attempt=attempt, error=error) else None
         )
-    is_alike = texts["a"].strip() == texts["b"].strip()
+    turn = LiveTurn.objects.select_related("thread__project").get(pk=turn_id)
+    is_alike = _are_alike(turn.thread.project, *texts.values())
+    left = turn.answers.get(place=1).side
     state = TurnState.ALIKE if is_alike else TurnState.READY
     ended = _held(turn_id, attempt).update(
         state=state,
         ready_at=timezone.now(),
         error="",
-        continued_with=texts["a"] if is_alike else "",
+        continued_with=texts[left] if is_alike else "",
     )
     if not ended:
         return None

@@ -88,6 +88,22 @@ def test_a_blank_answer_fails_the_turn(turn):
     assert (turn.state, turn.error) == ("failed", "A model wrote nothing at all.")
 
 
+def test_nearly_the_same_is_alike_where_the_project_says_so(turn):
+    held = claim(turn)
+    project = held.thread.project
+    near, leak = ("It is here, today.", "It is here today"), "I am ChatGPT, made by OpenAI."
+    assert not live_turns.is_worth_another_draw(project, ("Yes.", "No."))
+    for caught in (True, False):
+        project.catch_alike = project.catch_leaks = caught
+        assert live_turns.is_worth_another_draw(project, near) is caught
+        assert live_turns.is_worth_another_draw(project, ("Hello!", leak)) is caught
+    project.catch_alike = True
+    project.save()
+    assert finish(turn, held.attempt, *near) == "alike"
+    turn.refresh_from_db()
+    assert turn.continued_with == turn.answers.get(place=1).text
+
+
 def test_what_no_database_holds_is_replaced(turn):
     held = claim(turn)
     assert finish(turn, held.attempt, "A\x00.", "B.") == "ready"

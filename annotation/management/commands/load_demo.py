@@ -39,6 +39,7 @@ from annotation.services.ledger import (
     batch_for,
     open_comparison,
 )
+from annotation.services.live_setup import change_setup
 from annotation.services.projects import add_member, create_project
 from annotation.services.rankings import AxisRanking
 
@@ -156,6 +157,7 @@ def load(fixtures: Path) -> Project:
     project.save(update_fields=["auto_promote", "job_defaults", "catch_alike"])
     RetrainRule.objects.filter(project=project).update(after_preferences=RETRAIN_AFTER)
 
+    change_setup(project=project, changes={"max_new_tokens": 96}, is_open=True, by=admin)
     source = source_for(project=project, name="fixtures", licence=LICENCE)
     _load_rows(project, source, fixtures)
     record(action="demo.load", target=project, project=project, actor=admin)
