@@ -159,19 +159,32 @@ def fatigue(timed: Iterable[TimedAnswer], *, least_answers: int = 20) -> dict[An
     rest; interval from White's errors (doi:10.2307/1912934). Below 0: it falls. n: answers that
     count. Answers are taken as independent within a session.
     """
-    return {name: _slope(own, least_answers) for name, own in _by_annotator(timed)}
+    return {
+        name: _slope([(one.session, one.number, one.agreement) for one in own], least_answers)
+        for name, own in _by_annotator(timed)
+    }
 
 
-def _slope(answers: Sequence[TimedAnswer], least_answers: int) -> Statistic:
+def pace(timed: Iterable[TimedAnswer], *, least_answers: int = 20) -> dict[Any, Statistic]:
+    """Annotator -> change of the seconds per answer within a session, as `fatigue` has it. Above
+    0: slower. One answer far from the others weighs much: look at the interval."""
+    return {
+        name: _slope([(one.session, one.number, one.seconds) for one in own], least_answers)
+        for name, own in _by_annotator(timed)
+    }
+
+
+def _slope(answers: Iterable[tuple[Any, int, float | None]], least_answers: int) -> Statistic:
+    """answers: session, place within it, figure; without a figure an answer is left out."""
     sessions = defaultdict(list)
-    for answer in answers:
-        if answer.agreement is not None:
-            sessions[answer.session].append((answer.number, answer.agreement))
+    for session, number, figure in answers:
+        if figure is not None:
+            sessions[session].append((number, figure))
     x, y = [], []
     for rows in sessions.values():
         middle_x, middle_y = (fmean(column) for column in zip(*rows))
         x += [number - middle_x for number, _ in rows]
-        y += [agreement - middle_y for _, agreement in rows]
+        y += [figure - middle_y for _, figure in rows]
     if len(x) < least_answers:
         return undefined_because(f"there are fewer than {least_answers} answers", len(x))
     there, agreed = np.array(x), np.array(y)

@@ -11,7 +11,10 @@ all answers count with all of them: that they do is drawn by hash (annotation/ov
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
+from statistics import fmean
+from typing import Any
 
 from django.db.models import QuerySet
 from django.db.models.functions import Length
@@ -30,6 +33,14 @@ from annotation.models import (
 from annotation.overlap import FIRST
 from annotation.services import standing
 from annotation.services.consistency import agreement_with_self
+from annotation.services.weights import (
+    BRADLEY_TERRY,
+    DAWID_SKENE,
+    Reliability,
+    Words,
+    reliabilities,
+    words_of,
+)
 
 MOST_ANSWERS = 10_000
 """The newest; more would keep a page waiting."""
@@ -52,6 +63,20 @@ class AxisRows:
     firsts: dict[int, dict[int, Hashable]] = field(default_factory=lambda: defaultdict(dict))
     """Any comparison -> annotator -> the completion at the top, or what was said instead."""
     strict: list[quality.StrictPair] = field(default_factory=list)
+    said: list[tuple[int, int, str, list[list[int]]]] = field(default_factory=list)
+    """Comparison, annotator, outcome, groups of every answer."""
+
+
+@dataclass(slots=True)
+class Marks:
+    """What a comparison is counted under."""
+
+    language: str
+    skill: str
+    day: date
+    """Of its last answer."""
+    schemes: set[int] = field(default_factory=set)
+    """Versions that its answers followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +84,14 @@ class Rows:
     """What was read."""
 
     axes: dict[str, AxisRows]
-    timed: list[quality.TimedAnswer]
+    timed: list[tuple[int, quality.TimedAnswer]]
+    """With the comparison."""
     groups: dict[Hashable, Hashable]
     """Comparison -> split group."""
     pseudonyms: dict[int, str]
     given: dict[int, int]
     """Annotator -> answers on an axis."""
+    marks: dict[int, Marks]
     answers: int
     there_are_more: bool
 
@@ -93,8 +120,25 @@ class AnnotatorFigures:
     """Mean share of the others who gave the same answer; None where nobody else was asked."""
     gold: Statistic
     """Hidden checks answered as the experts do; n: checks."""
+    dawid_skene: Reliability | None
+    """How often two completions are ordered rightly, by each model; None without shared pairs."""
+    bradley_terry: Reliability | None
+    tiring: Statistic | None
+    """Change of the agreement with others per answer within a day; below 0: it falls."""
+    slowing: Statistic | None
+    """Change of the seconds per answer within a day."""
     reasons: list[str]
     """Why to look at this one: quality.Reason."""
+
+    @property
+    def tiring_of_100(self) -> str:
+        """Over 100 answers, with its interval."""
+        return _of_100(self.tiring, 2)
+
+    @property
+    def slowing_of_100(self) -> str:
+        """Over 100 answers, with its interval."""
+        return _of_100(self.slowing, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +160,25 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
     ).exclude(comparison__purpose__in=NEVER_USED)  # gold is chosen for being clear
     newest = list(found.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
     kept = newest[:MOST_ANSWERS]
-    rows = Rows({}, [], {}, {}, defaultdict(int), len(kept), len(newest) > len(kept))
+    rows = Rows({}, [], {}, {}, defaultdict(int), {}, len(kept), len(newest) > len(kept))
     if not kept:
         return rows
     found = found.filter(pk__gte=kept[-1])
     stored, lengths = _completions(found)
     numbers: dict[tuple[int, object], int] = defaultdict(int)
     first_two: dict[int, list[int]] = defaultdict(list)
-    for who, name, unit, is_adaptive, group, seconds, day in found.order_by("pk").values_list(
+    for (
+        who,
+        name,
+        unit,
+        is_adaptive,
+        group,
+        seconds,
+        day,
+        scheme,
+        language,
+        skill,
+    ) in found.order_by("pk").values_list(
         "annotator_id",
         "annotator__pseudonym",
         "comparison_id",
@@ -131,16 +186,21 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
         "comparison__prompt__split_group",
         "seconds",
         "created_at__date",
+        "scheme__version",
+        "comparison__language",
+        "comparison__skill",
     ):
         rows.pseudonyms[who] = name
+        mark = rows.marks.setdefault(unit, Marks(language, skill, day))
+        mark.schemes.add(scheme)
+        mark.day = max(mark.day, day)
         rows.groups[unit] = group
         if is_adaptive is not None and len(first_two[unit]) < FIRST:
             first_two[unit].append(who)
         if seconds is not None:
             number = numbers[who, day]
-            rows.timed.append(
-                quality.TimedAnswer(annotator=who, session=day, number=number, seconds=seconds)
-            )
+            answer = quality.TimedAnswer(annotator=who, session=day, number=number, seconds=seconds)
+            rows.timed.append((unit, answer))
             numbers[who, day] += 1
     said = Ranking.objects.filter(preference__in=found).order_by("preference_id", "pk")
     for axis, outcome, groups, unit, who, order in said.values_list(
@@ -200,6 +260,7 @@ def _add(
     axis: AxisRows, one: _Said, stored: list[int], lengths: dict[int, int], was_drawn: bool
 ) -> None:
     """was_drawn: the answer was not asked for because of others, so it counts for agreement."""
+    axis.said.append((one.unit, one.who, one.outcome, one.groups))
     is_ranked = one.outcome == Outcome.RANKED
     top = one.groups[0] if is_ranked else []
     said: Hashable = top[0] if len(top) == 1 else "several" if top else one.outcome
@@ -242,14 +303,20 @@ def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFi
     }
     strict = [pair for axis in rows.axes.values() for pair in axis.strict]
     sides = quality.position_bias(strict)
-    paces = quality.speed(rows.timed, floor_seconds=FLOOR_SECONDS)
+    shares = quality.agreement_with_others(firsts)
+    timed = _with_agreement(rows, shares)
+    paces = quality.speed(timed, floor_seconds=FLOOR_SECONDS)
+    tired, slowed = quality.fatigue(timed), quality.pace(timed)
+    words = _words(rows)
+    by_confusion = reliabilities(words, DAWID_SKENE)
+    by_scores = reliabilities(words, BRADLEY_TERRY)
     reasons: dict[int, list[str]] = defaultdict(list)
-    for suspect in quality.suspects(firsts, strict, rows.timed, floor_seconds=FLOOR_SECONDS):
+    for suspect in quality.suspects(firsts, strict, timed, floor_seconds=FLOOR_SECONDS):
         reasons[suspect.annotator].append(str(suspect.reason))
-    shares: dict[int, list[float]] = defaultdict(list)
-    for (_unit, who), share in quality.agreement_with_others(firsts).items():
-        shares[who].append(share)
     checks = standing.accuracies(rows.pseudonyms)
+    own: dict[int, list[float]] = defaultdict(list)
+    for (_unit, who), share in shares.items():
+        own[who].append(share)
     found = [
         AnnotatorFigures(
             pseudonym=pseudonym,
@@ -258,10 +325,45 @@ def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFi
             too_fast=paces[who].too_fast if who in paces else None,
             first_share=sides[who].first_share if who in sides else None,
             with_self=with_self.get(who),
-            agreement=sum(shares[who]) / len(shares[who]) if shares[who] else None,
             gold=gold.accuracy(checks.get(who, [])),
+            agreement=sum(own[who]) / len(own[who]) if own[who] else None,
+            dawid_skene=by_confusion.get(who),
+            bradley_terry=by_scores.get(who),
+            tiring=tired.get(who),
+            slowing=slowed.get(who),
             reasons=reasons[who],
         )
         for who, pseudonym in rows.pseudonyms.items()
     ]
     return sorted(found, key=lambda one: (not one.reasons, -one.answers, one.pseudonym))
+
+
+def _of_100(slope: Statistic | None, digits: int) -> str:
+    if slope is None or slope.value is None:
+        return ""
+    ends = [100 * end for end in (slope.low, slope.high) if end is not None]
+    between = f" [{', '.join(f'{end:+.{digits}f}' for end in ends)}]" if ends else ""
+    return f"{100 * slope.value:+.{digits}f}{between}"
+
+
+def _with_agreement(rows: Rows, shares: dict[tuple[Any, Any], float]) -> list[quality.TimedAnswer]:
+    """The timed answers, each with its mean agreement over the axes; shares: ((comparison, axis),
+    annotator) -> share of the others who said the same."""
+    by_answer: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for ((unit, _axis), who), share in shares.items():
+        by_answer[unit, who].append(share)
+    return [
+        replace(one, agreement=fmean(found))
+        if (found := by_answer.get((unit, one.annotator)))
+        else one
+        for unit, one in rows.timed
+    ]
+
+
+def _words(rows: Rows) -> Words:
+    """Of all axes; what is ordered on one is another thing on the next."""
+    return {
+        (unit, (axis, a), (axis, b)): said
+        for axis, of_axis in rows.axes.items()
+        for (unit, a, b), said in words_of(of_axis.said).items()
+    }

@@ -26,7 +26,7 @@ DECIMALS = 4
 """Kept, so that two machines that differ in the last bits write the same file."""
 ABOVE, BELOW, TIED = 1, -1, 0
 
-Unit = tuple[int, int, int]
+Unit = tuple[Any, Any, Any]
 """Comparison and two of its completions, the lower id first."""
 Words = dict[Unit, dict[int, int]]
 """Unit -> annotator -> ABOVE, BELOW or TIED: how the first stands to the second."""
@@ -102,10 +102,21 @@ def reliabilities(words: Words, method: str) -> dict[int, Reliability]:
             counts[who] += 1
     right: Mapping[int, float] = {}
     if method == DAWID_SKENE and shared:
-        right = _right_by_confusion(dawid_skene(shared))
+        right = _right_by_confusion(dawid_skene(_both_ways(shared)))
     elif wins := _wins(shared):
         right = crowd_bradley_terry(wins).reliability
     return {who: Reliability(value, counts[who]) for who, value in right.items()}
+
+
+def _both_ways(words: Words) -> dict[tuple[Unit, int], dict[int, int]]:
+    """Every pair as it is and turned round. Which of two is called the first means nothing, but a
+    model that may learn how often the first is better, and who says so, would believe whoever
+    says it seldom where it is always the first (an import of chosen and rejected)."""
+    return {
+        (unit, way): {who: way * said for who, said in by_who.items()}
+        for unit, by_who in words.items()
+        for way in (1, -1)
+    }
 
 
 def words_of(rankings: Iterable[tuple[int, int, str, list[list[int]]]]) -> Words:
@@ -172,7 +183,7 @@ def _right_by_confusion(model: DawidSkene) -> dict[int, float]:
     return found
 
 
-def _wins(words: Words) -> list[tuple[int, int, int]]:
+def _wins(words: Words) -> list[tuple[int, Any, Any]]:
     """(annotator, winner, loser) of what was ordered strictly."""
     return [
         (who, a, b) if said == ABOVE else (who, b, a)

@@ -182,6 +182,19 @@ def test_rows_for_trl_sum_to_one_and_leave_out_what_weighs_nothing():
     assert left_out["votes_without_weight"] == 1
 
 
+def test_where_the_first_is_always_better_the_coin_is_not_believed():
+    """Four who are right in 17 of 20 and a coin; the better one always has the lower id."""
+    draw, words = random.Random(4), {}
+    for unit in range(200):
+        said = {who: ABOVE if draw.random() < 0.85 else BELOW for who in range(4)}
+        words[unit, 2 * unit, 2 * unit + 1] = said | {9: draw.choice([ABOVE, BELOW])}
+    for method in METHODS:
+        found = reliabilities(words, method)
+        assert all(found[who].right > 0.75 for who in range(4)), method
+        assert abs(found[9].right - 0.5) < 0.12, method
+    assert found[9].units == 200
+
+
 def test_pairs_of_a_list_and_what_orders_nothing():
     words = words_of(
         [
