@@ -6,10 +6,25 @@ A project is invisible to whoever is not its member: every look at it is 404, ne
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from django.http import Http404
+from django.utils.translation import gettext, gettext_lazy
 
 from annotation.errors import NotAllowed
 from annotation.models import Membership, Project, Role, Scope, User
 from annotation.prepared import Prepared
+
+SINGULAR = {
+    Role.LABELER: gettext_lazy("labeler"),
+    Role.REVIEWER: gettext_lazy("reviewer"),
+    Role.ADMIN: gettext_lazy("admin"),
+    Role.RESEARCHER: gettext_lazy("researcher"),
+}
+PLURAL = {
+    Role.LABELER: gettext_lazy("labelers"),
+    Role.REVIEWER: gettext_lazy("reviewers"),
+    Role.ADMIN: gettext_lazy("admins"),
+    Role.RESEARCHER: gettext_lazy("researchers"),
+}
+"""Roles in the middle of a sentence."""
 
 NOT_THERE = "There is no such project, or you are not a member of it."
 ANY = tuple(Role.values)
@@ -82,7 +97,8 @@ def member(user: User | AnonymousUser, project_slug: str, *roles: str) -> Member
         raise Http404(NOT_THERE)
     if roles and membership.role not in roles:
         raise NotAllowed(
-            f"Only {_listed(roles)} may do this; you are a {membership.role} of this project."
+            gettext("Only %(roles)s may do this; you are a %(role)s of this project.")
+            % {"roles": _listed(roles), "role": SINGULAR[Role(membership.role)]}
         )
     return membership
 
@@ -104,7 +120,7 @@ def may_found(user: User) -> bool:
 def require_founder(user: User) -> None:
     """Raises NotAllowed for a user who may not make projects."""
     if not may_found(user):
-        raise NotAllowed("Only staff and admins of a project may make projects.")
+        raise NotAllowed(gettext("Only staff and admins of a project may make projects."))
 
 
 def _as_admin(user: User, project_slug: str, membership: Membership | None) -> Membership:
@@ -125,5 +141,5 @@ def _as_admin(user: User, project_slug: str, membership: Membership | None) -> M
 
 
 def _listed(roles: tuple[str, ...]) -> str:
-    names = [f"{Role(role).value}s" for role in roles]
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    names = [str(PLURAL[Role(role)]) for role in roles]
+    return gettext(" and ").join(filter(None, [gettext(", ").join(names[:-1]), names[-1]]))

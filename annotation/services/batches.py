@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import Batch, Comparison, Scheme, SkipMode, User
@@ -157,7 +158,9 @@ def retire_comparison(*, comparison: Comparison, by: User | None, reason: str) -
     reason = said_why(reason, "Retiring needs a reason")
     comparison = _locked(comparison)
     if comparison.retired_at is not None:
-        raise Conflict(f"Comparison {comparison.pk} is retired already.")
+        raise Conflict(
+            gettext("Comparison %(number)s is retired already.") % {"number": comparison.pk}
+        )
     comparison.retired_at = timezone.now()
     comparison.save(update_fields=["retired_at"])
     record(
@@ -175,7 +178,7 @@ def reopen_comparison(*, comparison: Comparison, by: User | None) -> Comparison:
     """Put a retired comparison back; it goes on with the slots that it had. Raises Conflict."""
     comparison = _locked(comparison)
     if comparison.retired_at is None:
-        raise Conflict(f"Comparison {comparison.pk} is not retired.")
+        raise Conflict(gettext("Comparison %(number)s is not retired.") % {"number": comparison.pk})
     comparison.retired_at = None
     comparison.save(update_fields=["retired_at"])
     record(action="comparison.reopen", target=comparison, project=comparison.project, actor=by)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict, NotAllowed
 from annotation.models import Comparison, Decision, Preference, Review, Scheme, User
@@ -62,19 +63,27 @@ def decide(
     comparison = lock_comparison(comparison.pk)
     annotator = annotator_for(user=by, project=comparison.project)
     if not Review.objects.filter(comparison=comparison).exists():
-        raise Conflict(f"Comparison {comparison.pk} has no two answers to decide between.")
+        raise Conflict(
+            gettext("Comparison %(number)s has no two answers to decide between.")
+            % {"number": comparison.pk}
+        )
     if Preference.objects.filter(comparison=comparison, annotator=annotator).exists():
-        raise NotAllowed("You answered this comparison yourself; somebody else decides it.")
+        raise NotAllowed(
+            gettext("You answered this comparison yourself; somebody else decides it.")
+        )
     before = Decision.objects.filter(comparison=comparison)
     newest = before.aggregate(number=Max("number"))["number"] or 0
     if newest != seen:
-        raise Conflict(f"Comparison {comparison.pk} was decided meanwhile: look at that first.")
+        raise Conflict(
+            gettext("Comparison %(number)s was decided meanwhile: look at that first.")
+            % {"number": comparison.pk}
+        )
     order = shown_order(comparison, annotator)
     answer = Answer(rankings=rankings, note=reason.strip())
     if undecidable:
         if rankings:
-            raise BadInput("What cannot be decided has no ranking.")
-        said_why(reason, "What cannot be decided needs a reason")
+            raise BadInput(gettext("What cannot be decided has no ranking."))
+        said_why(reason, gettext("What cannot be decided needs a reason"))
     else:
         answer = answers.checked(answer, scheme=scheme_of(comparison), presented_order=order)
     before.filter(current=True).update(current=False)
@@ -116,7 +125,9 @@ def void_decision(*, decision: Decision, by: User, reason: str) -> Decision:
         current=False, voided_at=timezone.now(), voided_by=by, void_reason=reason
     )
     if not taken:
-        raise Conflict(f"Decision {decision.pk} is void or superseded already.")
+        raise Conflict(
+            gettext("Decision %(number)s is void or superseded already.") % {"number": decision.pk}
+        )
     record(action=VOID_DECISION, target=decision, project=decision.project, actor=by, reason=reason)
     look_again(decision.comparison_id)
     decision.refresh_from_db()

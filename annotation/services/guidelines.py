@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from django.db import transaction
+from django.utils.translation import gettext, gettext_lazy
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -16,6 +17,7 @@ from annotation.models import (
 )
 from annotation.services.projects import (
     LANGUAGE,
+    NO_LANGUAGE,
     current_guideline,
     lock_project,
     new_guideline,
@@ -28,7 +30,7 @@ MAX_QUESTION, MAX_ANSWER, MAX_ENTRIES = 500, 4_000, 100
 def acknowledge(*, annotator: Annotator, guideline: Guideline) -> GuidelineReading:
     """Note that an annotator read a version; twice is once. Raises BadInput for a stranger's."""
     if guideline.project_id != annotator.project_id:
-        raise BadInput(f"Guideline {guideline.pk} belongs to another project.")
+        raise BadInput(gettext("This guideline belongs to another project."))
     reading, _ = GuidelineReading.objects.get_or_create(annotator=annotator, guideline=guideline)
     return reading
 
@@ -50,7 +52,10 @@ def add_entry(
     texts = _checked(texts)
     newest = _locked_newest(project)
     if len(newest.faq) >= MAX_ENTRIES:
-        raise BadInput(f"A guideline has at most {MAX_ENTRIES} questions; withdraw one first.")
+        raise BadInput(
+            gettext("A guideline has at most %(most)s questions; withdraw one first.")
+            % {"most": MAX_ENTRIES}
+        )
     identity = 1 + max(
         (entry["id"] for faq in project.guidelines.values_list("faq", flat=True) for entry in faq),
         default=0,
@@ -71,7 +76,10 @@ def change_entry(
     texts = _checked(texts) if texts else {}
     newest = _locked_newest(project)
     if entry not in [one["id"] for one in newest.faq]:
-        raise Conflict(f"Guideline {newest.version} has no entry {entry}; it was withdrawn.")
+        raise Conflict(
+            gettext("Guideline %(version)s has no entry %(entry)s; it was withdrawn.")
+            % {"version": newest.version, "entry": entry}
+        )
     changed = [FaqEntry(id=entry, texts=dict(texts))] if texts else []
     faq = [new for one in newest.faq for new in (changed if one["id"] == entry else [one])]
     return new_guideline(project=project, texts=newest.texts, by=by, faq=faq)
@@ -81,7 +89,7 @@ def _locked_newest(project: Project) -> Guideline:
     lock_project(project)
     newest = current_guideline(project)
     if newest is None:
-        raise Conflict("The project has no guideline yet; write one first.")
+        raise Conflict(gettext("The project has no guideline yet; write one first."))
     return newest
 
 
@@ -93,19 +101,22 @@ def _checked(texts: Mapping[str, FaqWords]) -> dict[str, FaqWords]:
         if not question and not answer:
             continue
         if not LANGUAGE.fullmatch(language):
-            raise BadInput(f"A language is a tag such as en or zh-hans: {language[:40]!r}.")
+            raise BadInput(NO_LANGUAGE % {"seen": language[:40]})
         for what, text, most in (
-            ("question", question, MAX_QUESTION),
-            ("answer", answer, MAX_ANSWER),
+            (gettext_lazy("question"), question, MAX_QUESTION),
+            (gettext_lazy("answer"), answer, MAX_ANSWER),
         ):
             if not 1 <= len(text) <= most:
                 raise BadInput(
-                    f"The {what} in {language} needs 1 to {most} characters, not {len(text)}."
+                    gettext(
+                        "The %(what)s in %(language)s needs 1 to %(most)s characters, not %(seen)s."
+                    )
+                    % {"what": what, "language": language, "most": most, "seen": len(text)}
                 )
         kept[language] = FaqWords(
             question=" ".join(question.split()), answer=answer.replace("\r\n", "\n")
         )
     if not kept:
-        raise BadInput("An entry needs a question and an answer in one language at least.")
+        raise BadInput(gettext("An entry needs a question and an answer in one language at least."))
     require_storable(kept)
     return kept

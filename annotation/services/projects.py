@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
 from django.db import transaction
 from django.db.models import Max
+from django.utils.translation import gettext, gettext_lazy
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -24,6 +25,7 @@ from annotation.models import (
     Source,
     User,
 )
+from annotation.permissions import SINGULAR
 from annotation.prepared import Prepared
 from annotation.services.audit import record
 from annotation.services.schemes import Options
@@ -40,6 +42,7 @@ DEFAULT_SOURCE = "default"
 RETRAIN_AFTER_PREFERENCES = 100
 LANGUAGE = re.compile("[a-z]{2,3}(-[a-z0-9]{2,8})*")
 """Of a guideline's text: the tags of the interface's languages, and others like them."""
+NO_LANGUAGE = gettext_lazy("A language is a tag such as en or zh-hans: %(seen)r.")
 MAX_GUIDELINE = 40_000
 """Characters of one language."""
 MAX_NAME = 40
@@ -62,20 +65,27 @@ def create_project(
     """
     name = name.strip()
     if not name or len(name) > 120:
-        raise BadInput(f"A project needs a name of 1 to 120 characters: {name[:130]!r}.")
+        raise BadInput(
+            gettext("A project needs a name of 1 to 120 characters: %(seen)r.")
+            % {"seen": name[:130]}
+        )
     try:
         validate_slug(slug)
     except ValidationError:
         raise BadInput(
-            f"A project's short name has letters, digits, - and _ alone: {slug!r}."
+            gettext("A project's short name has letters, digits, - and _ alone: %(seen)r.")
+            % {"seen": slug}
         ) from None
     if len(slug) > 60:
-        raise BadInput(f"A project's short name has at most 60 characters, not {len(slug)}.")
+        raise BadInput(
+            gettext("A project's short name has at most 60 characters, not %(seen)s.")
+            % {"seen": len(slug)}
+        )
     project, created = Project.objects.get_or_create(
         slug=slug, defaults={"name": name, "description": description}
     )
     if not created:
-        raise BadInput(f"There is a project {slug!r} already.")
+        raise BadInput(gettext("There is a project %(seen)r already.") % {"seen": slug})
     new_scheme(project=project, axes=axes, by=by)
     new_guideline(project=project, texts=guideline, by=by)
     Source.objects.create(project=project, name=DEFAULT_SOURCE)
@@ -103,9 +113,11 @@ def new_scheme(
     """
     axes = list(axes)
     if not axes or len(set(axes)) != len(axes):
-        raise BadInput(f"A scheme needs one or more different axes: {axes!r}.")
+        raise BadInput(
+            gettext("A scheme needs one or more different axes: %(seen)r.") % {"seen": axes}
+        )
     if bad := [axis for axis in axes if not axis.strip() or len(axis) > 40]:
-        raise BadInput(f"An axis has 1 to 40 characters: {bad[0]!r}.")
+        raise BadInput(gettext("An axis has 1 to 40 characters: %(seen)r.") % {"seen": bad[0]})
     require_storable(axes)
     lock_project(project)
     scheme = Scheme.objects.create(
@@ -142,7 +154,8 @@ def new_guideline(
     before = current_guideline(project)
     if base is not None and before is not None and base != before.version:
         raise Conflict(
-            f"Guideline {before.version} was made meanwhile; yours was begun from {base}."
+            gettext("Guideline %(newest)s was made meanwhile; yours was begun from %(base)s.")
+            % {"newest": before.version, "base": base}
         )
     guideline = Guideline.objects.create(
         project=project,
@@ -167,13 +180,14 @@ def checked_texts(texts: Mapping[str, str]) -> dict[str, str]:
         language: text.replace("\r\n", "\n") for language, text in texts.items() if text.strip()
     }
     if not kept:
-        raise BadInput("A guideline can't be empty.")
+        raise BadInput(gettext("A guideline can't be empty."))
     for language, text in kept.items():
         if not LANGUAGE.fullmatch(language):
-            raise BadInput(f"A language is a tag such as en or zh-hans: {language[:40]!r}.")
+            raise BadInput(NO_LANGUAGE % {"seen": language[:40]})
         if len(text) > MAX_GUIDELINE:
             raise BadInput(
-                f"A guideline has at most {MAX_GUIDELINE} characters, not {len(text)} ({language})."
+                gettext("A guideline has at most %(most)s characters, not %(seen)s (%(language)s).")
+                % {"most": MAX_GUIDELINE, "seen": len(text), "language": language}
             )
     require_storable(kept)
     return kept
@@ -216,7 +230,10 @@ def add_member(
         },
     )
     if not created:
-        raise Conflict(f"{user.get_username()} is a {membership.role} of this project already.")
+        raise Conflict(
+            gettext("%(name)s is a %(role)s of this project already.")
+            % {"name": user.get_username(), "role": SINGULAR[Role(membership.role)]}
+        )
     record(
         action="member.add",
         target=user,
@@ -359,7 +376,7 @@ def _require_other_admin(membership: Membership) -> None:
     lock_project(membership.project)
     others = Membership.objects.filter(project=membership.project, role=Role.ADMIN)
     if not others.exclude(pk=membership.pk).exists():
-        raise Conflict("A project keeps at least one admin.")
+        raise Conflict(gettext("A project keeps at least one admin."))
 
 
 def clean_names(names: Sequence[str], what: str) -> list[str]:

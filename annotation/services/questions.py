@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict, NotAllowed
 from annotation.models import (
@@ -46,11 +47,13 @@ def ask(
     that was never theirs, Conflict for an item that is answered or skipped and for too many
     questions.
     """
-    text = _said(text, "A question")
+    text = _said(text, gettext("A question"))
     lock_comparison(comparison.pk)
     given = Assignment.objects.filter(comparison=comparison, annotator=annotator).first()
     if given is None:
-        raise NotAllowed(f"Comparison {comparison.pk} was never given to you.")
+        raise NotAllowed(
+            gettext("Comparison %(number)s was never given to you.") % {"number": comparison.pk}
+        )
     if put_aside:
         _put_aside(given)
     mine = Question.objects.filter(
@@ -59,7 +62,10 @@ def ask(
     if again := mine.filter(comparison=comparison, text=text).first():
         return again
     if mine[:MAX_OPEN].count() >= MAX_OPEN:
-        raise Conflict(f"{MAX_OPEN} of your questions are open; wait for answers or withdraw some.")
+        raise Conflict(
+            gettext("%(count)s of your questions are open; wait for answers or withdraw some.")
+            % {"count": MAX_OPEN}
+        )
     question = Question.objects.create(
         project_id=annotator.project_id, comparison=comparison, annotator=annotator, text=text
     )
@@ -77,7 +83,7 @@ def ask(
 @transaction.atomic
 def answer(*, question: Question, text: str, by: User) -> Question:
     """Answer an open question; the asker's desk says so. Raises Conflict where it is not open."""
-    text = _said(text, "An answer")
+    text = _said(text, gettext("An answer"))
     _move(
         question,
         QuestionState.OPEN,
@@ -118,10 +124,11 @@ def publish(*, question: Question, texts: Mapping[str, FaqWords], by: User) -> Q
     lock_project(question.project)
     question.refresh_from_db()
     if not question.answer:
-        raise Conflict(f"Question {question.pk} has no answer yet.")
+        raise Conflict(gettext("Question %(number)s has no answer yet.") % {"number": question.pk})
     if question.published_in is not None:
         raise Conflict(
-            f"Question {question.pk} stands in guideline {question.published_in.version} already."
+            gettext("Question %(number)s stands in guideline %(version)s already.")
+            % {"number": question.pk, "version": question.published_in.version}
         )
     guideline, entry = add_entry(project=question.project, texts=texts, by=by)
     question.published_in = guideline
@@ -145,7 +152,7 @@ def _put_aside(given: Assignment) -> None:
     if not mine.filter(state__in=(*MAY_COME_AGAIN, AssignmentState.ASIDE)).update(
         state=AssignmentState.ASIDE
     ):
-        raise Conflict(f"Assignment {given.pk} is answered or skipped already.")
+        raise Conflict(gettext("This comparison is answered or skipped already."))
 
 
 def _move(question: Question, before: str, **changes: object) -> None:
@@ -154,7 +161,10 @@ def _move(question: Question, before: str, **changes: object) -> None:
     lock_comparison(question.comparison_id)
     if not Question.objects.filter(pk=question.pk, state=before).update(**changes):
         question.refresh_from_db()
-        raise Conflict(f"Question {question.pk} is {question.state} already.")
+        raise Conflict(
+            gettext("Question %(number)s was settled before: %(state)s.")
+            % {"number": question.pk, "state": question.get_state_display()}
+        )
     question.refresh_from_db()
     same = {"comparison": question.comparison_id, "annotator": question.annotator_id}
     if Question.objects.filter(**same, state=QuestionState.OPEN).exists():
@@ -168,6 +178,9 @@ def _move(question: Question, before: str, **changes: object) -> None:
 def _said(text: str, what: str) -> str:
     text = text.replace("\r\n", "\n").strip()
     if not 1 <= len(text) <= MAX_TEXT:
-        raise BadInput(f"{what} has 1 to {MAX_TEXT} characters, not {len(text)}.")
+        raise BadInput(
+            gettext("%(what)s has 1 to %(most)s characters, not %(seen)s.")
+            % {"what": what, "most": MAX_TEXT, "seen": len(text)}
+        )
     require_storable(text)
     return text

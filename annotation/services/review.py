@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import Comparison, Preference, SendBack, SendBackState, User
@@ -26,7 +27,7 @@ def void_preference(*, preference: Preference, by: User, reason: str) -> Prefere
 
     Raises Conflict for one that is void already or replaced by a revision.
     """
-    reason = said_why(reason, "A void needs a reason")
+    reason = said_why(reason, gettext("A void needs a reason"))
     preference = locked_current(preference)
     Preference.objects.filter(pk=preference.pk).update(
         voided_at=timezone.now(), voided_by=by, void_reason=reason, counted=False
@@ -68,13 +69,16 @@ def revise_preference(
     it, and the comment is its cause. Raises BadRanking, or Conflict for an answer that is void,
     replaced or imported.
     """
-    cause = said_why(cause, "A revision needs a cause")
+    cause = said_why(cause, gettext("A revision needs a cause"))
     old = locked_current(preference)
     sent_back = SendBack.objects.open().filter(preference=old).first()
     if sent_back is not None:
         cause = f"sent back: {sent_back.comment}"[:MAX_REASON]
     if old.source_id is not None:
-        raise Conflict(f"Preference {old.pk} was imported; it can be voided, not revised.")
+        raise Conflict(
+            gettext("Preference %(number)s was imported; it can be voided, not revised.")
+            % {"number": old.pk}
+        )
     answer = answers.checked(
         Answer(
             rankings=rankings,
@@ -121,16 +125,24 @@ def locked_current(preference: Preference) -> Preference:
     Comparison.objects.select_for_update(no_key=True).get(pk=preference.comparison_id)
     now = Preference.objects.select_related("project", "scheme").get(pk=preference.pk)
     if now.voided_at is not None:
-        raise Conflict(f"Preference {now.pk} is void already.")
+        raise Conflict(gettext("Preference %(number)s is void already.") % {"number": now.pk})
     if not now.current:
-        raise Conflict(f"Preference {now.pk} was replaced by a revision.")
+        raise Conflict(
+            gettext("Preference %(number)s was replaced by a revision.") % {"number": now.pk}
+        )
     return now
 
 
 def said_why(reason: str, what: str) -> str:
-    """The words of a reason. Raises BadInput where there are none or too many."""
+    """The words of a reason. Raises BadInput where there are none or too many.
+
+    what: the beginning of that sentence, such as "A void needs a reason", in the reader's language.
+    """
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_REASON:
-        raise BadInput(f"{what} of 1 to {MAX_REASON} characters, not {len(reason)}.")
+        raise BadInput(
+            gettext("%(what)s of 1 to %(most)s characters, not %(seen)s.")
+            % {"what": what, "most": MAX_REASON, "seen": len(reason)}
+        )
     require_storable(reason)
     return reason

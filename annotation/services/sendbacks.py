@@ -12,6 +12,7 @@ of two that meet, the second is a Conflict. A declined answer may be sent back a
 """
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import AnnotatorKind, Preference, Purpose, SendBack, SendBackState, User
@@ -32,12 +33,14 @@ def send_back(*, preference: Preference, by: User, comment: str) -> SendBack:
     Raises Conflict for an answer that is void, replaced, on its way back already, a check's, one's
     own, or given by nobody who has a desk here.
     """
-    comment = _said(comment, "A comment")
+    comment = _said(comment, gettext("A comment"))
     preference = locked_current(preference)
     if why := _why_not(preference, by):
         raise Conflict(why)
     if SendBack.objects.open().filter(preference=preference).exists():
-        raise Conflict(f"Preference {preference.pk} is on its way back already.")
+        raise Conflict(
+            gettext("Preference %(number)s is on its way back already.") % {"number": preference.pk}
+        )
     made = SendBack.objects.create(
         project=preference.project,
         preference=preference,
@@ -64,17 +67,17 @@ def _why_not(preference: Preference, by: User) -> str:
     annotator = preference.annotator
     has_desk = annotator.user_id is not None and annotator.kind == AnnotatorKind.PERSON
     if not has_desk or preference.assignment_id is None:
-        return f"Preference {preference.pk} was given by nobody who could be asked again."
+        return gettext("It was given by nobody who could be asked again.")
     if annotator.user_id == by.pk:
-        return f"Preference {preference.pk} is your own: change it yourself."
+        return gettext("It is your own answer: change it yourself.")
     if preference.comparison.purpose in AS_GIVEN:
-        return f"Preference {preference.pk} answers a check, which counts as it was given."
+        return gettext("It answers a check, which counts as it was given.")
     return ""
 
 
 def decline(*, sent: SendBack, by: User, reply: str) -> SendBack:
     """The annotator leaves the answer as it is and says why. Raises Conflict if it is settled."""
-    return _settle(sent, SendBackState.DECLINED, by, reply=_said(reply, "A reply"))
+    return _settle(sent, SendBackState.DECLINED, by, reply=_said(reply, gettext("A reply")))
 
 
 def withdraw(*, sent: SendBack, by: User) -> SendBack:
@@ -88,7 +91,9 @@ def _settle(sent: SendBack, state: SendBackState, by: User, **more: str) -> Send
     moved = SendBack.objects.filter(pk=sent.pk).settle(state, **more)
     sent.refresh_from_db()
     if not moved:
-        raise Conflict(f"Send-back {sent.pk} is {sent.state} already.")
+        raise Conflict(
+            gettext("It was settled before: %(state)s.") % {"state": sent.get_state_display()}
+        )
     record(action=f"send_back.{state.value}", target=sent, project=sent.project, actor=by)
     return sent
 
@@ -96,6 +101,9 @@ def _settle(sent: SendBack, state: SendBackState, by: User, **more: str) -> Send
 def _said(text: str, what: str) -> str:
     text = text.replace("\r\n", "\n").strip()
     if not 1 <= len(text) <= MAX_COMMENT:
-        raise BadInput(f"{what} has 1 to {MAX_COMMENT} characters, not {len(text)}.")
+        raise BadInput(
+            gettext("%(what)s has 1 to %(most)s characters, not %(seen)s.")
+            % {"what": what, "most": MAX_COMMENT, "seen": len(text)}
+        )
     require_storable(text)
     return text

@@ -104,7 +104,7 @@ def test_a_lead_sees_the_item_as_the_asker_did_and_answers(cast, enter, lease):
     question.refresh_from_db()
     assert (question.state, question.answered_by) == ("answered", cast.reviewer)
     late = client.post(f"/p/shop/questions/{question.pk}/answer/", {"text": "No."}, follow=True)
-    assert f"Question {question.pk} is answered already." in html_of(late)
+    assert f"Question {question.pk} was settled before: Answered." in html_of(late)
 
 
 def test_the_asker_is_told_on_the_desk_reads_it_and_closes_it(cast, enter, lease):
