@@ -1,15 +1,16 @@
 """The pages of gold: leads make, answer, watch and decide; labelers practise and are told late."""
 
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from django.utils import timezone
 
 from annotation.models import Annotator, GoldCheck, GoldItem, Membership, Report, Role
+from annotation.services.batches import change_batch
 from annotation.services.checkrules import change_checks
 from annotation.services.projects import annotator_for
-from annotation.services.queue import claim_comparison
+from annotation.services.queue import claim_comparison, skip_comparison
 from annotation.services.standing import own_accuracy
 from tests.annotation.golden import answer, make_item, make_items
 from tests.annotation.making import make_comparisons, make_member
@@ -194,7 +195,7 @@ def test_own_accuracy_comes_a_day_late_and_from_twenty_on(cast, second):
 
 
 def without_numbers(page: str) -> str:
-    page = re.sub(r'value="[0-9a-zA-Z]{64}"', "", page)
+    page = re.sub(r'value="\w{32,64}"|data-draft="[^"]*"', "", page)
     return re.sub(r"\d+", "N", re.sub(r"Question \d+|Answer \d\.", "", page))
 
 
@@ -219,6 +220,32 @@ def test_the_page_of_an_own_answer_does_not_tell_gold_from_work(cast, enter, sec
     assert pages["gold"] == pages["production"]
     assert pages["gold"][:3] == (False, True, 0)
     assert Report.objects.count() >= 2
+
+
+def test_the_labeling_page_does_not_tell_gold_from_work(cast, enter, second):
+    """Due dates, rules of skipping and schemes of the work around a check are the check's too."""
+    make_items([cast.admin, second], cast.project, 3)
+    make_comparisons(cast.project, 10, batch="work")
+    batch = cast.project.batches.get(name="work")
+    change_batch(
+        batch=batch, changes={"due_on": date(2030, 1, 1), "skip_mode": "later"}, by=cast.admin
+    )
+    rule(cast, gold_every=2)
+    me = annotator_for(user=cast.labeler, project=cast.project)
+    answer(claim_comparison(annotator=me))
+    client, pages, skipped = enter(cast.labeler), {}, {}
+    while len(pages) < 2 or len(skipped) < 2:
+        page = client.get("/p/shop/label/").content.decode()
+        lease = claim_comparison(annotator=me)
+        purpose = lease.comparison.purpose
+        assert "2030-01-01" in page
+        pages[purpose] = without_numbers(page)
+        if purpose in skipped:
+            answer(lease)
+        else:
+            skipped[purpose] = skip_comparison(assignment=lease, reason="harmful").state
+    assert pages["gold"] == pages["production"]
+    assert skipped["gold"] == skipped["production"] == "later"
 
 
 def test_gold_of_another_project_is_not_there(cast, enter, second, answered):
