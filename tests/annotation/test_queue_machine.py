@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import transaction
+from django.db.models import Q
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,7 +17,9 @@ from hypothesis.stateful import (
 )
 
 from annotation.errors import Conflict, LeaseLost, NothingToDo
-from annotation.models import Assignment, Batch, Comparison, Preference
+from annotation.models import Assignment, Batch, Comparison, Preference, Question
+from annotation.services.questions import answer as answer_question
+from annotation.services.questions import ask
 from annotation.services.queue import (
     claim_comparison,
     release_lease,
@@ -110,6 +113,11 @@ class Queue(RuleBasedStateMachine):
         live = Assignment.objects.filter(
             annotator=annotator, kind=kind, holds_slot=True, expires_at__gt=self.now
         ).first()
+        aside = {
+            one.comparison_id
+            for one in self.leases().filter(state="aside")
+            if one.annotator_id == annotator.pk
+        }
         try:
             lease = claim_comparison(annotator=annotator, kind=kind, now=self.now)
         except NothingToDo:
@@ -122,6 +130,7 @@ class Queue(RuleBasedStateMachine):
         assert lease.expires_at > self.now
         pair = (lease.comparison_id, annotator.pk)
         assert pair not in self.finished
+        assert lease.comparison_id not in aside
         assert self.orders.setdefault(pair, lease.presented_order) == lease.presented_order
 
     def require_that_nothing_was_left(self, annotator):
@@ -129,7 +138,8 @@ class Queue(RuleBasedStateMachine):
         for comparison in Comparison.objects.filter(
             project=self.project, open_slots__gt=0, retired_at=None
         ):
-            held = comparison.assignments.filter(annotator=annotator, holds_slot=True).exists()
+            mine = comparison.assignments.filter(annotator=annotator)
+            held = mine.filter(Q(holds_slot=True) | Q(state="aside")).exists()
             assert held or (comparison.pk, annotator.pk) in self.finished
 
     @precondition(has_assignments)
@@ -189,6 +199,31 @@ class Queue(RuleBasedStateMachine):
                 assert answered
             if answered or lease.state == "skipped":
                 self.finished.add((lease.comparison_id, lease.annotator_id))
+
+    @precondition(has_assignments)
+    @rule(place=PLACE)
+    def ask_and_put_aside(self, place):
+        if lease := self.assignment(place):
+            done = lease.state in ("answered", "skipped")
+            try:
+                ask(
+                    annotator=lease.annotator,
+                    comparison=lease.comparison,
+                    text="Why?",
+                    put_aside=True,
+                )
+                assert not done
+            except Conflict:
+                assert done
+
+    @rule(place=PLACE)
+    def answer_a_question(self, place):
+        """What was put aside for it may come again."""
+        waiting = Question.objects.filter(project=self.project, state="open")
+        if question := self.one_of(waiting, place):
+            answer_question(question=question, text="So.", by=self.reviewer)
+            about = {"comparison": question.comparison_id, "annotator": question.annotator_id}
+            assert not self.leases().filter(**about, state="aside").exists()
 
     @precondition(has_assignments)
     @rule(place=PLACE)
