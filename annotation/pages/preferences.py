@@ -21,6 +21,7 @@ from annotation.models import (
     Decision,
     Generation,
     GoldUse,
+    LiveThread,
     Membership,
     Outcome,
     Preference,
@@ -237,6 +238,13 @@ def snippet_of(comparison: Comparison) -> str:
     return Truncator(last_words(comparison.prompt)).chars(SNIPPET_CHARACTERS)
 
 
+def _is_chatting(preference: Preference) -> bool:
+    """The answer chose in a conversation that still goes on: its writer stays blind there."""
+    return LiveThread.objects.filter(
+        turns__comparison=preference.comparison_id, closed_at=None
+    ).exists()
+
+
 @project_page()
 def preference(request: HttpRequest, membership: Membership, preference_id: int) -> HttpResponse:
     """One answer with its lineage both ways."""
@@ -256,7 +264,7 @@ def preference(request: HttpRequest, membership: Membership, preference_id: int)
             and may_be_sent_back(found, user_of(request))
             and not any(one.state == SendBackState.OPEN for one in send_backs)
         ),
-        "is_blind": membership.role == Role.LABELER,
+        "is_blind": membership.role == Role.LABELER or (is_own and _is_chatting(found)),
         "may_edit": (
             is_own
             and membership.role in LABEL

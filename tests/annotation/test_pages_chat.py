@@ -206,8 +206,12 @@ def test_leads_see_texts_and_models(writer, cast, enter):
 def test_a_lead_who_writes_is_blind_until_the_end(writer, cast, enter):
     lead = enter(cast.reviewer)
     turn = ready_turn(annotator_for(user=cast.reviewer, project=cast.project))
-    url = reverse("conversation", args=["shop", turn.thread.pk])
-    pages = [url, reverse("conversations", args=["shop"])]
+    live.choose(turn=turn, answer=FIRST, key="k")
+    pages = [
+        reverse("conversation", args=["shop", turn.thread.pk]),
+        reverse("conversations", args=["shop"]),
+        reverse("preference", args=["shop", Preference.objects.get().pk]),
+    ]
     for one in pages:
         assert turn.thread.version_a.name not in lead.get(one).content.decode()
     live.end_thread(thread=turn.thread)
