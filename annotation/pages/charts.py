@@ -42,6 +42,8 @@ class Chart:
     first: str
     last: str
     steps: int
+    is_constant: bool
+    """It never changes: the number says all, a line would say nothing."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -77,6 +79,7 @@ def line_chart(name: str, points: Sequence[Point]) -> Chart | None:
         first=number(finite[0][1]),
         last=number(finite[-1][1]),
         steps=len(points),
+        is_constant=len({y for _, y in points}) == 1,
     )
 
 

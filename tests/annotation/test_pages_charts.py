@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from django.template.loader import render_to_string
 
 from annotation.pages.charts import (
     BOTTOM,
@@ -43,6 +44,23 @@ def test_a_missing_value_is_a_gap():
 @pytest.mark.parametrize("points", [[], [(1, None)], [(1, math.inf), (2, math.nan)]])
 def test_no_number_no_chart(points):
     assert line_chart("x", points) is None
+
+
+@pytest.mark.parametrize(
+    ("points", "is_constant"),
+    [
+        ([(1, 0.5), (2, 0.5), (3, 0.5)], True),
+        ([(5, 2.0)], True),
+        ([(1, 0.5), (2, 0.5), (3, 0.6)], False),
+        ([(1, 0.5), (2, None), (3, 0.5)], False),  # the gap is worth seeing
+    ],
+)
+def test_a_series_that_never_changes_is_a_number(points, is_constant):
+    chart = line_chart("lr", points)
+    assert chart is not None
+    assert chart.is_constant is is_constant
+    html = render_to_string("pages/chart.html", {"chart": chart})
+    assert ("<svg" not in html) is is_constant
 
 
 def test_a_single_point_is_a_dot():
