@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from playwright.sync_api import Page
 
 from annotation.exporters.folder import make_export
 from annotation.models import Assignment, Preference, Prompt
@@ -198,6 +199,92 @@ def test_a_better_answer_that_was_only_looked_at_is_none(visitor, cast):
     visitor.keys("1", "e", "Escape", "Enter")
     visitor.wait_for(".empty")
     assert Preference.objects.get().ideal is None
+
+
+def drag(visitor: Visitor, letter: str, onto: str) -> None:
+    """Take an answer's chip by the mouse and drop it in the middle of something."""
+
+    def move(page: Page) -> None:
+        for act, place in (
+            (page.mouse.down, page.locator(f".strip .chip[data-letter={letter}]")),
+            (page.mouse.up, page.locator(onto)),
+        ):
+            box = place.bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+            act()
+
+    visitor.do(move)
+
+
+def groups_of(preference: Preference) -> list[list[list[int]]]:
+    return [one.groups for one in preference.rankings.order_by("axis")]
+
+
+def test_a_ranking_by_dragging_is_the_ranking_by_digits(visitor, cast):
+    """B before A = D, C not ranked: by the mouse, in the export, and by keys."""
+    a, b, _c, d = ask(visitor, cast, FOUR)
+    drag(visitor, "A", ".strip .gap.last")
+    drag(visitor, "C", ".strip .gap.last")
+    drag(visitor, "D", ".strip .group:has([data-letter=A])")
+    drag(visitor, "B", ".strip .gap:first-child")
+    assert visitor.text(".order") == "B > A = D > C"
+    drag(visitor, "C", ".strip .tray")
+    assert visitor.text(".order") == "B > A = D"
+    visitor.keys("Enter")
+    visitor.wait_for(".empty")
+    dragged = Preference.objects.get()
+    assert exported(cast)[0] == [vote([[b], [a, d]])]
+    cast.ask("Second?", FOUR)
+    visitor.do(lambda page: page.reload())
+    visitor.wait_for("form.answer")
+    visitor.keys("2", "1", "ArrowDown", "2")
+    assert visitor.text(".order") == "B > A = D"
+    visitor.keys("Enter")
+    visitor.wait_for(".empty")
+    typed = Preference.objects.exclude(pk=dragged.pk).get()
+    shown = [dragged.presented_order.index(pk) for group in groups_of(dragged)[0] for pk in group]
+    same = [typed.presented_order.index(pk) for group in groups_of(typed)[0] for pk in group]
+    assert shown == same == [1, 0, 3]
+
+
+def test_dragging_fills_the_axis_that_is_at_hand_and_digits_go_on(visitor, cast):
+    a, b, c, _d = ask(visitor, cast, FOUR, axes=["helpful", "safe"])
+    drag(visitor, "C", ".strip .gap.last")
+    drag(visitor, "A", ".strip .gap.last")
+    visitor.keys("ArrowDown", "1", "ArrowDown", "2", "Enter")  # A and B on the second axis
+    visitor.wait_for(".empty")
+    assert exported(cast)[0] == [
+        vote([[c], [a]], axis="helpful"),
+        vote([[a], [b]], axis="safe"),
+    ]
+
+
+@pytest.mark.parametrize("count", range(3, 10))
+def test_lists_of_every_length(visitor, cast, count):
+    shown = ask(visitor, cast, [f"Text {number}." for number in range(count)])
+    visitor.keys(*(str(count - index) for index in range(count)))
+    visitor.wait_for("#says:has-text('is at place 1.')")
+    visitor.keys("Enter")
+    visitor.wait_for(".empty")
+    assert exported(cast)[0] == [vote([[text] for text in reversed(shown)])]
+
+
+def test_pairs_and_lists_come_one_after_the_other(visitor, cast):
+    new_scheme(project=cast.project, by=None)
+    for count in (2, 5, 3):
+        cast.ask(f"Of {count}?", [f"{count}: {number}." for number in range(count)])
+    visitor.enter(cast.labeler)
+    for _ in range(3):
+        visitor.wait_for("form.answer")
+        count = visitor.do(lambda page: page.locator(".option").count())
+        visitor.keys(
+            *(["2"] if count == 2 else [str(place + 1) for place in range(count)]), "Enter"
+        )
+        visitor.do(lambda page, of=count: page.locator(f".option >> nth={of - 1}").count())
+        visitor.wait_for(f".empty, .turn:not(:has-text('Of {count}?'))")
+    visitor.wait_for(".empty")
+    lengths = [len(one.presented_order) for one in Preference.objects.all()]
+    assert sorted(lengths) == [2, 3, 5]
 
 
 def test_the_lead_sees_the_page_change_with_the_form(visitor, cast):

@@ -6,6 +6,7 @@
    Escape leads back. Words come from the form's data attributes, translated on the server. */
 
 import { measure, watch } from "./activity.js";
+import * as dragging from "./dragging.js";
 import { dropDraft, saveDraft, takeUpDraft } from "./drafts.js";
 import * as reading from "./reading.js";
 import { prefetchSoon, send, settled, start } from "./sending.js";
@@ -88,7 +89,9 @@ function showCells() {
   });
   reading.follow();
   const order = form.querySelector(".order");
-  if (order && isList()) order.textContent = orderOf(placesOf(axis));
+  if (!order || !isList()) return;
+  order.textContent = orderOf(placesOf(axis));
+  dragging.drawStrip(form.querySelector(".strip"), placesOf(axis));
 }
 
 /* "B > A = C", what the digits mean. */
@@ -139,6 +142,19 @@ function fill(digit) {
   const said = { place: "sayPlaced", rating: "sayRated", line: "sayLine" }[cell.dataset.cell];
   say(words(said, { letter, name, place: digit, value: digit }));
   return goTo(at + 1);
+}
+
+/* Groups of letters, best first, from a drag: the same places that digits give. */
+function arrange(groups) {
+  clearChoice(axis);
+  placesOf(axis).forEach((cell) => {
+    const index = groups.findIndex((letters) => letters.includes(cell.dataset.letter));
+    cell.value = index < 0 ? "" : index + 1;
+    delete cell.dataset.aside;
+  });
+  showCells();
+  saveDraft(form);
+  say(orderOf(placesOf(axis)));
 }
 
 function putAside(axisOfChoice) {
@@ -362,6 +378,7 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target === work) begin();
 });
 
+dragging.start(arrange);
 reading.start({
   current: () => form.querySelector(".option.current"),
   say: (name, values) => say(words(name, values)),
