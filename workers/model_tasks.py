@@ -5,6 +5,7 @@ from workers.launch import shutting_down
 from workers.live import answer_turn
 from workers.promotion import judge_version
 from workers.sampling import run_sample_job
+from workers.scoring import score_open_comparisons
 
 
 @app.task
@@ -19,6 +20,13 @@ def judge(version_id: int) -> None:
     """The gate of one version."""
     if not shutting_down.is_set():
         judge_version(version_id)
+
+
+@app.task
+def score(project_id: int) -> None:
+    """Scores that strategies go by."""
+    if not shutting_down.is_set():
+        score_open_comparisons(project_id)
 
 
 @app.task

@@ -35,7 +35,7 @@ from policy.data import Message
 from policy.run import seed_for
 from workers.beating import Beating
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
-from workers.topup import open_comparisons, plan_prompts
+from workers.topup import open_comparisons, plan_prompts, propensities
 
 ROUNDS = 4
 """Times that a prompt's missing completions are drawn before it is given up."""
@@ -43,6 +43,8 @@ PROMPTS_AT_ONCE = 32
 DROPPED = {"": "identical_dropped", leaks.LEAK: "leaks_caught", leaks.ALIKE: "alike_caught"}
 """Why a text was not taken -> its count in the job's result."""
 SOURCE = "written by policies"
+SELECTOR = "uniform-1"
+"""How prompts are chosen (topup.plan_prompts), with its version."""
 HIGHEST_PRIORITY = 32_767
 """Of a smallint."""
 
@@ -103,7 +105,8 @@ def _planned(job: TrainingJob, seed: int) -> list[int]:
         if wanted is None:
             wanted = max(0, job.project.open_target - open_comparisons(job.project))
         planned = plan_prompts(job.project, count=wanted, seed=seed_for(seed, job.pk, "plan"))
-        _store(job, inputs={**job.inputs, "planned": planned})
+        chances = propensities(job.project, planned, count=wanted)
+        _store(job, inputs={**job.inputs, "planned": planned, "propensities": chances})
     return list(job.inputs["planned"])
 
 
@@ -170,12 +173,20 @@ def _open(
         prompt=prompt,
         completions=completions,
         answers_wanted=project.answers_wanted,
+        selector=SELECTOR,
+        propensity=_propensity(job, prompt),
     )
     return Counter(
         completions=len(completions),
         comparisons=int(created),
         evaluation=int(created and purpose == Purpose.EVALUATION),
     )
+
+
+def _propensity(job: TrainingJob, prompt: Prompt) -> float | None:
+    """With which the plan chose the prompt; None for a job that was planned without it."""
+    chances = job.inputs.get("propensities", ())
+    return dict(zip(job.inputs["planned"], chances, strict=False)).get(prompt.pk)
 
 
 def _record(
@@ -200,17 +211,20 @@ def _record(
 
 
 def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:
-    """One batch per policy version and purpose; the newest policy's questions are asked first.
+    """One batch per policy version and purpose; the newest policy's questions are asked first, and
+    as a lead decided for the batch before it.
 
     The promotions up to the policy's own are counted: its job may run after the next promotion.
     """
     promotions = Promotion.objects.filter(project=project, slot=Slot.POLICY)
     own = promotions.filter(version=policy).aggregate(newest=Max("pk"))["newest"]
     rank = promotions.filter(pk__lte=own or 0).count()
+    before = Batch.objects.filter(project=project, source=source, purpose=purpose)
     return ledger.batch_for(
         project=project,
         name=f"{policy.name[:80]} #{policy.pk}: {purpose}",
         source=source,
         purpose=purpose,
         priority=min(rank, HIGHEST_PRIORITY),
+        like=before.order_by("-pk").first(),
     )

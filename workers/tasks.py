@@ -8,7 +8,7 @@ from celery.worker import WorkController
 from kombu.connection import Connection
 
 from annotation.models import JobKind, Project
-from annotation.services import jobs, live_turns, queue, versions, voiding
+from annotation.services import jobs, live_turns, queue, scores, versions, voiding
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -17,6 +17,7 @@ from workers.training import run_training_job
 from workers.wake import Listener
 
 RUN_SAMPLE, JUDGE = "workers.model_tasks.run_sample", "workers.model_tasks.judge"
+SCORE = "workers.model_tasks.score"
 ANSWER = "workers.model_tasks.answer"
 """By name: importing them would load torch."""
 MAX_BACKLOG = 10
@@ -33,7 +34,7 @@ def run_training(job_id: int) -> None:
 
 @app.task
 def dispatch() -> None:
-    """Send what the ledger says is to be done: turns of chats, jobs, versions to judge."""
+    """Send what the ledger says is to be done: turns of chats, jobs, versions to judge, scores."""
     with app.connection_for_write() as connection:
         for turn in live_turns.waiting_turns()[:MAX_BACKLOG]:
             send(connection, ANSWER, "live", turn.pk)
@@ -44,6 +45,8 @@ def dispatch() -> None:
                 send(connection, run_training.name, "training", job.pk)
         for version in versions.versions_without_verdict():
             send(connection, JUDGE, "generate", version.pk)
+        for project in scores.projects_to_score():
+            send(connection, SCORE, "generate", project.pk)
 
 
 def send(connection: Connection, task: str, queue_name: str, row_id: int) -> None:

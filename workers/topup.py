@@ -1,12 +1,15 @@
 """How many comparisons are missing, and for which prompts the next ones are written."""
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import takewhile
 
+import numpy as np
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
+from scipy.stats import binom
 
 from annotation.models import (
     Annotator,
@@ -140,6 +143,32 @@ def plan_prompts(project: Project, *, count: int, seed: int) -> list[int]:
     return [pool.pop() for pool in chosen if pool]
 
 
+def propensities(project: Project, planned: Sequence[int], *, count: int) -> list[float]:
+    """How likely plan_prompts(project, count=count) was to choose each of the prompts it did.
+
+    The number k of draws that fall on a kind of splits is binomial. Of the kind's prompts those
+    without an open comparison (n of them) come first, m follow, so one of the first is chosen with
+    probability E min(k, n) / n, one of the others with E min(max(k - n, 0), m) / m.
+    """
+    kinds = {
+        splits: share
+        for splits, share in _shares(project).items()
+        if Prompt.objects.filter(project=project, split__in=splits).exists()
+    }
+    busy = _busy(project)
+    found: dict[int, float] = {}
+    draws = np.arange(count + 1)
+    for splits, share in kinds.items():
+        ids = Prompt.objects.filter(project=project, split__in=splits).values_list("pk", flat=True)
+        later = [pk for pk in ids if pk in busy]
+        first = [pk for pk in ids if pk not in busy]
+        chances = binom.pmf(draws, count, share / sum(kinds.values()))
+        for group, before in ((first, 0), (later, len(first))):
+            expected = chances @ np.clip(draws - before, 0, len(group))
+            found |= {pk: float(expected / len(group)) for pk in group}
+    return [found[pk] for pk in planned]
+
+
 def _shares(project: Project) -> dict[tuple[Split, ...], float]:
     """Kinds of splits that comparisons are to be written for, and how often each."""
     shares = {HELDOUT: project.heldout_share, TRAIN: 1 - project.heldout_share}
@@ -153,8 +182,12 @@ def _shuffled(project: Project, splits: tuple[Split, ...], rng: random.Random) -
         .order_by("pk")
         .values_list("pk", flat=True)
     )
-    busy = set(
-        Comparison.objects.open().filter(project=project).values_list("prompt_id", flat=True)
-    )
+    busy = _busy(project)
     rng.shuffle(ids)
     return sorted(ids, key=lambda pk: pk not in busy)
+
+
+def _busy(project: Project) -> set[int]:
+    """Prompts with an open comparison."""
+    still_open = Comparison.objects.open().filter(project=project)
+    return set(still_open.values_list("prompt_id", flat=True))

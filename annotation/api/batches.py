@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.errors import BadInput
-from annotation.models import Batch, Comparison, SkipMode
+from annotation.models import Batch, Comparison, SkipMode, Strategy
 from annotation.permissions import ADMINISTER, REVIEW
 from annotation.services.batches import (
     HIGHEST_PRIORITY,
@@ -43,7 +43,8 @@ class BatchOut(serializers.ModelSerializer[Batch]):
         model = Batch
         fields: tuple[str, ...] = (
             "id", "name", "source_name", "purpose", "skill", "priority", "paused", "due_on",
-            "overlap", "adaptive", "skip_mode", "skips_to_retire", "scheme", "created_at",
+            "overlap", "adaptive", "skip_mode", "skips_to_retire", "strategy",
+            "scheme", "created_at",
         )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ class BatchChange(serializers.Serializer[Any]):
     adaptive = serializers.BooleanField(
         required=False, help_text="Two answers first, the others where these differ."
     )
+    strategy = serializers.ChoiceField(required=False, choices=Strategy.choices)
     skip_mode = serializers.ChoiceField(required=False, choices=SkipMode.choices)
     skips_to_retire = serializers.IntegerField(
         required=False, min_value=1, max_value=MOST_SKIPS, help_text="Where skip_mode is retire."

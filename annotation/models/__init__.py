@@ -47,6 +47,7 @@ from annotation.models.projects import (
     Role,
     Scheme,
     SkipMode,
+    Strategy,
     User,
 )
 from annotation.models.prompts import (
@@ -144,6 +145,7 @@ __all__ = [
     "Slot",
     "Source",
     "Split",
+    "Strategy",
     "TrainingJob",
     "TurnState",
     "User",

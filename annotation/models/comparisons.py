@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotation.models.guidelines import Guideline
-from annotation.models.projects import Annotator, Batch, Project, Purpose, Scheme
+from annotation.models.projects import Annotator, Batch, Project, Purpose, Scheme, Strategy
 from annotation.models.prompts import Completion, Prompt, Source
 
 IN_WALK = Q(open_slots__gt=0, retired_at__isnull=True) & (
@@ -67,13 +67,32 @@ class Comparison(models.Model):
     opened_at = models.FloatField(default=time.time)
     """When a slot last came free or it came (back) into its lane, in seconds since 1970. A trigger
     keeps it, whoever writes; services.lanes relies on it."""
+    strategy = models.CharField(max_length=9, choices=Strategy.choices, default=Strategy.RANDOM)
+    """The batch's, kept here for services.selection."""
+    uncertainty = models.FloatField(null=True, blank=True)
+    """How little the reward model tells its completions apart (services.scores); null = unknown."""
+    scored_by = models.ForeignKey(
+        "annotation.ModelVersion", models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    selector = models.CharField(max_length=20, blank=True, default="")
+    """What chose its prompt, with its version, where workers made it."""
+    propensity = models.FloatField(null=True, blank=True)
+    """Probability with which the prompt was chosen."""
     retired_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ComparisonQuerySet.as_manager()
 
+    handed_out_by: tuple[str, float | None] = ("", None)
+    """Selector and propensity, set by the walk on what it hands out; kept by the lease."""
+
     class Meta:
         constraints = [
+            # evaluation is never picked by a model
+            models.CheckConstraint(
+                name="comparison_picked_by_model",
+                condition=~Q(strategy="uncertain") | Q(purpose="production"),
+            ),
             models.CheckConstraint(name="comparison_open_slots", condition=Q(open_slots__gte=0)),
             models.CheckConstraint(
                 name="comparison_slots_within_wanted",
@@ -95,6 +114,31 @@ class Comparison(models.Model):
                 fields=["project", "priority", "language", "skill", "opened_at"],
                 name="comparison_opened",
                 condition=IN_WALK,
+            ),
+            # services.selection, one each for its three ways to look
+            models.Index(
+                "batch",
+                "language",
+                F("answers_wanted") - F("open_slots"),
+                "sort_key",
+                name="comparison_fewest",
+                condition=IN_WALK & Q(strategy="fewest"),
+            ),
+            models.Index(
+                fields=["batch", "language", "sort_key"],
+                name="comparison_by_chance",
+                condition=IN_WALK & Q(strategy="uncertain"),
+            ),
+            models.Index(
+                fields=["batch", "language", "-uncertainty"],
+                name="comparison_uncertain",
+                condition=IN_WALK & Q(strategy="uncertain", uncertainty__isnull=False),
+            ),
+            # services.scores.unscored
+            models.Index(
+                fields=["project", "scored_by"],
+                name="comparison_to_score",
+                condition=Q(open_slots__gt=0, retired_at__isnull=True, strategy="uncertain"),
             ),
         ]
 
@@ -158,6 +202,8 @@ class Assignment(models.Model):
     """True from the claim until it is answered, skipped, released or swept."""
     leased_at = models.DateTimeField()
     expires_at = models.DateTimeField()
+    selector = models.CharField(max_length=20, blank=True, default="")
+    """What chose the comparison, with its version; "" for a check, a repeat or one put off."""
     propensity = models.FloatField(null=True, blank=True)
     """Probability with which the selector drew this comparison, where it knows it."""
     skip_reason = models.CharField(max_length=200, blank=True, default="")

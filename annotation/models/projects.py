@@ -212,6 +212,14 @@ class SkipMode(models.TextChoices):
     RETIRE = "retire", _("others get it, and it is retired once enough people skipped it")
 
 
+class Strategy(models.TextChoices):
+    """Which comparison of a batch is handed out next; services.selection."""
+
+    RANDOM = "random", _("by chance")
+    FEWEST = "fewest", _("those with the fewest answers first")
+    UNCERTAIN = "uncertain", _("those whose scores lie closest, one in five by chance")
+
+
 class Batch(models.Model):
     """Comparisons that came together: one source, purpose and scheme, one pool of annotators."""
 
@@ -236,6 +244,7 @@ class Batch(models.Model):
     skip_mode = models.CharField(max_length=6, choices=SkipMode.choices, default=SkipMode.OTHERS)
     skips_to_retire = models.PositiveSmallIntegerField(default=1)
     """How many people must skip a comparison until it is retired, where the mode says so."""
+    strategy = models.CharField(max_length=9, choices=Strategy.choices, default=Strategy.RANDOM)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -253,6 +262,14 @@ class Batch(models.Model):
             ),
             models.CheckConstraint(
                 name="batch_skips_to_retire", condition=Q(skips_to_retire__gte=1)
+            ),
+            models.CheckConstraint(
+                name="batch_strategy", condition=Q(strategy__in=Strategy.values)
+            ),
+            # evaluation is never picked by a model
+            models.CheckConstraint(
+                name="batch_picked_by_model",
+                condition=~Q(strategy="uncertain") | Q(purpose="production"),
             ),
         ]
         indexes = [

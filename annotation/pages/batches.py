@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation import markdown
-from annotation.models import Batch, Comparison, Membership, Project, Scheme, SkipMode
+from annotation.models import Batch, Comparison, Membership, Project, Scheme, SkipMode, Strategy
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, REVIEW
 from annotation.services.batches import (
@@ -92,6 +92,14 @@ class BatchForm(forms.Form):
         required=False,
         help_text=gettext_lazy(
             "One comparison in ten always gets all answers, so that agreement can be measured."
+        ),
+    )
+    strategy = forms.ChoiceField(
+        label=gettext_lazy("What comes first"),
+        choices=Strategy.choices,
+        help_text=gettext_lazy(
+            "Scores are those of the reward model in force; workers keep them. Evaluation is "
+            "always by chance."
         ),
     )
     skip_mode = forms.ChoiceField(

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
-from annotation.models import Batch, Comparison, Scheme, SkipMode, User
+from annotation.models import Batch, Comparison, Purpose, Scheme, SkipMode, Strategy, User
 from annotation.overlap import FIRST, FULL_BELOW
 from annotation.services.audit import record
 from annotation.services.review import said_why
@@ -27,7 +27,16 @@ ROWS_AT_ONCE = 500
 MOST_ANSWERS = 1000
 HIGHEST_PRIORITY = 32_767
 MOST_SKIPS = 100
-CHANGEABLE = ("priority", "due_on", "scheme", "overlap", "adaptive", "skip_mode", "skips_to_retire")
+CHANGEABLE = (
+    "priority",
+    "due_on",
+    "scheme",
+    "overlap",
+    "adaptive",
+    "skip_mode",
+    "skips_to_retire",
+    "strategy",
+)
 
 
 @dataclass(slots=True)
@@ -117,6 +126,10 @@ def bring_in_line(batch: Batch) -> int:
         batch=batch, retired_at__isnull=True, answers_wanted__gt=0, repeat_of=None
     )
     changed = _in_groups(alive.exclude(priority=batch.priority), priority=batch.priority)
+    asked = alive.exclude(strategy=batch.strategy)
+    if batch.strategy == Strategy.UNCERTAIN:
+        asked = asked.filter(purpose=Purpose.PRODUCTION)
+    changed += _in_groups(asked, strategy=batch.strategy)
     if not batch.adaptive:
         changed += _in_groups(
             alive.filter(full_overlap__isnull=False),
@@ -208,6 +221,10 @@ def _require_sense(batch: Batch, changes: Mapping[str, Any]) -> None:
 
 
 def _require_fit(batch: Batch) -> None:
+    if batch.strategy == Strategy.UNCERTAIN and batch.purpose != Purpose.PRODUCTION:
+        raise BadInput(
+            f"A model picks production comparisons alone; batch {batch.name!r} is {batch.purpose}."
+        )
     if batch.adaptive and (batch.overlap or 0) <= FIRST:
         raise BadInput(
             f"Adaptive overlap asks for {FIRST} answers first, so a comparison must want more than "
@@ -260,6 +277,11 @@ def _check_skips_to_retire(batch: Batch, value: Any) -> None:
         raise BadInput(f"1 to {MOST_SKIPS} skips retire a comparison: {value!r}.")
 
 
+def _check_strategy(batch: Batch, value: Any) -> None:
+    if value not in Strategy.values:
+        raise BadInput(f"A strategy is one of {', '.join(Strategy.values)}: {value!r}.")
+
+
 _CHECKS = {
     "priority": _check_priority,
     "due_on": _check_due_on,
@@ -267,6 +289,7 @@ _CHECKS = {
     "overlap": _check_overlap,
     "adaptive": _check_adaptive,
     "skip_mode": _check_skip_mode,
+    "strategy": _check_strategy,
     "skips_to_retire": _check_skips_to_retire,
 }
 

@@ -136,8 +136,9 @@ def require_allowed(config: object, inputs: object) -> None:
     for name in PATH_SETTINGS:
         if name in config:
             raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
-    if "planned" in inputs:
-        raise BadInput(f"inputs.planned is the worker's own note: {inputs['planned']!r:.80}.")
+    for note in ("planned", "propensities"):
+        if note in inputs:
+            raise BadInput(f"inputs.{note} is the worker's own note: {inputs[note]!r:.80}.")
     require_inputs("inputs", inputs)
 
 

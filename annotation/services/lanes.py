@@ -231,14 +231,16 @@ _LANES = {
     """
     for vendor in _NEXT_LANE
 }
+IS_MINE = """
+    EXISTS (SELECT 1 FROM annotation_assignment a
+            WHERE a.comparison_id = one.id AND a.annotator_id = %(annotator)s
+            AND a.state NOT IN ('released', 'expired'))
+    OR EXISTS (SELECT 1 FROM annotation_preference p
+               WHERE p.comparison_id = one.id AND p.annotator_id = %(annotator)s)
+"""
 _LOOK = [
     f"""
-        SELECT one.id, one.{key}, one.batch_id,
-            EXISTS (SELECT 1 FROM annotation_assignment a
-                    WHERE a.comparison_id = one.id AND a.annotator_id = %(annotator)s
-                    AND a.state NOT IN ('released', 'expired'))
-            OR EXISTS (SELECT 1 FROM annotation_preference p
-                       WHERE p.comparison_id = one.id AND p.annotator_id = %(annotator)s)
+        SELECT one.id, one.{key}, one.batch_id, {IS_MINE}
         FROM (
             SELECT c.id, c.{key}, c.batch_id FROM annotation_comparison c
             WHERE {_IN_WALK} AND c.priority = %(priority)s AND c.language = %(language)s

@@ -151,6 +151,7 @@ def take(
         "expires_at": now + lease_length(annotator.project, kind),
         "skip_reason": "",
     }
+    lease["selector"], lease["propensity"] = comparison.handed_out_by
     if ended := _ENDED(comparison=comparison.pk, annotator=annotator.pk):
         again = Assignment.objects.filter(pk=ended[0][0])
         again.update(**lease)

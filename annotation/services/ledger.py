@@ -25,6 +25,7 @@ from annotation.models import (
     Scheme,
     Source,
     Split,
+    Strategy,
     TrainingJob,
     User,
 )
@@ -35,6 +36,8 @@ from annotation.storable import require_storable
 
 ROLES = ("system", "user", "assistant")
 MAX_GROUP_CHARACTERS = 200
+TAKEN_OVER = ("overlap", "adaptive", "skip_mode", "skips_to_retire", "strategy")
+"""What a batch may inherit from the one before it."""
 DEV_FROM, TEST_FROM = 0.8, 0.9
 """Hashes of split groups lie in [0, 1): train below 0.8, dev below 0.9, test above."""
 
@@ -190,10 +193,12 @@ def batch_for(
     skill: str = "",
     priority: int = 0,
     review_below: float | None = None,
+    like: Batch | None = None,
 ) -> Batch:
     """The batch of this name, made at the first call; scheme None = the project's newest.
 
-    Raises Conflict where the batch exists with another source or purpose.
+    like: whose overlap, skip mode and strategy a new one takes over. Raises Conflict where the
+    batch exists with another source or purpose.
     """
     _require_purpose(purpose)
     _require_length("batch name", name, 120)
@@ -207,6 +212,7 @@ def batch_for(
             "skill": skill,
             "priority": priority,
             "review_below": review_below,
+            **({name: getattr(like, name) for name in TAKEN_OVER} if like else {}),
         },
     )
     if not created and (batch.source_id, batch.purpose) != (source.pk, purpose):
@@ -232,11 +238,14 @@ def open_comparison(
     completions: Sequence[Completion],
     answers_wanted: int,
     purpose: str | None = None,
+    selector: str = "",
+    propensity: float | None = None,
 ) -> tuple[Comparison, bool]:
     """Put a question to annotators, once per batch; answers_wanted 0 for imported ones.
 
     completions: 2 to 9 different ones of the prompt, in their stored order. A batch whose overlap a
-    lead has set wants that many answers, an adaptive one at first two. Raises BadInput.
+    lead has set wants that many answers, an adaptive one at first two. selector, propensity: what
+    chose the prompt, and how likely it was. Raises BadInput.
     """
     ids = [completion.pk for completion in completions]
     if not 2 <= len(ids) <= 9:
@@ -269,6 +278,9 @@ def open_comparison(
             "language": prompt.language,
             "skill": batch.skill,
             "priority": batch.priority,
+            "strategy": _strategy(batch, purpose or batch.purpose),
+            "selector": selector,
+            "propensity": propensity,
             "sort_key": random.random(),
         },
     )
@@ -283,6 +295,12 @@ def open_comparison(
 def content_hash_of(*what: Any) -> str:
     """What makes a comparison the same question as another."""
     return _sha256(_canonical(list(what)))
+
+
+def _strategy(batch: Batch, purpose: str) -> str:
+    """The batch's; no model picks what is not production."""
+    by_model = batch.strategy == Strategy.UNCERTAIN
+    return Strategy.RANDOM if by_model and purpose != Purpose.PRODUCTION else batch.strategy
 
 
 def prompt_hash(messages: list[dict[str, Any]], metadata: dict[str, Any]) -> str:

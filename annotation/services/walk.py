@@ -27,6 +27,7 @@ from annotation.models.comparisons import IN_WALK
 from annotation.prepared import Prepared
 from annotation.services.lanes import next_in, view_of
 from annotation.services.leases import MAY_COME_AGAIN
+from annotation.services.selection import choose
 
 MAX_RETRY_SECONDS = 60
 WALKED = (Purpose.PRODUCTION, Purpose.EVALUATION)
@@ -51,8 +52,19 @@ def candidates(annotator: Annotator) -> list[Comparison]:
         lanes = list(level)
         for lane in random.sample(lanes, len(lanes)):
             if found := next_in(lane, view.paused, annotator):
-                return [_COMPARISON(pk=pk)[0] for pk in found[:1]]
+                return [_by_strategy(_COMPARISON(pk=found[0])[0], annotator)]
     return []
+
+
+def _by_strategy(walked: Comparison, annotator: Annotator) -> Comparison:
+    """What the batch's strategy prefers to the comparison that the walk found, or that itself."""
+    choice = choose(walked, annotator)
+    if choice is None:
+        walked.handed_out_by = ("ring-1", None)
+        return walked
+    chosen = _COMPARISON(pk=choice.comparison)[0]
+    chosen.handed_out_by = (choice.selector, choice.propensity)
+    return chosen
 
 
 def put_off(annotator: Annotator) -> list[Comparison]:

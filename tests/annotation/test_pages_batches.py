@@ -23,6 +23,7 @@ def form(batch, **changes):
         "due_on": "",
         "scheme": str(batch.scheme_id),
         "overlap": "",
+        "strategy": "random",
         "skip_mode": "others",
         "skips_to_retire": "1",
     } | changes

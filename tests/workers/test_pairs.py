@@ -56,6 +56,7 @@ def test_the_policy_writes_until_enough_comparisons_are_open(project, policy, pr
         assert comparison.prompt.split == "train"
         assert comparison.purpose == Purpose.PRODUCTION
         assert comparison.open_slots == project.answers_wanted
+        assert (comparison.selector, comparison.propensity) == ("uniform-1", pytest.approx(5 / 6))
         texts = [entry.completion.text for entry in comparison.entries.all()]
         assert len(set(texts)) == len(texts) == 2
     generation = Generation.objects.first()

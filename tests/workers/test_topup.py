@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from annotation.models import Comparison, JobKind, TrainingJob
 from annotation.services import jobs, queue, versions
+from annotation.services.ledger import add_completion, batch_for, open_comparison
 from annotation.services.projects import annotator_for
 from tests.annotation.making import (
     as_shown,
@@ -17,7 +18,7 @@ from tests.annotation.making import (
     make_member,
     make_prompts,
 )
-from workers.topup import open_comparisons, plan_prompts, request_top_up
+from workers.topup import open_comparisons, plan_prompts, propensities, request_top_up
 
 pytestmark = pytest.mark.django_db
 
@@ -257,3 +258,25 @@ def test_open_comparisons_are_counted_in_one_query(project, django_assert_num_qu
     finish(project, make_annotator(project), 1)
     with django_assert_num_queries(1):
         assert open_comparisons(project) == 2
+
+
+def test_propensities_are_how_often_the_plan_chooses_a_prompt(project):
+    """Two dev and three train prompts, one of each waiting for an answer; 4 draws, 4000 plans."""
+    project.heldout_share = 0.3
+    made = make_prompts(project, ["dev"] * 2 + ["train"] * 3)
+    for prompt in (made[0], made[2]):
+        open_on(project, prompt)
+    number = Counter(pk for s in range(4000) for pk in plan_prompts(project, count=4, seed=s))
+    told = dict(zip(number, propensities(project, list(number), count=4), strict=True))
+    assert len(told) == 5
+    for pk, p in told.items():
+        assert abs(number[pk] / 4000 - p) <= 5 * (p * (1 - p) / 4000) ** 0.5
+    assert told[made[1].pk] > told[made[0].pk]
+
+
+def open_on(project, prompt):
+    """A comparison on a prompt that wants an answer."""
+    source = project.sources.get()
+    texts = [add_completion(prompt=prompt, source=source, text=t)[0] for t in ("Yes.", "No.")]
+    batch = batch_for(project=project, name="open", source=source)
+    open_comparison(batch=batch, prompt=prompt, completions=texts, answers_wanted=1)

@@ -1,0 +1,61 @@
+"""Scores of the reward model in force, where a batch's strategy asks for them.
+
+Workers score (they have the model); the ledger says what is to be scored and keeps what came out.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from django.db import transaction
+from django.db.models import Q
+
+from annotation.models import Comparison, CompletionScore, ModelVersion, Project, Slot, Strategy
+from annotation.models.comparisons import ComparisonQuerySet
+from annotation.services.versions import in_force
+
+
+def uncertainty(scores: list[float]) -> float:
+    """How little a reward model tells two of the completions apart: minus the least gap between
+    neighbours in the order of their scores, so at most 0. At least two scores."""
+    ordered = sorted(scores)
+    return -min(high - low for low, high in pairwise(ordered))
+
+
+def unscored(project: Project, reward: ModelVersion) -> ComparisonQuerySet:
+    """Open comparisons whose strategy needs scores and that this version has not scored."""
+    other = Q(scored_by=None) | Q(scored_by__lt=reward.pk) | Q(scored_by__gt=reward.pk)
+    return Comparison.objects.filter(
+        other,
+        project=project,
+        strategy=Strategy.UNCERTAIN,
+        open_slots__gt=0,
+        retired_at__isnull=True,
+    )
+
+
+def projects_to_score() -> list[Project]:
+    """Projects with a reward model in force that has something to score."""
+    candidates = Project.objects.filter(batches__strategy=Strategy.UNCERTAIN).distinct()
+    return [
+        project
+        for project in candidates
+        if (reward := in_force(project, Slot.REWARD)) and unscored(project, reward).exists()
+    ]
+
+
+@transaction.atomic
+def record_scores(
+    comparison: Comparison, reward: ModelVersion, scores: Mapping[int, float | None]
+) -> None:
+    """Keep the scores of a comparison's completions. None: the completion is too long for the
+    model; the comparison is then left to chance."""
+    known = {pk: score for pk, score in scores.items() if score is not None}
+    CompletionScore.objects.bulk_create(
+        (
+            CompletionScore(completion_id=pk, model_version=reward, score=score)
+            for pk, score in known.items()
+        ),
+        ignore_conflicts=True,
+    )
+    told = uncertainty(list(known.values())) if len(known) == len(scores) else None
+    Comparison.objects.filter(pk=comparison.pk).update(uncertainty=told, scored_by=reward)

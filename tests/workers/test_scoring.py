@@ -1,0 +1,75 @@
+"""workers.scoring: a real (tiny) reward model scores what a strategy asks for."""
+
+import pytest
+
+from annotation.models import Comparison, CompletionScore, TrainingJob
+from annotation.services import versions
+from annotation.services.batches import change_batch
+from annotation.services.ledger import batch_for
+from annotation.services.scores import projects_to_score
+from policy.scoring import load_scorer
+from tests.annotation.making import make_comparisons
+from tests.workers.tiny import tiny_policy, tiny_reward
+from workers import model_tasks, tasks
+from workers.scoring import score_open_comparisons
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def reward(project, artifacts):
+    folder = tiny_reward(artifacts / "models" / "r", tiny_policy(artifacts / "models" / "p"))
+    version = versions.register_version(kind="reward", stage="registered", directory=folder)
+    versions.promote(project=project, slot="reward", version=version, verdict="registered")
+    TrainingJob.objects.all().delete()
+    return version
+
+
+@pytest.fixture
+def made(project):
+    made = make_comparisons(project, 3, k=3)
+    change_batch(batch=made[0].batch, changes={"strategy": "uncertain"}, by=None)
+    return made
+
+
+def test_scores_are_the_reward_models_and_uncertainty_their_least_gap(project, reward, made):
+    assert score_open_comparisons(project.pk) == 3
+    assert score_open_comparisons(project.pk) == 0
+    scorer = load_scorer(versions.directory_of(reward))
+    for one in Comparison.objects.all():
+        texts = list(one.completions.order_by("pk").values_list("text", flat=True))
+        wanted = scorer.score([one.prompt.messages] * 3, texts)
+        stored = CompletionScore.objects.filter(completion__entries__comparison=one)
+        scores = list(stored.order_by("completion").values_list("score", flat=True))
+        assert scores == pytest.approx(wanted, abs=1e-4)
+        low, middle, high = sorted(scores)
+        assert one.uncertainty == pytest.approx(-min(middle - low, high - middle))
+
+
+def test_a_completion_that_is_too_long_leaves_its_comparison_to_chance(project, reward, made):
+    completion = made[0].completions.first()
+    completion.text = "very " * 200
+    completion.save()
+    assert score_open_comparisons(project.pk) == 3
+    made[0].refresh_from_db()
+    assert (made[0].uncertainty, made[0].scored_by) == (None, reward)
+    assert Comparison.objects.exclude(uncertainty=None).count() == 2
+
+
+def test_without_a_reward_model_nothing_is_scored(project, made):
+    assert score_open_comparisons(project.pk) == 0
+    assert projects_to_score() == []
+
+
+def test_the_task_has_the_name_that_is_sent():
+    assert model_tasks.score.name == tasks.SCORE
+
+
+def test_the_next_policys_batch_is_asked_like_the_one_before(project, made):
+    source = project.sources.get()
+    like = change_batch(
+        batch=made[0].batch, changes={"overlap": 3, "adaptive": True, "priority": 4}, by=None
+    )
+    new = batch_for(project=project, name="next", source=source, like=like)
+    assert (new.strategy, new.overlap, new.adaptive) == ("uncertain", 3, True)
+    assert (new.priority, new.paused, new.due_on) == (0, False, None)
