@@ -24,12 +24,15 @@ from annotation.services.guidelines import (
     MAX_QUESTION,
     acknowledge,
     change_entry,
+    unread_by,
 )
 from annotation.worddiff import Piece
 
 TEXT = "text-"
 HISTORY = 200
 """Versions that the history lists, the newest first."""
+MOST_UNREAD = 100
+"""Labelers named who have not read the newest."""
 
 
 class GuidelineForm(forms.Form):
@@ -187,6 +190,9 @@ def history(request: HttpRequest, membership: Membership) -> HttpResponse:
     new = by_version.get(request.GET.get("to", ""), versions[0] if versions else None)
     old = by_version.get(request.GET.get("from", ""), versions[1] if len(versions) > 1 else None)
     context: dict[str, Any] = {"versions": versions, "old": old, "new": new}
+    if versions and membership.role in REVIEW:
+        missing = list(unread_by(versions[0])[: MOST_UNREAD + 1])
+        context |= {"unread": missing[:MOST_UNREAD], "more_unread": len(missing) > MOST_UNREAD}
     if old and new:
         context["comparisons"] = compared(old, new)
     elif new:

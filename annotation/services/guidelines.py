@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext, gettext_lazy
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
     Annotator,
+    AnnotatorKind,
     FaqEntry,
     FaqWords,
     Guideline,
     GuidelineReading,
+    Membership,
     Project,
+    Role,
     User,
 )
 from annotation.services.projects import (
@@ -41,6 +45,22 @@ def last_read(annotator: Annotator) -> Guideline | None:
         Guideline.objects.filter(readings__annotator=annotator, project=annotator.project_id)
         .order_by("-version")
         .first()
+    )
+
+
+def unread_by(guideline: Guideline) -> QuerySet[Annotator]:
+    """The labelers at work in its project who never said that they had read a version."""
+    at_work = Membership.objects.filter(
+        project=guideline.project_id, role=Role.LABELER, user__is_active=True
+    )
+    return (
+        Annotator.objects.filter(
+            project=guideline.project_id,
+            kind=AnnotatorKind.PERSON,
+            user__in=at_work.values("user"),
+        )
+        .exclude(readings__guideline=guideline)
+        .order_by("pseudonym")
     )
 
 

@@ -104,6 +104,21 @@ def test_leads_see_who_wrote_and_how_many_read_it_and_labelers_do_not(cast, ente
     assert names not in html_of(enter(cast.labeler).get("/p/shop/guideline/history/"))
 
 
+def test_leads_see_who_has_not_confirmed_the_newest_version(cast, enter):
+    lea = annotator_for(user=cast.labeler, project=cast.project)
+    annotator_for(user=cast.reviewer, project=cast.project)  # who leads, and is not waited for
+    acknowledge(annotator=lea, guideline=current_guideline(cast.project))
+    words, client = "labeler has not confirmed", enter(cast.reviewer)
+    assert words not in html_of(client.get("/p/shop/guideline/history/"))
+    write(cast, en="Be kind.")
+    html = html_of(client.get("/p/shop/guideline/history/"))
+    assert f"1 {words}" in html
+    assert lea.pseudonym in html
+    assert lea.pseudonym not in html_of(enter(cast.labeler).get("/p/shop/guideline/history/"))
+    acknowledge(annotator=lea, guideline=current_guideline(cast.project))
+    assert words not in html_of(client.get("/p/shop/guideline/history/"))
+
+
 def test_a_labeler_reads_their_language_first_and_the_other_is_folded(cast, enter):
     write(cast, en="Be kind.", zh_hans="要有礼貌。")
     cast.ask("Can you help?", ["Yes.", "No."])
