@@ -162,6 +162,22 @@ def test_a_labeler_practises_and_is_told_why(cast, enter, second, answered):
     assert "Nobody could know." in page
 
 
+def test_a_newcomer_qualifies_on_the_page_and_is_told_that_it_is_one(cast, enter, second):
+    make_items([cast.admin, second], cast.project, 2, "qualification")
+    make_comparisons(cast.project, 3)
+    rule(cast, qualification_items=2)
+    client, words = enter(cast.labeler), "by which you qualify"
+    for _ in range(2):
+        assert words in client.get("/p/shop/label/").content.decode()
+        me = annotator_for(user=cast.labeler, project=cast.project)
+        answer(claim_comparison(annotator=me), right=False)
+    assert "Not passed this time" in client.get("/p/shop/label/").content.decode()
+    enter(cast.reviewer).post(f"/p/shop/gold/people/{me.pk}/", {"act": "pass"})
+    page = client.get("/p/shop/label/").content.decode()
+    assert 'class="answer"' in page
+    assert words not in page
+
+
 def test_who_is_new_is_led_to_practice(cast, enter, second):
     comparison = cast.ask("One?", ["Yes.", "No."])
     cast.ask("Two?", ["Yes.", "No."])
