@@ -1,5 +1,7 @@
 """The tasks of the generate and live queues, whose workers alone load torch (`-I` names this)."""
 
+from annotation.models import JobKind
+from annotation.services import jobs
 from workers.celery import app
 from workers.launch import shutting_down
 from workers.live import answer_turn
@@ -9,10 +11,12 @@ from workers.scoring import score_open_comparisons
 
 
 @app.task
-def run_sample(job_id: int) -> None:
-    """One attempt at a sample job."""
-    if not shutting_down.is_set():
-        run_sample_job(job_id)
+def run_sample(_job_id: int) -> None:
+    """One attempt at the oldest sample job that may start, as run_training has it."""
+    if shutting_down.is_set():
+        return
+    if job := jobs.startable_jobs().filter(kind=JobKind.SAMPLE).first():
+        run_sample_job(job.pk)
 
 
 @app.task

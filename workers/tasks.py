@@ -26,10 +26,15 @@ log = logging.getLogger(__name__)
 
 
 @app.task
-def run_training(job_id: int) -> None:
-    """One attempt at a pretrain, sft, reward or ppo job."""
-    if not shutting_down.is_set():
-        run_training_job(job_id)
+def run_training(_job_id: int) -> None:
+    """One attempt at the oldest pretrain, sft, reward or ppo job that may start.
+
+    The job that the message names is why it was sent: messages of a busy hour come in any order.
+    """
+    if shutting_down.is_set():
+        return
+    if job := jobs.startable_jobs().exclude(kind=JobKind.SAMPLE).first():
+        run_training_job(job.pk)
 
 
 @app.task

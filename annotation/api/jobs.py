@@ -15,8 +15,9 @@ from annotation.api.views import NewestFirst, ProjectView
 from annotation.errors import BadInput
 from annotation.models import JobKind, JobMetric, JobStatus, Lane, ModelVersion, TrainingJob
 from annotation.permissions import ADMINISTER, WATCH
-from annotation.services.jobs import cancel_job, metrics_since, request_training
+from annotation.services.jobs import cancel_job, metrics_since
 from annotation.services.versions import versions_of
+from annotation.services.wishes import ask_for_training
 
 MAX_METRICS = 5000
 """Rows of metrics in one answer; ask again with metrics_since for the rest."""
@@ -99,7 +100,7 @@ class JobsView(ProjectView):
         for name in ("init", "reference", "reward"):
             if name in asked:
                 asked[name] = get_object_or_404(versions_of(self.project), pk=asked[name])
-        job = request_training(project=self.project, by=self.user, **asked)
+        job = ask_for_training(project=self.project, by=self.user, **asked)
         return Response(JobOut(job).data, status=201)
 
 

@@ -19,7 +19,8 @@ from annotation.models import JobKind, JobStatus, Lane, Membership, Project, Tra
 from annotation.pages.charts import Chart, line_chart
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
-from annotation.services.jobs import cancel_job, request_training
+from annotation.services.jobs import cancel_job, data_files
+from annotation.services.wishes import ask_for_training
 from annotation.storable import TOO_DEEP, fault_of
 
 JOBS_PER_PAGE = 50
@@ -59,12 +60,17 @@ class StartForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2, "class": "code", "spellcheck": "false"}),
     )
     lane = forms.ChoiceField(label=gettext_lazy("Lane"), choices=Lane.choices)
+    paths = forms.MultipleChoiceField(
+        label=gettext_lazy("Files to read; pretraining needs one or more"), required=False
+    )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["kind"].initial = JobKind.REWARD
         self.fields["config"].initial = {}
         self.fields["inputs"].initial = {}
+        known = [(name, name) for name in data_files()]
+        self.fields["paths"].choices = known  # type: ignore[attr-defined]
         self.defaults = {
             JobKind(kind).label: json.dumps(config, ensure_ascii=False, indent=2)
             for kind, config in project.job_defaults.items()
@@ -181,12 +187,15 @@ def start(request: HttpRequest, membership: Membership) -> HttpResponse:
             messages.error(request, f"{name}: {' '.join(str(one) for one in sentences)}")
         return redirect("overview", slug=project.slug)
     asked = form.cleaned_data
+    inputs = asked["inputs"] or {}
+    if asked["paths"] and isinstance(inputs, dict):
+        inputs = inputs | {"data": asked["paths"]}
     with told(request):
-        job = request_training(
+        job = ask_for_training(
             project=project,
             kind=asked["kind"],
             config=asked["config"] or {},
-            inputs=asked["inputs"] or {},
+            inputs=inputs,
             lane=asked["lane"],
             by=user_of(request),
         )

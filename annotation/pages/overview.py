@@ -25,6 +25,7 @@ from annotation.pages.loop import counts_of, promotions_in_force, stations
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
 from annotation.services.loop import RULE_FIELDS, change_loop, change_rule
+from annotation.services.versions import slots_to_roll_back
 
 ACTIVE = (JobStatus.RUNNING, JobStatus.QUEUED)
 RECENT_JOBS = 8
@@ -86,6 +87,7 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
     project = membership.project
     context = state_of(project)
     if membership.role in ADMINISTER:
+        context["to_roll_back"] = slots_to_roll_back(project)
         context["rule_form"] = RuleForm(
             initial=model_to_dict(context["rule"], RULE_FIELDS) if context["rule"] else None
         )
@@ -98,9 +100,10 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
 @project_page()
 def live(request: HttpRequest, membership: Membership) -> HttpResponse:
     """The part that htmx asks for again every few seconds."""
-    return project_template(
-        request, membership, "pages/overview_live.html", state_of(membership.project)
-    )
+    context = state_of(membership.project)
+    if membership.role in ADMINISTER:
+        context["to_roll_back"] = slots_to_roll_back(membership.project)
+    return project_template(request, membership, "pages/overview_live.html", context)
 
 
 @project_page(*ADMINISTER, methods=("POST",))

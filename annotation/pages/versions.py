@@ -64,7 +64,11 @@ def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
         (version, holders.get(version.pk, []), version.metrics.get("gate"))
         for version in services.versions_of(project).select_related("job", "snapshot")[:200]
     ]
-    context = {"rows": rows, "slots": [(slot, in_force.get(slot.value)) for slot in Slot]}
+    context = {
+        "rows": rows,
+        "slots": [(slot, in_force.get(slot.value)) for slot in Slot],
+        "to_roll_back": services.slots_to_roll_back(project),
+    }
     return project_template(request, membership, "pages/versions.html", context)
 
 

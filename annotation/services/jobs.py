@@ -44,6 +44,9 @@ from annotation.services.inputs import require_inputs
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
 LOG_TAIL_CHARACTERS = 8000
+DATA_SUFFIXES = (".jsonl", ".jsonl.gz", ".txt")
+MOST_FILES = 200
+"""Offered in a form."""
 PATH_SETTINGS = ("tokenizer", "baseline_cache")
 """Settings of the training commands that name a path; a job may not choose one."""
 
@@ -165,6 +168,18 @@ def readable_data_files(paths: object) -> list[Path]:
     if not isinstance(paths, list) or not paths or not all(isinstance(p, str) for p in paths):
         raise BadInput(f"inputs.data must be a list of file paths: {paths!r:.80}.")
     return [_readable_data_file(path) for path in paths]
+
+
+def data_files() -> list[str]:
+    """What readable_data_files would take: text and JSONL under settings.DATA_DIRS, by name."""
+    found = {
+        path.relative_to(folder).as_posix()
+        for folder in settings.DATA_DIRS
+        for suffix in DATA_SUFFIXES
+        for path in folder.rglob(f"*{suffix}")
+        if path.is_file()
+    }
+    return sorted(found)[:MOST_FILES]
 
 
 def _readable_data_file(path: str) -> Path:

@@ -7,6 +7,7 @@ force in a slot is the newest Promotion; a promotion is never changed, so a roll
 import hashlib
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -217,16 +218,7 @@ def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promoti
     """
     _require_slot(slot)
     Project.objects.select_for_update().get(pk=project.pk)
-    standing: list[ModelVersion] = []
-    for row in (
-        Promotion.objects.filter(project=project, slot=slot)
-        .select_related("version")
-        .order_by("pk")
-    ):
-        if row.verdict == "rollback":
-            standing.pop()
-        else:
-            standing.append(row.version)
+    standing = _standing(project, slot)
     if len(standing) < 2:
         raise Conflict(f"There is no {slot} version before the one in force.")
     left, back = standing[-1], standing[-2]
@@ -242,6 +234,27 @@ def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promoti
     if slot == Slot.POLICY:
         _request_top_up(project, back, f"rolled back to {back.name}", by)
     return promotion
+
+
+def slots_to_roll_back(project: Project) -> set[str]:
+    """The slots in which something stood before what is in force."""
+    depth: Counter[str] = Counter()
+    rows = Promotion.objects.filter(project=project).order_by("pk")
+    for slot, verdict in rows.values_list("slot", "verdict"):
+        depth[slot] += -1 if verdict == "rollback" else 1
+    return {slot for slot, number in depth.items() if number > 1}
+
+
+def _standing(project: Project, slot: str) -> list[ModelVersion]:
+    """What was put in force and not rolled back, the one in force last."""
+    standing: list[ModelVersion] = []
+    rows = Promotion.objects.filter(project=project, slot=slot).select_related("version")
+    for row in rows.order_by("pk"):
+        if row.verdict == "rollback":
+            standing.pop()
+        else:
+            standing.append(row.version)
+    return standing
 
 
 def _append(

@@ -51,11 +51,13 @@ def post(client, path, body=None):
 
 
 def test_an_admin_asks_for_a_job_and_finds_it_in_the_list(client, ada):
-    answer = post(client, "/jobs/", {"kind": "sft", "config": {"epochs": 2}, "reason": "try"})
+    inputs = {"data": ["demonstrations.jsonl"]}
+    wish = {"kind": "reward", "config": {"epochs": 2}, "inputs": inputs, "reason": "try"}
+    answer = post(client, "/jobs/", wish)
     assert answer.status_code == 201, answer.content
     job = TrainingJob.objects.get()
-    assert (job.kind, job.config, job.requested_by) == ("sft", {"epochs": 2}, ada)
-    listed = client.get(f"{HERE}/jobs/?kind=sft&status=queued").json()["results"]
+    assert (job.kind, job.config, job.requested_by) == ("reward", {"epochs": 2}, ada)
+    listed = client.get(f"{HERE}/jobs/?kind=reward&status=queued").json()["results"]
     assert [row["id"] for row in listed] == [job.pk]
     assert client.get(f"{HERE}/jobs/?kind=ppo").json()["results"] == []
 

@@ -163,10 +163,11 @@ def test_minutes_count_from_the_last_reward_job(cast):
 
 
 def test_an_admin_queues_a_job(cast, enter):
-    form = {"kind": "sft", "lane": "experiment", "config": '{"lr_peak": 0.1}', "inputs": "{}"}
+    inputs = '{"data": ["demonstrations.jsonl"]}'
+    form = {"kind": "reward", "lane": "experiment", "config": '{"lr_peak": 0.1}', "inputs": inputs}
     enter(cast.admin).post("/p/shop/jobs/start/", form)
     job = TrainingJob.objects.get()
-    assert (job.kind, job.lane, job.config) == ("sft", "experiment", {"lr_peak": 0.1})
+    assert (job.kind, job.lane, job.config) == ("reward", "experiment", {"lr_peak": 0.1})
     assert job.requested_by == cast.admin
 
 

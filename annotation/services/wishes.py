@@ -1,0 +1,83 @@
+"""Training that a person asks for: what can't possibly run is refused at once, in a sentence.
+
+A rule asks through request_training itself, once its own conditions hold.
+"""
+
+from typing import Any
+
+from django.db import transaction
+
+from annotation.errors import BadInput
+from annotation.models import (
+    Generation,
+    JobKind,
+    JobStatus,
+    Lane,
+    ModelVersion,
+    Origin,
+    Preference,
+    Project,
+    Slot,
+    Split,
+    TrainingJob,
+    User,
+)
+from annotation.services.jobs import request_training
+from annotation.services.versions import in_force
+
+
+@transaction.atomic
+def ask_for_training(*, by: User, **wish: Any) -> TrainingJob:
+    """request_training, for a person. Raises BadInput too where the job lacks what it needs."""
+    job = request_training(by=by, **wish)
+    if missing := _missing(job):
+        raise BadInput(missing)
+    return job
+
+
+def _missing(job: TrainingJob) -> str:
+    """What the job would fail for, or nothing."""
+    project, kind, has_data = job.project, job.kind, "data" in job.inputs
+    policy = job.init or in_force(project, Slot.POLICY)
+    if kind == JobKind.PRETRAIN and not has_data:
+        return "Pretraining needs text: name one or more files in inputs.data."
+    if kind == JobKind.SFT and not (policy or _has_pretrained(project)):
+        return "Fine-tuning needs a model to start from: pretrain or register one first."
+    if kind == JobKind.SFT and not (has_data or _has_demonstrations(project)):
+        return "Fine-tuning needs demonstrations, and the project has none to train on."
+    if kind == JobKind.REWARD and not (has_data or _has_votes(project)):
+        return "A reward model needs answers, and the project has none to train on."
+    if kind in (JobKind.PPO, JobKind.SAMPLE) and not policy:
+        return f"A {kind} job needs a policy in force, and the project has none."
+    if kind == JobKind.PPO and not (job.reward or in_force(project, Slot.REWARD)):
+        return "PPO needs a reward model in force, and the project has none."
+    if kind == JobKind.PPO and not (has_data or project.prompts.filter(split=Split.TRAIN).exists()):
+        return "PPO needs prompts, and the project has none to train on."
+    if kind == JobKind.SAMPLE and not project.prompts.exists():
+        return "Sampling needs prompts, and the project has none."
+    return ""
+
+
+def _has_pretrained(project: Project) -> bool:
+    """There already, or in the making: fine-tuning waits for it."""
+    of_project = ModelVersion.objects.filter(job__project=project, stage=JobKind.PRETRAIN)
+    in_the_making = project.jobs.filter(
+        kind=JobKind.PRETRAIN,
+        lane=Lane.LOOP,
+        status__in=(JobStatus.QUEUED, JobStatus.RUNNING),
+    )
+    return of_project.exists() or in_the_making.exists()
+
+
+def _has_demonstrations(project: Project) -> bool:
+    return Generation.objects.filter(
+        origin=Origin.DEMONSTRATION,
+        completion__prompt__project=project,
+        completion__prompt__split=Split.TRAIN,
+    ).exists()
+
+
+def _has_votes(project: Project) -> bool:
+    """Valid ones on train prompts; whether they make pairs the snapshot will tell."""
+    valid = Preference.objects.valid().filter(project=project)
+    return valid.filter(comparison__prompt__split=Split.TRAIN).exists()
