@@ -88,11 +88,11 @@ class BatchForm(forms.Form):
     )
 
     adaptive = forms.BooleanField(
-        label=gettext_lazy("Two answers first, the others where these differ"),
-        required=False,
-        help_text=gettext_lazy(
-            "One comparison in ten always gets all answers, so that agreement can be measured."
+        label=gettext_lazy(
+            "Two answers first, the others where these differ; one comparison in ten always gets "
+            "all, so that agreement can be measured"
         ),
+        required=False,
     )
     strategy = forms.ChoiceField(
         label=gettext_lazy("What comes first"),

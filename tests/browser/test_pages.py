@@ -62,6 +62,10 @@ def everything(cast, settings, tmp_path):
         "/projects/new/",
         "/p/shop/",
         "/p/shop/label/",
+        "/p/shop/batches/",
+        f"/p/shop/batches/{answer.comparison.batch_id}/",
+        f"/p/shop/void-range/?annotator={annotator.pseudonym}"
+        "&since=2026-01-01T00:00&until=2050-01-01T00:00",
         "/p/shop/jobs/",
         f"/p/shop/jobs/{job.pk}/",
         "/p/shop/versions/",
