@@ -43,7 +43,7 @@ class BatchOut(serializers.ModelSerializer[Batch]):
         model = Batch
         fields: tuple[str, ...] = (
             "id", "name", "source_name", "purpose", "skill", "priority", "paused", "due_on",
-            "overlap", "adaptive", "skip_mode", "skips_to_retire", "strategy",
+            "overlap", "adaptive", "sensitive", "skip_mode", "skips_to_retire", "strategy",
             "scheme", "created_at",
         )  # fmt: skip
 
@@ -79,6 +79,7 @@ class BatchChange(serializers.Serializer[Any]):
         required=False, help_text="Two answers first, the others where these differ."
     )
     strategy = serializers.ChoiceField(required=False, choices=Strategy.choices)
+    sensitive = serializers.BooleanField(required=False, help_text="Veiled until a labeler looks.")
     skip_mode = serializers.ChoiceField(required=False, choices=SkipMode.choices)
     skips_to_retire = serializers.IntegerField(
         required=False, min_value=1, max_value=MOST_SKIPS, help_text="Where skip_mode is retire."

@@ -241,6 +241,8 @@ class Batch(models.Model):
     """Answers that each of its comparisons wants; null = as each of them was opened."""
     adaptive = models.BooleanField(default=False)
     """Two answers first, the others where these two differ (annotation/overlap.py)."""
+    sensitive = models.BooleanField(default=False)
+    """Its texts are veiled until a labeler has them shown."""
     skip_mode = models.CharField(max_length=6, choices=SkipMode.choices, default=SkipMode.OTHERS)
     skips_to_retire = models.PositiveSmallIntegerField(default=1)
     """How many people must skip a comparison until it is retired, where the mode says so."""

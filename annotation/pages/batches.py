@@ -102,6 +102,13 @@ class BatchForm(forms.Form):
             "always by chance."
         ),
     )
+    sensitive = forms.BooleanField(
+        label=gettext_lazy("Sensitive: veiled until a labeler looks"),
+        required=False,
+        help_text=gettext_lazy(
+            "What may upset. A skill on the batch keeps it to those who agreed."
+        ),
+    )
     skip_mode = forms.ChoiceField(
         label=gettext_lazy("What is skipped"),
         choices=SkipMode.choices,

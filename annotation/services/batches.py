@@ -33,6 +33,7 @@ CHANGEABLE = (
     "scheme",
     "overlap",
     "adaptive",
+    "sensitive",
     "skip_mode",
     "skips_to_retire",
     "strategy",
@@ -267,6 +268,11 @@ def _check_adaptive(batch: Batch, value: Any) -> None:
         raise BadInput(f"An overlap is adaptive or not: {value!r}.")
 
 
+def _check_sensitive(batch: Batch, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise BadInput(f"A batch is sensitive or not: {value!r}.")
+
+
 def _check_skip_mode(batch: Batch, value: Any) -> None:
     if value not in SkipMode.values:
         raise BadInput(f"A skip mode is one of {', '.join(SkipMode.values)}: {value!r}.")
@@ -288,6 +294,7 @@ _CHECKS = {
     "scheme": _check_scheme,
     "overlap": _check_overlap,
     "adaptive": _check_adaptive,
+    "sensitive": _check_sensitive,
     "skip_mode": _check_skip_mode,
     "strategy": _check_strategy,
     "skips_to_retire": _check_skips_to_retire,

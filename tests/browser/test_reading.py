@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page
 
-from annotation.models import Assignment, Preference, Ranking
+from annotation.models import Assignment, Batch, Preference, Ranking
 from tests.browser.conftest import Visitor
 from tests.pages_cast import Cast
 
@@ -101,6 +101,24 @@ def test_the_text_as_it_was_written(visitor, cast):
     visitor.keys("w", "1", "1")
     visitor.wait_for(".empty")
     assert Preference.objects.count() == 1
+
+
+def test_what_may_upset_is_veiled_until_a_key_shows_it(visitor, cast):
+    cast.ask("First?", ["Gore.", "None."])
+    Batch.objects.update(sensitive=True)
+    visitor.enter(cast.labeler)
+    visitor.wait_for("form.answer")
+    look = """[...document.querySelectorAll(".turn .prose, .option > .text")].map((one) =>
+      [getComputedStyle(one).filter !== "none", one.inert])"""
+    assert visitor.do(lambda page: page.evaluate(look)) == [[True, True]] * 3
+    assert visitor.text("#unveil").startswith("V")
+    visitor.keys("v")
+    assert visitor.do(lambda page: page.evaluate(look)) == [[False, False]] * 3
+    assert visitor.do(lambda page: page.locator("#unveil:visible").count()) == 0
+    cast.ask("Second?", ["Gore!", "None!"])
+    visitor.keys("1", "Enter")
+    visitor.wait_for(".turn:has-text('Second?')")
+    assert visitor.do(lambda page: page.evaluate(look)) == [[True, True]] * 3
 
 
 LONG = "\n\n".join(f"Paragraph {number}. " + "word " * 60 for number in range(40))

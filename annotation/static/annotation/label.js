@@ -261,6 +261,7 @@ function act(key, event) {
   if (key === "r") return goToKind("rating");
   if (key === "l") return goToKind("line");
   if (key === "f") return goToFlags();
+  if (key === "v") return reading.unveil();
   if (key === "w") return reading.toggleRaw();
   if (key === "d" && !event.shiftKey) return reading.toggleDiff();
   if (key === "y") return reading.toggleInStep();
@@ -285,7 +286,7 @@ function act(key, event) {
   return input ? choose(input) : undefined;
 }
 
-const KEYS = /^([0-9a-i]|[tsnrlefuwy?]|Enter|Escape|Backspace|Delete|Arrow\w+)$/;
+const KEYS = /^([0-9a-i]|[tsnrlefuvwy?]|Enter|Escape|Backspace|Delete|Arrow\w+)$/;
 
 /* In the skip window digits choose a reason. */
 document.addEventListener("keydown", (event) => {

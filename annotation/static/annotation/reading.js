@@ -19,6 +19,7 @@ export function start(given) {
 export function begin() {
   anchor = other = null;
   if (localStorage.getItem(STEP)) setInStep(true);
+  veiledTexts().forEach((text) => (text.inert = true));
 }
 
 function options() {
@@ -31,6 +32,19 @@ function press(name, isOn) {
 
 function isPressed(name) {
   return work.querySelector(`[data-tool=${name}]`)?.getAttribute("aria-pressed") === "true";
+}
+
+/* ---- V: what may upset stays veiled, from eyes and screen readers, until it is asked for ---- */
+
+function veiledTexts() {
+  return [...work.querySelectorAll(".veiled :is(.turn .prose, .option > .text)")];
+}
+
+export function unveil() {
+  const texts = veiledTexts();
+  texts.forEach((text) => (text.inert = false));
+  work.querySelector(".veiled")?.classList.remove("veiled");
+  if (texts.length) work.querySelector("h1")?.focus({ preventScroll: true });
 }
 
 /* Show something else in place of an answer's text; null brings the text back. */
@@ -180,6 +194,7 @@ work.addEventListener("scroll", (event) => {
 }, true);
 
 work.addEventListener("click", (event) => {
+  if (event.target.closest("#unveil")) unveil();
   const tool = event.target.closest("[data-tool]")?.dataset.tool;
   const toggles = { raw: toggleRaw, diff: toggleDiff, step: toggleInStep };
   toggles[tool]?.();
