@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput
 from annotation.models import ApiToken, Project, Scope, User
@@ -73,7 +74,10 @@ def _allowed(wanted: Collection[str] | None, allowed: list[Scope]) -> list[str]:
     if not wanted:
         raise BadInput(f"A token needs one or more scopes out of {', '.join(allowed)}.")
     if beyond := [scope.value for scope in Scope if scope in wanted and scope not in allowed]:
-        raise BadInput(f"Your roles there allow {', '.join(allowed)}, not {beyond[0]}.")
+        raise BadInput(
+            gettext("Your roles there allow %(allowed)s, not %(beyond)s.")
+            % {"allowed": ", ".join(allowed), "beyond": beyond[0]}
+        )
     return [scope.value for scope in Scope if scope in wanted]
 
 

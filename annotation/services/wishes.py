@@ -6,6 +6,7 @@ A rule asks through request_training itself, once its own conditions hold.
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput
 from annotation.models import (
@@ -40,21 +41,21 @@ def _missing(job: TrainingJob) -> str:
     project, kind, has_data = job.project, job.kind, "data" in job.inputs
     policy = job.init or in_force(project, Slot.POLICY)
     if kind == JobKind.PRETRAIN and not has_data:
-        return "Pretraining needs text: name one or more files in inputs.data."
+        return gettext("Pretraining needs text: name one or more files in inputs.data.")
     if kind == JobKind.SFT and not (policy or _has_pretrained(project)):
-        return "Fine-tuning needs a model to start from: pretrain or register one first."
+        return gettext("Fine-tuning needs a model to start from: pretrain or register one first.")
     if kind == JobKind.SFT and not (has_data or _has_demonstrations(project)):
-        return "Fine-tuning needs demonstrations, and the project has none to train on."
+        return gettext("Fine-tuning needs demonstrations, and the project has none to train on.")
     if kind == JobKind.REWARD and not (has_data or _has_votes(project)):
-        return "A reward model needs answers, and the project has none to train on."
+        return gettext("A reward model needs answers, and the project has none to train on.")
     if kind in (JobKind.PPO, JobKind.SAMPLE) and not policy:
-        return f"A {kind} job needs a policy in force, and the project has none."
+        return gettext("This job needs a policy in force, and the project has none.")
     if kind == JobKind.PPO and not (job.reward or in_force(project, Slot.REWARD)):
-        return "PPO needs a reward model in force, and the project has none."
+        return gettext("PPO needs a reward model in force, and the project has none.")
     if kind == JobKind.PPO and not (has_data or project.prompts.filter(split=Split.TRAIN).exists()):
-        return "PPO needs prompts, and the project has none to train on."
+        return gettext("PPO needs prompts, and the project has none to train on.")
     if kind == JobKind.SAMPLE and not project.prompts.exists():
-        return "Sampling needs prompts, and the project has none."
+        return gettext("Sampling needs prompts, and the project has none.")
     return ""
 
 
