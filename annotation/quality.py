@@ -3,7 +3,7 @@
 Pure functions over plain rows. Nothing here decides: it names people to look at, with the reason.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,7 +90,7 @@ class Suspect:
     detail: str
     p_value: float
     adjusted_p: float
-    """Benjamini-Hochberg over everything that was tested."""
+    """Benjamini-Hochberg over all who were tested for the same reason."""
 
 
 def agreement_with_others(answers: Answers) -> dict[tuple[Any, Any], float]:
@@ -209,36 +209,82 @@ def suspects(
 ) -> list[Suspect]:
     """Annotators to look at, the clearest first; one entry per annotator and reason.
 
-    Random: agrees with others less than their answers agree with each other (`disagreement`).
+    Random: agrees with others less than their answers agree with each other (`disagreement`), and
+    no more than a coin would; who is merely less sure than the others is not named. Answers that
+    order nothing are left out, so that who never ties isn't held against who does; of somebody who
+    mostly gives such answers all are looked at.
     One side: first (or last) shown won at least `least_share`, more than a fair coin would.
     Too fast: more than `allowed_too_fast` of the answers took less than `floor_seconds`.
-    Whoever has fewer than `least_answers` of a kind is not tested on it. Benjamini-Hochberg over
-    all tests: of those named, about `false_discovery` may be there by bad luck.
+    Whoever has fewer than `least_answers` of a kind is not tested on it. Benjamini-Hochberg within
+    each reason: of those named for it, about `false_discovery` may be there by bad luck. (Over all
+    reasons at once, a team that is fast throughout would lower the bar of the other two.)
     """
-    found = [
-        *_random_ones(answers or {}, least_answers),
-        *_one_sided(pairs, least_answers, least_share),
-        *_hasty_ones(timed, least_answers, floor_seconds, allowed_too_fast),
+    families = [
+        list(_random_ones(answers or {}, least_answers)),
+        list(_one_sided(pairs, least_answers, least_share)),
+        list(_hasty_ones(timed, least_answers, floor_seconds, allowed_too_fast)),
     ]
     named = [
         Suspect(name, reason, detail, p, q)
+        for found in families
         for (name, reason, detail, p), q in zip(found, adjusted([row[3] for row in found]))
         if detail and q <= false_discovery
     ]
     return sorted(named, key=lambda one: (one.adjusted_p, one.p_value, str(one.annotator)))
 
 
+ORDERS_NOTHING = ("equal", "several", "both_bad", "cannot_tell")
+"""Values that say nothing of an order, as services.quality names them."""
+COIN_ABOVE = 0.05
+"""p-value above which an agreement is not told apart from a coin's."""
+
 Tested = tuple[Any, Reason, str, float]
 """Annotator, what was tested, the words for a page (empty: too small to matter), the p-value."""
 
 
 def _random_ones(answers: Answers, least_answers: int) -> Iterable[Tested]:
-    for name, test in disagreement(answers, least_answers=least_answers).items():
-        detail = (
-            f"agrees with {test.seen:.0%} of the others' answers; any answer to the same units "
-            f"agrees with {test.expected:.0%} (n = {test.n})"
-        )
-        yield name, Reason.RANDOM, detail, test.p_value
+    strict = {
+        unit: {name: value for name, value in given.items() if value not in ORDERS_NOTHING}
+        for unit, given in answers.items()
+    }
+    whole, ordered = _numbers(answers), _numbers(strict)
+    of_all = disagreement(answers, least_answers=least_answers)
+    of_strict = disagreement(strict, least_answers=least_answers)
+    for name in {**of_all, **of_strict}:
+        looked_at = strict if 2 * ordered.get(name, 0) >= whole[name] else answers
+        test = (of_strict if looked_at is strict else of_all).get(name)
+        if test is not None:
+            detail = (
+                f"agrees with {test.seen:.0%} of the others' answers; any answer to the same units "
+                f"agrees with {test.expected:.0%} (n = {test.n})"
+            )
+            is_coin = _no_more_than_a_coin(name, looked_at)
+            yield name, Reason.RANDOM, detail if is_coin else "", test.p_value
+
+
+def _numbers(answers: Answers) -> dict[Any, int]:
+    """Annotator -> answers."""
+    counts: dict[Any, int] = defaultdict(int)
+    for given in answers.values():
+        for name in given:
+            counts[name] += 1
+    return counts
+
+
+def _no_more_than_a_coin(name: Any, answers: Answers) -> bool:
+    """Whether the annotator's agreement with what most of the others say, where most say one
+    thing, could be a coin's (one-sided exact test at 5 in 100)."""
+    agreed, cases, by_chance = 0, 0, 0.0
+    for given in answers.values():
+        others = [value for other, value in given.items() if other != name]
+        if name not in given or not others:
+            continue
+        counts = Counter(others).most_common(2)
+        if len(counts) == 1 or counts[0][1] > counts[1][1]:
+            agreed += given[name] == counts[0][0]
+            by_chance += 1 / max(2, len(set(given.values())))
+            cases += 1
+    return cases == 0 or upper_binomial(agreed, cases, by_chance / cases) > COIN_ABOVE
 
 
 def _one_sided(pairs: Iterable[StrictPair], least_answers: int, least: float) -> Iterable[Tested]:
