@@ -134,7 +134,7 @@ def test_the_parts_come_when_asked_for(cast, enter):
     for same, language in ((True, "en"), (False, "zh")):
         two(cast.project, same, language=language, day=(2026, 3, 2))
         two(cast.project, not same, language=language, day=(2026, 3, 9))
-    two(cast.project, True, language="en", day=(2026, 3, 9))  # the weeks differ, else no line
+    two(cast.project, False, language="en", day=(2026, 3, 9))  # alpha 0, then -1/4: a line
     client = enter(cast.reviewer)
     whole = client.get("/p/shop/quality/", headers=FRAGMENT).content.decode()
     assert "by=language" in whole
