@@ -112,6 +112,39 @@ def test_without_scores_it_is_chance_alone(project, annotator):
     assert told == pytest.approx({one.pk: gaps[one.sort_key] for one in made})
 
 
+def test_chances_on_the_ring_by_hand(project, annotator, monkeypatch):
+    """Two rows are looked at. Keys .1 .3 .5 .7 .9, of which .3 and .5 were had: .7 comes where the
+    point falls after .3, and from .1 to .3 nothing is found."""
+    monkeypatch.setattr(selection, "WINDOW", 2)
+    made = with_strategy(project, "uncertain", 5)
+    for place, one in enumerate(made):
+        Comparison.objects.filter(pk=one.pk).update(sort_key=(2 * place + 1) / 10)
+    for one in made[1:3]:
+        one.assignments.create(
+            project=project,
+            annotator=annotator,
+            scheme=one.batch.scheme,
+            presented_order=[],
+            state="skipped",
+            holds_slot=False,
+            leased_at=one.created_at,
+            expires_at=one.created_at,
+        )
+    told = {}
+    for hundredth in range(100):
+        choice = choose(made[0], annotator, lambda u=hundredth / 100 + 0.005: u)
+        key = choice.comparison if choice else None
+        told.setdefault(key, []).append(choice and choice.propensity)
+    assert {key: len(found) for key, found in told.items()} == {
+        made[0].pk: 20,
+        None: 20,
+        made[3].pk: 40,
+        made[4].pk: 20,
+    }
+    for key, found in told.items():
+        assert key is None or found == pytest.approx([len(found) / 100] * len(found))
+
+
 def test_where_a_long_stretch_is_all_ones_own_nothing_is_told(project, annotator, monkeypatch):
     monkeypatch.setattr(selection, "WINDOW", 2)
     with_strategy(project, "uncertain", 4, answers_wanted=2)
