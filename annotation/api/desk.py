@@ -245,7 +245,7 @@ class ClaimView(ProjectView):
         """Lease a comparison; asking again gives the same one. 404 nothing_to_do says why."""
         kind = _validated(ClaimIn, request)["kind"]
         annotator = annotator_for(user=self.user, project=self.project)
-        lease = claim_comparison(annotator=annotator, kind=kind)
+        lease = claim_comparison(annotator=annotator, kind=kind, membership=self.membership)
         return Response(shown.lease(lease))
 
 

@@ -15,7 +15,6 @@ somebody's back is met there. A place holds only while the same batches are paus
 """
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,33 +63,23 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What an annotator's walk knows before it starts, read by one query."""
+    """What a walk knows of its project before it starts, read by one query."""
 
     lanes: list[Lane]
     """All with something open, the highest priority first."""
     paused: frozenset[int]
     """Batches."""
-    languages: list[str]
-    skills: list[str]
-    """Of the annotator's membership."""
 
 
-def view_of(annotator: Annotator) -> View:
-    """The lanes of the annotator's project: one seek each, whatever lies in them."""
+def view_of(project_id: int) -> View:
+    """The lanes of a project: one seek each, whatever lies in them."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            _LANES[connection.vendor],
-            {"project": annotator.project_id, "user": annotator.user_id},
-        )
+        cursor.execute(_LANES[connection.vendor], {"project": project_id})
         rows = cursor.fetchall()
-    if not rows:
-        return View([], frozenset(), [], [])
-    paused, languages, skills = rows[0][3:]
+    paused = rows[0][3] if rows else None
     return View(
         lanes=[Lane(*row[:3]) for row in rows],
         paused=frozenset(int(pk) for pk in (paused or "").split(",") if pk),
-        languages=json.loads(languages or "[]"),
-        skills=json.loads(skills or "[]"),
     )
 
 
@@ -222,11 +211,7 @@ _LANES = {
         )
         SELECT priority, language, skill,
             (SELECT {_LISTED[vendor]} FROM annotation_batch
-             WHERE project_id = %(project)s AND paused),
-            (SELECT languages FROM annotation_membership
-             WHERE project_id = %(project)s AND user_id = %(user)s),
-            (SELECT skills FROM annotation_membership
-             WHERE project_id = %(project)s AND user_id = %(user)s)
+             WHERE project_id = %(project)s AND paused)
         FROM lane
     """
     for vendor in _NEXT_LANE

@@ -24,6 +24,7 @@ from annotation.models import (
     AssignmentState,
     Comparison,
     LeaseKind,
+    Membership,
     Preference,
     SkipMode,
 )
@@ -59,12 +60,17 @@ _STATE = Prepared(
 
 
 def claim_comparison(
-    *, annotator: Annotator, kind: str = LeaseKind.ACTIVE, now: datetime | None = None
+    *,
+    annotator: Annotator,
+    kind: str = LeaseKind.ACTIVE,
+    membership: Membership | None = None,
+    now: datetime | None = None,
 ) -> Assignment:
     """A lease for the annotator; asking again while it lives gives the same one.
 
     A prefetched lease becomes the active one. The walk goes by priority, then round the ring of
-    sort keys from a place of the annotator's own, so that people rarely meet. Raises NothingToDo.
+    sort keys from a place of the annotator's own, so that people rarely meet. membership: the
+    annotator's, where the caller has just read it. Raises NothingToDo.
     """
     now = now or timezone.now()
     if kind not in LeaseKind.values:
@@ -80,7 +86,7 @@ def claim_comparison(
                 return lease
         except IntegrityError:
             continue  # another tab of the same person was faster: its lease is theirs too
-        candidates = walk.candidates(annotator) or walk.put_off(annotator)
+        candidates = walk.candidates(annotator, membership) or walk.put_off(annotator)
         if not candidates:
             if lease := lease_at_hand(annotator, kind, now):
                 return lease  # another tab took the last one between the two looks

@@ -10,6 +10,7 @@ import math
 import random
 from datetime import datetime
 from itertools import groupby, islice
+from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 
@@ -41,13 +42,14 @@ _COMPARISON = Prepared(
 )
 
 
-def candidates(annotator: Annotator) -> list[Comparison]:
+def candidates(annotator: Annotator, membership: Membership | None = None) -> list[Comparison]:
     """The next open comparison for this annotator, of the highest priority there is.
 
-    Empty when there is nothing (more) for them.
+    Empty when there is nothing (more) for them. membership: theirs, where it is at hand.
     """
-    view = view_of(annotator)
-    mine = [lane for lane in view.lanes if fits(lane[1:], view.languages, view.skills)]
+    view = view_of(annotator.project_id)
+    pool = (membership.languages, membership.skills) if membership else fitness(annotator)
+    mine = [lane for lane in view.lanes if fits(lane[1:], *pool)]
     for _, level in groupby(mine, key=lambda lane: lane.priority):
         lanes = list(level)
         for lane in random.sample(lanes, len(lanes)):
@@ -84,12 +86,20 @@ def put_off(annotator: Annotator) -> list[Comparison]:
     return [one for one in found if fits((one.language, one.skill), languages, skills)]
 
 
+_POOL: Prepared[Any] = Prepared(
+    lambda project, user: Membership.objects.filter(project=project, user=user).values_list(
+        "languages", "skills"
+    ),
+    project=1,
+    user=1,
+)
+
+
 def fitness(annotator: Annotator) -> tuple[list[str], list[str]]:
     """Languages (empty = any) and skills of the annotator's membership; of nobody: any, none."""
-    membership = Membership.objects.filter(
-        project=annotator.project_id, user__isnull=False, user=annotator.user_id
-    ).first()
-    return (membership.languages, membership.skills) if membership else ([], [])
+    if annotator.user_id is None:
+        return [], []
+    return _POOL.first(project=annotator.project_id, user=annotator.user_id) or ([], [])
 
 
 def fits(pool: Pool, languages: list[str], skills: list[str]) -> bool:

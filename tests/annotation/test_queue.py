@@ -329,8 +329,8 @@ def test_a_comparison_that_is_retired_between_look_and_claim_is_left(
     make_comparisons(project)
     look = walk.candidates
 
-    def then_retired(of):
-        found = look(of)
+    def then_retired(*of):
+        found = look(*of)
         Comparison.objects.update(retired_at=now)
         return found
 
@@ -397,10 +397,10 @@ def test_a_second_tab_that_takes_the_last_comparison_shares_its_lease(
     make_comparisons(project, 1)
     look = walk.candidates
 
-    def while_the_other_tab_claims(of):
+    def while_the_other_tab_claims(*of):
         monkeypatch.setattr(walk, "candidates", look)
         queue.claim_comparison(annotator=annotator)
-        return look(of)
+        return look(*of)
 
     monkeypatch.setattr(walk, "candidates", while_the_other_tab_claims)
     lease = queue.claim_comparison(annotator=annotator)
