@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -18,6 +18,8 @@ from hypothesis.stateful import (
 
 from annotation.errors import Conflict, LeaseLost, NothingToDo
 from annotation.models import Assignment, Batch, Comparison, Preference, Question
+from annotation.services import lanes
+from annotation.services.batches import change_batch, reopen_comparison, retire_comparison
 from annotation.services.questions import answer as answer_question
 from annotation.services.questions import ask
 from annotation.services.queue import (
@@ -29,6 +31,7 @@ from annotation.services.queue import (
     sweep_expired_leases,
 )
 from annotation.services.review import revise_preference, void_preference
+from tests.annotation.faults import FAULTS, FOUND_BY_THE_MACHINE
 from tests.annotation.making import (
     as_shown,
     make_annotator,
@@ -87,6 +90,9 @@ class Queue(RuleBasedStateMachine):
         """The row that a drawn number means; a rule without a row does nothing."""
         rows = list(rows.order_by("pk"))
         return rows[place % len(rows)] if rows else None
+
+    def comparisons(self):
+        return Comparison.objects.filter(project=self.project)
 
     def leases(self):
         return Assignment.objects.filter(project=self.project)
@@ -265,6 +271,32 @@ class Queue(RuleBasedStateMachine):
             except Conflict:
                 assert gone
 
+    @rule(place=PLACE)
+    def retire(self, place):
+        comparison = self.one_of(self.comparisons(), place)
+        try:
+            retire_comparison(comparison=comparison, by=self.reviewer, reason="Bad text")
+            assert comparison.retired_at is None
+        except Conflict:
+            assert comparison.retired_at is not None
+
+    @rule(place=PLACE)
+    def ask_again(self, place):
+        """What was retired goes on with the slots that it had."""
+        if comparison := self.one_of(self.comparisons().exclude(retired_at=None), place):
+            opened = reopen_comparison(comparison=comparison, by=self.reviewer)
+            assert (opened.retired_at, opened.open_slots) == (None, comparison.open_slots)
+
+    @rule(more=st.integers(1, 2))
+    def raise_overlap(self, more):
+        batch = Batch.objects.get(project=self.project)
+        wanted = (batch.overlap or 1) + more
+        if wanted > 6:
+            return
+        change_batch(batch=batch, changes={"overlap": wanted}, by=self.reviewer)
+        alive = self.comparisons().filter(retired_at=None, full_overlap=None)
+        assert all(one.answers_wanted >= wanted for one in alive)
+
     @precondition(has_answers)
     @rule(place=PLACE)
     def revise(self, place):
@@ -286,7 +318,7 @@ class Queue(RuleBasedStateMachine):
         require_invariant(self.project)
 
 
-def test_the_invariant_holds_after_every_step_of_any_play():
+def play(**more):
     project = make_project(lease_seconds=300)
     make_comparisons(project, 3, k=3)
     annotators = [make_annotator(project) for _ in range(ANNOTATORS)]
@@ -294,11 +326,30 @@ def test_the_invariant_holds_after_every_step_of_any_play():
     run_state_machine_as_test(
         lambda: Queue(project, annotators, reviewer),
         settings=settings(
-            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,
             database=None,
             suppress_health_check=[HealthCheck.too_slow],
+            **more,
         ),
     )
+
+
+@pytest.fixture
+def short_memory(monkeypatch):
+    """Walks look at one comparison at a time and note every step."""
+    monkeypatch.setattr(lanes, "FIRST_LOOK", 1)
+    monkeypatch.setattr(lanes, "REMEMBERED", 1)
+    monkeypatch.setattr(lanes, "MARGIN_SECONDS", 0.002)
+
+
+def test_the_invariant_holds_after_every_step_of_any_play(short_memory):
+    play(max_examples=40)
+
+
+@pytest.mark.parametrize("what", FOUND_BY_THE_MACHINE)
+def test_the_machine_finds_a_seeded_fault(what, short_memory, monkeypatch):
+    FAULTS[what].put_in(monkeypatch.setattr)
+    with pytest.raises((AssertionError, Conflict, IntegrityError)):
+        play(max_examples=100, phases=[Phase.generate], report_multiple_bugs=False)

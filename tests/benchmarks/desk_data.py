@@ -278,7 +278,9 @@ def explain(claims: int) -> dict[str, Any]:
             continue
         rows: Counter[str] = Counter()
 
-        def counting(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        def counting(
+            execute: Any, sql: str, params: Any, many: bool, context: Any, rows: Any = rows
+        ) -> Any:
             word = sql.split(None, 1)[0]
             if word in ("SELECT", "WITH", "UPDATE"):
                 plain = context["cursor"].connection.cursor()
