@@ -29,7 +29,7 @@ from workers.training import worker_name
 
 ROUNDS = 2
 """Two answers that are alike are drawn once more before the thread goes on without a choice; so are
-two of which one names its maker."""
+two of which one is blank or names its maker."""
 
 
 def answer_turn(turn_id: int, models: Models = MODELS) -> None:

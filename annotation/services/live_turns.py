@@ -72,9 +72,9 @@ def heartbeat(*, turn_id: int, attempt: int, now: datetime | None = None) -> Pul
 
 
 def is_worth_another_draw(project: Project, texts: Sequence[str]) -> bool:
-    """Whether both answers should be drawn once more: they are alike, or one names its maker where
-    the project catches that."""
-    if _are_alike(project, *texts):
+    """Whether both answers should be drawn once more: they are alike, one of them is blank, or
+    names its maker where the project catches that."""
+    if not all(text.strip() for text in texts) or _are_alike(project, *texts):
         return True
     return project.catch_leaks and any(identity_leak(text) for text in texts)
 

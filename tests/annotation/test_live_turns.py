@@ -93,6 +93,7 @@ def test_nearly_the_same_is_alike_where_the_project_says_so(turn):
     project = held.thread.project
     near, leak = ("It is here, today.", "It is here today"), "I am ChatGPT, made by OpenAI."
     assert not live_turns.is_worth_another_draw(project, ("Yes.", "No."))
+    assert live_turns.is_worth_another_draw(project, ("Yes.", " "))
     for caught in (True, False):
         project.catch_alike = project.catch_leaks = caught
         assert live_turns.is_worth_another_draw(project, near) is caught

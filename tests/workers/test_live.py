@@ -96,7 +96,7 @@ def drawn_at_once(turn: LiveTurn, answer: Any) -> str:
         seeds=[answer.seed],
     )
     assert answer.finish_reason == one.finish
-    return decode_completion(tokenizer, one.tokens)
+    return live_turns.storable(decode_completion(tokenizer, one.tokens))
 
 
 def test_both_answers_are_those_of_the_batch_sampler_and_were_told_as_they_are(ask, told):
