@@ -255,7 +255,8 @@ class AssignmentView(ProjectView):
     roles = {"POST": LABEL}
 
     def assignment(self, pk: int) -> Assignment:
-        if own := _OWN.first(pk=pk, project=self.project.pk, user=self.user.pk):
+        is_id = pk < 2**63  # a prepared query goes to the database as it is: SQLite takes no more
+        if is_id and (own := _OWN.first(pk=pk, project=self.project.pk, user=self.user.pk)):
             return own
         raise Http404("There is no such assignment of yours.")
 

@@ -349,3 +349,9 @@ def test_a_session_needs_the_csrf_token(project):
         headers={"X-CSRFToken": "a" * 32},
     )
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize("act", ["submit", "skip", "renew", "release"])
+def test_an_assignment_beyond_all_ids_is_not_there(labeler, act):
+    response = labeler.post(f"projects/helpdesk/assignments/{10**30}/{act}")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
