@@ -159,7 +159,7 @@ def _pair_ranking(
             axis=axis,
             outcome=Outcome.RANKED,
             groups=groups,
-            strengths=[int(level)] if level.isascii() and level.isdigit() else [],
+            strengths=[int(level)] if _is_number(level) else [],
             acceptable=line,
         )
     if choice == TIE:
@@ -204,7 +204,7 @@ def _line(posted: Mapping[str, str], index: int, highest: int) -> int | None:
     text = posted.get(f"axis{index}-line", "").strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) > highest:
+    if not _is_number(text) or int(text) > highest:
         raise BadRanking(
             _("Good enough down to a place from 0 to %(highest)s: %(text)s")
             % {"highest": highest, "text": text[:20]}
@@ -234,7 +234,7 @@ def _judgments(posted: QueryDict, options: Options, order: Sequence[int]) -> lis
 
 
 def _rating(text: str, letter: str, name: str, low: int, high: int) -> int:
-    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+    if not _is_number(text) or not low <= int(text) <= high:
         raise BadRanking(
             _("Answer %(letter)s needs a %(name)s from %(low)s to %(high)s: %(text)s")
             % {"letter": letter, "name": name, "low": low, "high": high, "text": text[:20] or "–"}
@@ -249,9 +249,14 @@ def _unranked(choice: str, axis: str) -> AxisRanking:
 
 
 def _place(text: str, letter: str, highest: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= highest:
+    if not _is_number(text) or not 1 <= int(text) <= highest:
         raise BadRanking(
             _("The place of %(letter)s must be a number from 1 to %(highest)s: %(text)s")
             % {"letter": letter, "highest": highest, "text": text[:20]}
         )
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """A few digits; of thousands Python makes no number."""
+    return re.fullmatch("[0-9]{1,3}", text) is not None

@@ -25,6 +25,25 @@ def test_a_pair(choice, outcome, groups):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"axis0-choice": "1", "axis0-line": "9" * 5000},
+        {"axis0-choice": "", "axis0-place-A": "9" * 5000},
+    ],
+)
+def test_thousands_of_digits_are_no_number(fields):
+    """Python refuses to read them."""
+    order = PAIR if fields["axis0-choice"] else FOUR
+    with pytest.raises(BadRanking, match="999"):
+        rankings_from(fields, ["overall"], order)
+
+
+def test_a_strength_of_thousands_of_digits_is_none():
+    (ranking,) = rankings_from({"axis0-choice": "1+" + "9" * 5000}, ["overall"], PAIR)
+    assert ranking.strengths == []
+
+
+@pytest.mark.parametrize(
     ("places", "outcome", "groups"),
     [
         ("1234", "ranked", [[50], [20], [90], [10]]),
