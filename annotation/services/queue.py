@@ -53,6 +53,12 @@ CLAIM_TRIES = 50
 MAX_KEY, MAX_REASON = 80, 200
 
 _WITH_KEY = Prepared(lambda key: Preference.objects.filter(idempotency_key=key), key="")
+_VALID = Prepared(
+    lambda comparison: (
+        Preference.objects.valid().filter(comparison=comparison).values_list("pk")[:2]
+    ),
+    comparison=1,
+)
 _STATE = Prepared(
     lambda pk: Assignment.objects.filter(pk=pk).values_list("state", "holds_slot", "leased_at"),
     pk=1,
@@ -243,7 +249,8 @@ def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> 
     )
     insert(preference)
     answers.store(preference, answer)
-    if comparison.answers_wanted > 1 or not counted:  # else it is the first and only answer
+    is_alone = comparison.answers_wanted == 1 and counted  # but for surplus and imported ones
+    if not is_alone or len(_VALID(comparison=comparison.pk)) > 1:
         look_again(comparison.pk)
     standing.score_answer(preference, comparison.purpose, now)
     if comparison.full_overlap is not None:

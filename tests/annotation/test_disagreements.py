@@ -1,5 +1,7 @@
 """Which comparisons go to review: by the bar, as answers come, change and go."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
@@ -85,6 +87,23 @@ def test_one_answer_of_one_costs_no_look(project, monkeypatch):
     make_comparisons(project)
     monkeypatch.setattr("annotation.services.queue.look_again", lambda pk: pytest.fail("looked"))
     answer(make_annotator(project), 0)
+
+
+def test_the_one_answer_that_is_wanted_is_held_against_a_surplus_one_too(project):
+    early, late, again = (make_annotator(project) for _ in range(3))
+    [comparison] = make_comparisons(project)
+    ids = ids_of(comparison)
+    up, down = ([AxisRanking(groups=[[one] for one in order])] for order in (ids, ids[::-1]))
+    hours = [timezone.now() - timedelta(hours=number) for number in (2, 1)]
+    lost, kept = (
+        claim_comparison(annotator=who, now=now)
+        for who, now in zip((early, late), hours, strict=True)
+    )
+    counted = submit_preference(assignment=kept, rankings=up, key="in time")
+    assert not submit_preference(assignment=lost, rankings=up, key="too late").counted
+    void_preference(preference=counted, by=make_user(), reason="a slip")
+    submit_preference(assignment=claim_comparison(annotator=again), rankings=down, key="anew")
+    assert [one.comparison_id for one in open_reviews(project)] == [comparison.pk]
 
 
 def test_the_axis_that_agrees_least_decides():
