@@ -15,6 +15,7 @@ from annotation.services.audit import name_of, record
 from annotation.services.disagreements import look_again
 from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
+from annotation.services.schemes import Options
 from annotation.storable import require_storable
 
 MAX_REASON = 200
@@ -79,12 +80,16 @@ def revise_preference(
             gettext("Preference %(number)s was imported; it can be voided, not revised.")
             % {"number": old.pk}
         )
+    # a chat's edit is an ideal answer that the scheme need not ask for, nor any form: it stays
+    kept = None if Options.of(old.scheme.options).ideal else old.ideal
+    if ideal is None:
+        ideal = "" if kept else answers.ideal_of(old)
     answer = answers.checked(
         Answer(
             rankings=rankings,
             judgments=answers.judgments_of(old) if judgments is None else judgments,
             note=old.note if note is None else note,
-            ideal=answers.ideal_of(old) if ideal is None else ideal,
+            ideal=ideal,
         ),
         scheme=old.scheme,
         presented_order=old.presented_order,
@@ -102,6 +107,7 @@ def revise_preference(
         cause=cause,
         counted=old.counted,
         note=answer.note,
+        ideal=kept,
         seconds=old.seconds,
     )
     answers.store(new, answer)

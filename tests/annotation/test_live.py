@@ -22,7 +22,7 @@ from annotation.services.answers import Answer, Judgment
 from annotation.services.live_setup import change_setup, setup_of
 from annotation.services.projects import new_scheme
 from annotation.services.rankings import AxisRanking
-from annotation.services.review import void_preference
+from annotation.services.review import revise_preference, void_preference
 from tests.annotation.live_world import (
     make_chat,
     make_policy,
@@ -157,6 +157,22 @@ def test_an_edited_answer_is_gone_on_with_and_is_a_demonstration(chat):
     assert turn.preference.ideal.prompt.split_group == turn.thread.split_group
     generation = turn.preference.ideal.generations.get()
     assert (generation.origin, generation.annotator) == ("demonstration", annotator)
+
+
+@pytest.mark.parametrize("ideal", [None, ""])
+def test_a_revision_keeps_the_edit_that_the_conversation_went_on_from(chat, ideal):
+    """No form asks for it: the scheme need not want ideal answers."""
+    _project, annotator = chat
+    old = live.choose(
+        turn=ready_turn(annotator), answer=FIRST, key="k", edited="Bring it back."
+    ).preference
+    turned = [AxisRanking(groups=[[one] for one in reversed(old.presented_order)])]
+    new = revise_preference(preference=old, rankings=turned, cause="a slip", ideal=ideal)
+    assert new.ideal == old.ideal is not None
+    snapshot = snapshots.freeze(
+        project=_project, kind="demonstrations", query={"splits": ["train", "dev"]}
+    )
+    assert snapshot.counts.get("superseded", 0) == 0
 
 
 @pytest.mark.parametrize("given", [" In\nthe shop.\n", "In\r\nthe shop.", "By post. "])
