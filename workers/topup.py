@@ -32,6 +32,7 @@ from annotation.permissions import LABEL
 from annotation.services import versions
 from annotation.services.jobs import request_training
 from annotation.services.projects import lock_project
+from annotation.services.walk import WALKED
 
 TOP_UP_BELOW = 0.75
 """Share of open_target at which the next comparisons are written, so that they come in batches."""
@@ -63,7 +64,7 @@ def open_comparisons(project: Project) -> int:
         role__in=LABEL,
     )
     by_anyone = finished.filter(comparison=OuterRef("pk"))
-    still_open = Comparison.objects.open().filter(project=project, repeat_of=None)
+    still_open = Comparison.objects.open().filter(project=project, purpose__in=WALKED)
     return still_open.filter(~Exists(by_anyone) | Exists(could_take)).count()
 
 

@@ -64,6 +64,13 @@ def test_enough_open_comparisons_make_none(project, policy):
     assert open_comparisons(project) == 7
 
 
+def test_places_that_came_free_on_gold_and_in_chats_are_no_work_for_anybody(project, policy):
+    make_comparisons(project, 4, purpose="gold", batch="gold")
+    make_comparisons(project, 3, purpose="live", batch="live")
+    assert open_comparisons(project) == 0
+    assert request_top_up(project).kind == JobKind.SAMPLE
+
+
 def ask(project, number, split="train"):
     """That many prompts."""
     return make_prompts(project, [split] * number)
