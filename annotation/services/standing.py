@@ -71,7 +71,9 @@ def score_revision(preference: Preference, old: Preference) -> None:
 
 
 def unscore(preference: Preference) -> None:
-    """Leave a void answer out of every accuracy."""
+    """Leave a void answer out of every accuracy; an expert's vote that scores anew meanwhile would
+    take it in again, so the item is held."""
+    _locked_item(preference)
     GoldCheck.objects.filter(preference=preference.pk).update(counts=False)
 
 

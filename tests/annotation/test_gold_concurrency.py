@@ -1,8 +1,12 @@
 """Gold under real threads: leases, scores and standings come out as if one after the other."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
+from django.db import connections
 from django.db.models import Count
 
+from annotation import gold
 from annotation.models import (
     Annotator,
     Assignment,
@@ -14,6 +18,7 @@ from annotation.models import (
 from annotation.services.checkrules import change_checks
 from annotation.services.gold import completion_ids, make_gold, vote_on_gold
 from annotation.services.queue import claim_comparison
+from annotation.services.review import void_preference
 from tests.annotation.golden import answer, in_order, make_experts, make_items
 from tests.annotation.making import (
     make_annotator,
@@ -125,3 +130,30 @@ def test_experts_who_answer_at_once_are_all_heard(project):
     at_once(lambda number: vote_on_gold(item=item, by=experts[number], rankings=in_order(ids)))
     item.refresh_from_db()
     assert (item.state, item.votes.count(), len(item.constraints)) == ("live", THREADS, 1)
+
+
+def test_a_void_while_an_expert_votes_stays_out_of_the_accuracy(project, experts, monkeypatch):
+    [item] = make_items(experts, project, 1)
+    make_comparisons(project, 1)
+    rule(project, gold_every=2)
+    annotator = make_annotator(project)
+    Annotator.objects.filter(pk=annotator.pk).update(until_check=1)
+    given = answer(claim_comparison(annotator=fresh(annotator)))
+    threads, waiting = ThreadPoolExecutor(1), []
+
+    def void():
+        try:
+            void_preference(preference=given, by=experts[0], reason="a slip")
+        finally:
+            connections.close_all()
+
+    def verdict(constraints, said):
+        """The expert's vote has read the answer, which is being voided now."""
+        waiting.append(threads.submit(void))
+        wait(waiting, timeout=1)
+        return gold.verdict_of(constraints, said)
+
+    monkeypatch.setattr("annotation.services.gold.verdict_of", verdict)
+    vote_on_gold(item=item, by=experts[1], rankings=in_order(completion_ids(item.comparison)))
+    waiting[0].result(timeout=30)
+    assert not GoldCheck.objects.get().counts
