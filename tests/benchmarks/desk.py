@@ -80,7 +80,8 @@ class Row:
         cells = [
             self.system, self.database, f"{self.size:,}", self.overlap, self.labelers,
             f"{self.think:.0f}", f"{self.result['cycles_per_second']:.1f}", claim, submit,
-            self.lost, self.twice, self.over, f"{self.memory[0]} → {self.memory[1]}",
+            self.result["failed"], self.lost, self.twice, self.over,
+            f"{self.memory[0]} → {self.memory[1]}",
         ]  # fmt: skip
         return f"| {' | '.join(map(str, cells))} |"
 
@@ -88,7 +89,7 @@ class Row:
 COLUMNS = (
     *("system", "database", "comparisons", "overlap", "labelers", "think (s)", "cycles/s"),
     *(f"{what} p50 / p95 / p99 (ms)" for what in ("claim", "submit")),
-    *("lost", "twice", "over", "web MiB"),
+    *("failed", "lost", "twice", "over", "web MiB"),
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n| {' | '.join('---' for _ in COLUMNS)} |"
 

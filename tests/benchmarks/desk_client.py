@@ -100,9 +100,14 @@ async def label_studio(connection: Connection, think: float, project: Any) -> An
     return claimed, submitted
 
 
+class Failed(Exception):
+    """The server broke down over a request; the labeler tries again."""
+
+
 def require(right: bool, status: int, found: Any) -> None:
+    """Raises Failed for a server's error, RuntimeError for what the client must have got wrong."""
     if not right:
-        raise RuntimeError(f"{status}: {str(found)[:300]}")
+        raise (Failed if status >= 500 else RuntimeError)(f"{status}: {str(found)[:300]}")
 
 
 async def labeler(job: dict[str, Any], number: int, clock: list[float], out: list[Any]) -> None:
@@ -112,9 +117,13 @@ async def labeler(job: dict[str, Any], number: int, clock: list[float], out: lis
     connection = Connection(job["port"], f"{word} {job['tokens'][number]}")
     await asyncio.sleep(job["think"] * number / job["labelers"])
     while (began := time.perf_counter()) < clock[1]:
-        took = await cycle(connection, job["think"], job.get("project"))
-        out.append((began >= clock[0] and time.perf_counter() <= clock[1], took))
-        if took is None:
+        try:
+            took = await cycle(connection, job["think"], job.get("project"))
+        except Failed:
+            took = "failed"
+        counts = began >= clock[0] and time.perf_counter() <= clock[1]
+        out.append((counts, took))
+        if took is None or took == "failed":
             await asyncio.sleep(0.2)
 
 
@@ -123,8 +132,11 @@ async def main(job: dict[str, Any]) -> dict[str, Any]:
     clock = [start + job["warm_up"], start + job["warm_up"] + job["seconds"]]
     out: list[Any] = []
     await asyncio.gather(*(labeler(job, one, clock, out) for one in range(job["labelers"])))
+    failed = sum(1 for _, took in out if took == "failed")
+    out = [(counts, took) for counts, took in out if took != "failed"]
     noted = [took for counts, took in out if counts and took]
     return {
+        "failed": failed,
         "acknowledged": sum(1 for _, took in out if took),
         "nothing": sum(1 for _, took in out if took is None),
         "cycles_per_second": len(noted) / job["seconds"],

@@ -1,6 +1,7 @@
 """Label Studio beside Concord: installed by pip into a folder of its own, set up, started.
 
-Nothing of it is part of Concord. It runs as its own command `label-studio start` runs it.
+Nothing of it is part of Concord. It runs as its own command `label-studio start` runs it, without
+the trigram indexes of its search, which pgserver's PostgreSQL lacks: that spares it work.
 """
 
 import json
@@ -91,6 +92,8 @@ def environment(data: Path, postgres: tuple[str, str] | None) -> dict[str, str]:
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
         "DEBUG": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
     }
     if postgres:
@@ -125,6 +128,9 @@ def _in_shell(command: Path, env: dict[str, str], program: str) -> dict[str, Any
         "os.environ['DJANGO_SETTINGS_MODULE'] = 'core.settings.label_studio'\n"
         "import django\n"
         "django.setup()\n"
+        "from core.utils import common\n"
+        "common.trigram_migration_operations = lambda step: []\n"
+        "common.btree_gin_migration_operations = lambda step: []\n"
         "from django.core.management import call_command\n"
         "call_command('migrate', verbosity=0)\n"
     )
