@@ -389,10 +389,12 @@ def main() -> None:
             print(row, flush=True)
     finally:
         postgres.server.cleanup()
-    print("\n| comparisons | overlap | claims | rows examined, median | most |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
+    print("\n| comparisons | overlap | claims | rows examined, median | most | medians by table |")
+    print("| ---: | ---: | ---: | ---: | ---: | --- |")
     for size, overlap, rows in asked.examined:
-        print(f"| {size:,} | {overlap} | {rows['claims']} | {rows['median']:g} | {rows['most']} |")
+        tables = ", ".join(f"{name} {number:g}" for name, number in rows["medians"].items())
+        cells = [f"{size:,}", overlap, rows["claims"], f"{rows['median']:g}", rows["most"], tables]
+        print(f"| {' | '.join(map(str, cells))} |")
     say(f"{time.monotonic() - started:.0f} s in all")
 
 

@@ -43,6 +43,7 @@ from annotation.models import (  # noqa: E402
     Comparison,
     ComparisonCompletion,
     Completion,
+    Membership,
     Outcome,
     Preference,
     Project,
@@ -274,6 +275,7 @@ def explain(claims: int) -> dict[str, Any]:
     examined: list[Counter[str]] = []
     for number in range(claims):
         annotator = annotators[-1 - number % len(annotators)]
+        member = Membership.objects.get(project=annotator.project_id, user=annotator.user_id)
         if lease_at_hand(annotator, "active", timezone.now()):
             continue
         rows: Counter[str] = Counter()
@@ -294,7 +296,7 @@ def explain(claims: int) -> dict[str, Any]:
 
         with transaction.atomic(), connection.execute_wrapper(counting):
             try:
-                lease = claim_comparison(annotator=annotator)
+                lease = claim_comparison(annotator=annotator, membership=member)
             except NothingToDo:
                 lease = None
         examined.append(rows)
