@@ -36,7 +36,11 @@ def note_activity(
     since the lease was taken or since they last reported, on whatever comparison.
     """
     now = now or timezone.now()
-    assignment.refresh_from_db(fields=["active_seconds", "leased_at", "state"])
+    # the lease first, then the day, as a skip takes them
+    assignment.refresh_from_db(
+        fields=["active_seconds", "leased_at", "state"],
+        from_queryset=Assignment.objects.select_for_update(no_key=True),
+    )
     before = assignment.active_seconds
     if assignment.state in ENDED:
         return before

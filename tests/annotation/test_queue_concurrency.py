@@ -1,9 +1,10 @@
 """The queue under real threads, each with its own connection, on the real database of the run."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -12,8 +13,14 @@ from django.utils import timezone
 
 from annotation.errors import NothingToDo
 from annotation.models import Assignment, Comparison, Preference
-from annotation.services.queue import claim_comparison, submit_preference, sweep_expired_leases
+from annotation.services.queue import (
+    claim_comparison,
+    skip_comparison,
+    submit_preference,
+    sweep_expired_leases,
+)
 from annotation.services.review import void_preference
+from annotation.services.worktime import count_skip, note_activity
 from tests.annotation.making import (
     as_shown,
     make_annotator,
@@ -164,3 +171,31 @@ def test_voids_late_answers_and_claims_at_once_keep_the_invariant(project, annot
     at_once(work)
     require_invariant(project)
     assert Preference.objects.filter(voided_at__isnull=False).count() == 2
+
+
+def test_a_skip_and_the_heartbeat_of_the_same_page_do_not_wait_for_each_other(
+    project, annotators, monkeypatch
+):
+    """Both write the lease and the day: in one order, or PostgreSQL ends one of them."""
+    make_comparisons(project)
+    lease = claim_comparison(annotator=annotators[0])
+    Assignment.objects.update(leased_at=timezone.now() - timedelta(minutes=1))
+    note_activity(assignment=lease, active_seconds=1)  # the day's row is there
+    is_given_back = Event()
+
+    def counted_late(**day):
+        is_given_back.set()
+        time.sleep(1)
+        count_skip(**day)
+
+    monkeypatch.setattr("annotation.services.queue.count_skip", counted_late)
+
+    def work(number):
+        mine = Assignment.objects.get(pk=lease.pk)
+        if number == 0:
+            skip_comparison(assignment=mine, reason="not mine")
+        elif number == 1 and is_given_back.wait(timeout=30):
+            note_activity(assignment=mine, active_seconds=30)
+
+    at_once(work)
+    assert (lease.annotator.work_days.get().skips, Comparison.objects.get().open_slots) == (1, 1)
