@@ -53,9 +53,9 @@ def note_activity(
         return before
     row = _day_of(assignment.annotator_id, now)
     # of two tabs that report at once, one: the other's time is the same time
-    if not WorkDay.objects.filter(pk=row.pk, reported_at=row.reported_at).update(
-        active_seconds=F("active_seconds") + gained, reported_at=now
-    ):
+    if not WorkDay.objects.filter(
+        pk=row.pk, reported_at__lte=max(since, _midnight(row.day))
+    ).update(active_seconds=F("active_seconds") + gained, reported_at=now):
         return before
     Assignment.objects.filter(pk=assignment.pk).update(active_seconds=before + gained)
     assignment.active_seconds = before + gained
@@ -73,9 +73,13 @@ def _day_of(annotator_id: int, now: datetime) -> WorkDay:
     row, _ = WorkDay.objects.get_or_create(
         annotator_id=annotator_id,
         day=day,
-        defaults={"reported_at": timezone.make_aware(datetime.combine(day, time()))},
+        defaults={"reported_at": _midnight(day)},
     )
     return row
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time()))
 
 
 def timesheet(
@@ -85,8 +89,7 @@ def timesheet(
     if annotators is None:
         annotators = list(project.annotators.filter(user__isnull=False).select_related("user"))
     by_id = {one.pk: one for one in annotators}
-    midnight = timezone.make_aware(datetime.combine(first, time()))
-    after = timezone.make_aware(datetime.combine(last + timedelta(days=1), time()))
+    midnight, after = _midnight(first), _midnight(last + timedelta(days=1))
     answers = {
         (annotator, day): number
         for annotator, day, number in Preference.objects.filter(

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from annotation.models import Preference, WorkDay
-from annotation.services import queue
+from annotation.services import queue, worktime
 from annotation.services.worktime import note_activity, timesheet
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
 
@@ -61,6 +61,22 @@ def test_two_leases_at_once_share_one_clock(annotator, lease):
     note_activity(assignment=lease, active_seconds=60, now=after(60))
     note_activity(assignment=ahead, active_seconds=60, now=after(70))
     assert WorkDay.objects.get().active_seconds == 70
+
+
+def test_a_report_that_comes_while_another_is_taken_in_is_the_same_time(
+    annotator, lease, monkeypatch
+):
+    ahead = queue.claim_comparison(annotator=annotator, kind="prefetched", now=NOON)
+    day_of = worktime._day_of
+
+    def day_after_the_other_tab_reported(*about):
+        monkeypatch.setattr(worktime, "_day_of", day_of)
+        note_activity(assignment=ahead, active_seconds=60, now=after(60))
+        return day_of(*about)
+
+    monkeypatch.setattr(worktime, "_day_of", day_after_the_other_tab_reported)
+    note_activity(assignment=lease, active_seconds=60, now=after(60))
+    assert WorkDay.objects.get().active_seconds == 60
 
 
 def test_an_answered_lease_takes_no_more(lease):
