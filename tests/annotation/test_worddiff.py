@@ -2,11 +2,12 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation import worddiff
-from annotation.worddiff import Piece, changes, folded
+from annotation.worddiff import ADDED, REMOVED, Piece, changes, folded
 
 
 def marked(old: str, new: str) -> str:
@@ -59,3 +60,10 @@ def test_what_stayed_is_folded_away_but_for_a_line_about_each_change():
 def test_a_change_too_large_to_align_is_shown_whole(monkeypatch):
     monkeypatch.setattr(worddiff, "MAX_WORD_PAIRS", 3)
     assert marked("a b!", "a c!") == "[-a b!-]{+a c!+}"
+
+
+@pytest.mark.parametrize("end", [" ", "\n"])
+def test_a_text_that_says_the_same_to_the_end_is_shown_whole(end):
+    """To align these word by word takes minutes."""
+    old, new = f"ha{end}" * 900, f"ha{end}ho{end}" * 450
+    assert changes(old, new) == (Piece(REMOVED, old), Piece(ADDED, new))
