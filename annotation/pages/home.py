@@ -23,6 +23,7 @@ from annotation.pages.shell import signed_in, told, user_of
 from annotation.permissions import projects_of, scopes_of
 from annotation.services.audit import record
 from annotation.services.tokens import in_days, issue_token, revoke_token
+from annotation.services.walk import WALKED
 from annotation.sign_in import LIMITED, PasswordForm, SignInForm, remember_browser
 
 LANGUAGE_COOKIE_SECONDS = 365 * 24 * 3600
@@ -151,7 +152,11 @@ def home(request: HttpRequest) -> HttpResponse:
         .annotate(
             waiting=Count(
                 "comparisons",
-                filter=Q(comparisons__open_slots__gt=0, comparisons__retired_at__isnull=True),
+                filter=Q(
+                    comparisons__open_slots__gt=0,
+                    comparisons__retired_at__isnull=True,
+                    comparisons__purpose__in=WALKED,
+                ),
             )
         )
         .order_by("name", "pk")

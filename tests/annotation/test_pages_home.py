@@ -7,6 +7,7 @@ from annotation.management.commands.compile_translations import compile_file
 from annotation.models import ApiToken, Assignment
 from annotation.services.projects import add_member, create_project
 from annotation.services.tokens import token_digest
+from tests.annotation.making import make_comparisons
 from tests.annotation.test_translations import PO
 from tests.pages_cast import PASSWORD
 
@@ -66,6 +67,14 @@ def test_a_labeler_of_two_projects_chooses(cast, enter):
     second = create_project(name="Second", slug="second", by=None)
     add_member(project=second, user=cast.labeler, role="labeler", by=None)
     assert "Second" in enter(cast.labeler).get("/").content.decode()
+
+
+def test_only_what_is_handed_out_in_turn_waits_for_an_answer(cast, enter):
+    """A place that came free on gold or in a chat waits for nobody, and tells nothing of gold."""
+    make_comparisons(cast.project, 1)
+    make_comparisons(cast.project, 2, purpose="gold", batch="gold")
+    make_comparisons(cast.project, 3, purpose="live", batch="live")
+    assert "1 comparison waits for an answer" in enter(cast.admin).get("/").content.decode()
 
 
 def test_the_list_of_projects_has_a_query_budget(cast, enter, django_assert_max_num_queries):
