@@ -256,6 +256,8 @@ def _check_overlap(batch: Batch, value: Any) -> None:
         return
     if not _is_whole(value) or not 1 <= value <= MOST_ANSWERS:
         raise BadInput(f"A comparison wants 1 to {MOST_ANSWERS} answers: {value!r}.")
+    if batch.purpose == Purpose.LIVE and value > 1:
+        raise BadInput(f"A turn of a chat has one answer, its writer's: {value}.")
     if value < (batch.overlap or 1):
         raise BadInput(
             f"The overlap of batch {batch.name!r} is {batch.overlap} and can only be raised: "

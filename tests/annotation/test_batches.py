@@ -215,3 +215,10 @@ def test_retiring_needs_a_reason(project):
 def test_a_batch_without_comparisons_has_no_progress(project):
     batch = batch_for(project=project, name="empty", source=project.sources.get())
     assert progress_of([batch])[batch.pk].wanted == 0
+
+
+def test_a_chats_batch_wants_no_second_answer(project):
+    """Nobody else is asked about a turn, so the place would stay free for ever."""
+    [turn] = make_comparisons(project, batch="live", purpose="live")
+    with pytest.raises(BadInput, match="one answer"):
+        change_batch(batch=turn.batch, changes={"overlap": 2}, by=None)
