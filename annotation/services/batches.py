@@ -189,12 +189,13 @@ def retire_comparison(*, comparison: Comparison, by: User | None, reason: str) -
 
 @transaction.atomic
 def reopen_comparison(*, comparison: Comparison, by: User | None) -> Comparison:
-    """Put a retired comparison back; it goes on with the slots that it had. Raises Conflict."""
+    """Put a retired comparison back; it goes on with the slots that it had, at the priority that
+    its batch has by now. Raises Conflict."""
     comparison = _locked(comparison)
     if comparison.retired_at is None:
         raise Conflict(gettext("Comparison %(number)s is not retired.") % {"number": comparison.pk})
-    comparison.retired_at = None
-    comparison.save(update_fields=["retired_at"])
+    comparison.retired_at, comparison.priority = None, comparison.batch.priority
+    comparison.save(update_fields=["retired_at", "priority"])
     record(action="comparison.reopen", target=comparison, project=comparison.project, actor=by)
     return comparison
 

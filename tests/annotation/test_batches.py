@@ -222,3 +222,10 @@ def test_a_chats_batch_wants_no_second_answer(project):
     [turn] = make_comparisons(project, batch="live", purpose="live")
     with pytest.raises(BadInput, match="one answer"):
         change_batch(batch=turn.batch, changes={"overlap": 2}, by=None)
+
+
+def test_what_is_put_back_has_the_priority_that_its_batch_was_given_meanwhile(project):
+    [comparison] = make_comparisons(project)
+    retire_comparison(comparison=comparison, by=None, reason="a slip")
+    change_batch(batch=comparison.batch, changes={"priority": 7}, by=None)
+    assert reopen_comparison(comparison=comparison, by=None).priority == 7
