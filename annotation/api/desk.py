@@ -264,7 +264,7 @@ class AssignmentView(ProjectView):
 class SubmitView(AssignmentView):
     @extend_schema(request=PreferenceIn, responses={201: PreferenceOut})
     def post(self, request: Request, slug: str, assignment_id: int) -> Response:
-        """Store an answer. The same key returns the first one; a late answer is kept."""
+        """Store an answer. Sent again it returns the first one; a late answer is kept."""
         assignment = self.assignment(assignment_id)
         answer = shown.plain_answer(request.data) or _validated(PreferenceIn, request)
         preference = submit_preference(

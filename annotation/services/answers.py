@@ -91,6 +91,28 @@ def judgments_of(preference: Preference) -> list[Judgment]:
     ]
 
 
+def says(preference: Preference, answer: Answer) -> bool:
+    """Whether the rows of a preference hold just this checked answer."""
+    rankings = [
+        AxisRanking(
+            axis=one.axis,
+            outcome=one.outcome,
+            groups=one.groups,
+            strengths=one.strengths,
+            acceptable=one.acceptable,
+        )
+        for one in preference.rankings.all()
+    ]
+    judgments = {one.completion: (one.ratings, list(one.flags)) for one in answer.judgments}
+    stored = {one.completion: (one.ratings, list(one.flags)) for one in judgments_of(preference)}
+    return (
+        {one.axis: one for one in rankings} == {one.axis: one for one in answer.rankings}
+        and stored == judgments
+        and preference.note == answer.note
+        and ideal_of(preference) == answer.ideal
+    )
+
+
 def ideal_of(preference: Preference) -> str:
     """The ideal answer's text, or nothing."""
     return preference.ideal.text if preference.ideal else ""

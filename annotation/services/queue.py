@@ -181,30 +181,26 @@ def submit_preference(
     ideal: str = "",
     now: datetime | None = None,
 ) -> Preference:
-    """Store an answer; the same key returns the first one, also under concurrency.
+    """Store an answer; sent again with its key it returns the first, also under concurrency.
 
     A lease that was lost counts if a slot is free, else the answer is kept as surplus
     (counted=False). Raises BadRanking if it does not fit what was shown, Conflict for a second
-    answer to the assignment, one after a skip, or a key that belongs to another assignment.
+    answer to the assignment, one after a skip, or a key that belongs to another answer: what was
+    changed before it was sent again must not pass for stored.
     """
     now = now or timezone.now()
     if not 1 <= len(key) <= MAX_KEY:
         raise BadInput(f"A key has 1 to {MAX_KEY} characters, not {len(key)}.")
     require_storable(key)
-    try:
-        answer = answers.checked(
-            Answer(rankings=rankings, judgments=judgments, note=note, ideal=ideal),
-            scheme=assignment.scheme,
-            presented_order=assignment.presented_order,
-        )
-    except BadInput:
-        if first := _first_with(key, assignment):
-            return first
-        raise
+    answer = answers.checked(
+        Answer(rankings=rankings, judgments=judgments, note=note, ideal=ideal),
+        scheme=assignment.scheme,
+        presented_order=assignment.presented_order,
+    )
     try:
         preference = _answer(assignment, answer, key, now)
     except IntegrityError:  # the same key reached another assignment's answer at the same moment
-        if first := _first_with(key, assignment):
+        if first := _first_with(key, assignment, answer):
             return first
         raise
     if preference.comparison.purpose in CHECKED:
@@ -220,7 +216,7 @@ def sweep_expired_leases(*, now: datetime | None = None) -> int:
 @transaction.atomic
 def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> Preference:
     comparison = lock_comparison(assignment.comparison_id)
-    if first := _first_with(key, assignment):  # it was stored while this one waited for the lock
+    if first := _first_with(key, assignment, answer):
         return first
     state, counted, leased_at = _STATE(pk=assignment.pk)[0]
     if state in (AssignmentState.ANSWERED, AssignmentState.SKIPPED):
@@ -268,8 +264,10 @@ def _release_if_stopped(annotator_id: int) -> None:
         release_lease(assignment=lease)
 
 
-def _first_with(key: str, assignment: Assignment) -> Preference | None:
+def _first_with(key: str, assignment: Assignment, answer: Answer) -> Preference | None:
     first = _WITH_KEY.first(key=key)
-    if first is not None and first.assignment_id != assignment.pk:
+    if first is None:
+        return None
+    if first.assignment_id != assignment.pk or not answers.says(first, answer):
         raise Conflict(f"Key {key!r} belongs to another answer.")
     return first

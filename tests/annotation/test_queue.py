@@ -26,6 +26,7 @@ from annotation.services.queue import (
     submit_preference,
     sweep_expired_leases,
 )
+from annotation.services.rankings import AxisRanking
 from annotation.services.review import revise_preference, void_preference
 from tests.annotation.making import (
     as_shown,
@@ -55,9 +56,8 @@ def now():
 
 
 def answer(assignment, key="", **more):
-    return submit_preference(
-        assignment=assignment, rankings=as_shown(assignment), key=key or str(assignment.pk), **more
-    )
+    said = {"rankings": as_shown(assignment), **more}
+    return submit_preference(assignment=assignment, key=key or str(assignment.pk), **said)
 
 
 def nothing(annotator, **more):
@@ -205,8 +205,25 @@ def test_an_answer_takes_the_slot_of_its_lease(project, annotator, now):
 def test_the_same_key_returns_the_first_answer(project, annotator):
     make_comparisons(project)
     lease = claim_comparison(annotator=annotator)
-    assert answer(lease, "k") == answer(lease, "k", note="another note")
+    assert answer(lease, "k", note="so") == answer(lease, "k", note="so")
     assert Preference.objects.count() == 1
+
+
+def test_what_was_changed_before_it_was_sent_again_does_not_pass_for_stored(project, annotator):
+    """The first sending arrived, its response did not, and the annotator thought again."""
+    make_comparisons(project)
+    lease = claim_comparison(annotator=annotator)
+    a, b = lease.presented_order
+    first = answer(lease, "k", rankings=[AxisRanking(groups=[[a], [b]])])
+    for changed in (
+        {"rankings": [AxisRanking(groups=[[b], [a]])]},
+        {"rankings": [AxisRanking(outcome="equal")]},
+        {"rankings": [AxisRanking(groups=[[a], [b]])], "note": "another note"},
+    ):
+        with pytest.raises(Conflict, match="'k' belongs to another answer"):
+            answer(lease, "k", **changed)
+    assert answer(lease, "k", rankings=[AxisRanking(groups=[[a], [b]])]) == first
+    assert Preference.objects.get().rankings.get().groups == [[a], [b]]
 
 
 def test_a_second_answer_with_another_key_is_a_conflict(project, annotator):
