@@ -75,8 +75,9 @@ def test_own_questions_come_again_once_and_never_too_soon(project, annotator):
     asked = answer_all(annotator)
     repeats = [one for one in asked if one.purpose == "repeat"]
     assert len(asked) == 30 + len(repeats)
-    # a gap of 3 on average, between 2 and 4; none before 5 are answered
-    assert 6 <= len(repeats) <= 14
+    # gaps of 2 to 4 by lot, and none before 5 are answered: of 30 + n claims, the first 5 apart,
+    # every second to every fourth is a repeat
+    assert 6 <= len(repeats) <= 25
     assert len({one.repeat_of_id for one in repeats}) == len(repeats)
     places = {one.pk: place for place, one in enumerate(asked)}
     for one in repeats:

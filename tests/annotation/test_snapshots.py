@@ -458,7 +458,7 @@ def test_freezing_takes_a_fixed_number_of_reads_a_page(project, django_assert_ma
     for _ in range(5):
         for _ in range(2):
             cast(compare(project))
-    locks = 9 if connection.vendor == "postgresql" else 0  # of three tables, in savepoints here
+    locks = 12 if connection.vendor == "postgresql" else 0  # of four tables, in savepoints here
     with django_assert_max_num_queries(24 + locks):
         frozen(project)
 

@@ -37,16 +37,15 @@ def pages(world: World) -> list[tuple[str, str]]:
     return found
 
 
-def look(page: Page, url: str) -> list[str]:
-    """What axe finds serious in either window and either theme, as lines to read."""
+def look(page: Page, url: str, themes: dict[str, str]) -> list[str]:
+    """What axe finds serious in either window, each in its theme, as lines to read."""
     page.goto(url)
     page.evaluate(AXE_SCRIPT)
     lines = []
     for window, size in WINDOWS.items():
         page.set_viewport_size(size)
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            lines += [f"{url} ({window}, {theme}) {one}" for one in violations(page)]
+        page.emulate_media(color_scheme=themes[window])
+        lines += [f"{url} ({window}, {themes[window]}) {one}" for one in violations(page)]
         if page.evaluate(SIDEWAYS) > 0:
             lines.append(f"{url} ({window}) is wider than the window")
     return lines
@@ -63,8 +62,16 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("locale", ["en", "zh-CN"])
-def test_nothing_serious_on_any_page(visitors, settings, tmp_path, capsys, locale):
+@pytest.mark.parametrize(
+    ("locale", "themes"),
+    [
+        ("en", {"desk": "light", "phone": "dark"}),
+        ("zh-CN", {"desk": "dark", "phone": "light"}),
+    ],
+)
+def test_nothing_serious_on_any_page(visitors, settings, tmp_path, capsys, locale, themes):
+    """Every pair of language, window and theme; not every three of them, which takes twice as
+    long."""
     settings.ARTIFACTS_DIR = tmp_path
     compile_file(PO)
     world = make_world()
@@ -76,9 +83,9 @@ def test_nothing_serious_on_any_page(visitors, settings, tmp_path, capsys, local
         visitor.enter(world.people[who], "/tokens/")
         for reader, url in seen:
             if reader == who:
-                found += visitor.do(lambda page, to=visitor.base + url: look(page, to))
+                found += visitor.do(lambda page, to=visitor.base + url: look(page, to, themes))
     with capsys.disabled():
-        print(f"\naxe: {len(seen)} pages, each in 2 windows and 2 themes: {len(found)} findings.")
+        print(f"\naxe: {len(seen)} pages, each in 2 windows: {len(found)} findings.")
     assert found == []
 
 
