@@ -13,6 +13,7 @@ from django.db.models import F
 
 from annotation.models import Assignment, Comparison
 from annotation.services import batches, leases, queue, review
+from annotation.services.answers import Answer
 
 whole_take, whole_state = leases.take, queue._STATE
 PAUSE_SECONDS = 0.005
@@ -87,7 +88,7 @@ class SameAsBefore:
         return F(self.name)
 
 
-def no_first(key: str, assignment: Assignment) -> None:
+def no_first(key: str, assignment: Assignment, answer: Answer) -> None:
     """Never remembers that a key was used."""
 
 
