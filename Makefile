@@ -21,8 +21,7 @@ demo: setup
 	@$(BIN)/python -m fixtures.tour
 
 test: setup lint browser
-	$(BIN)/python -m pytest
-	$(BIN)/python tests/with_postgres.py $(BIN)/python -m pytest tests/annotation tests/workers
+	$(BIN)/python tests/both.py
 
 lint: setup
 	$(BIN)/ruff check .
