@@ -19,14 +19,7 @@ ON_POSTGRES = ["-p", "no:cacheprovider", "tests/annotation", "tests/workers"]
 def main() -> int:
     with tempfile.TemporaryFile() as report:
         on_postgres = subprocess.Popen(
-            [
-                sys.executable,
-                HERE / "with_postgres.py",
-                *PYTEST,
-                "-p",
-                "no:cacheprovider",
-                *ON_POSTGRES,
-            ],
+            [sys.executable, HERE / "with_postgres.py", *PYTEST, *ON_POSTGRES],
             cwd=HERE.parent,
             stdout=report,
             stderr=subprocess.STDOUT,
