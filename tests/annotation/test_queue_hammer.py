@@ -15,13 +15,14 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
-from annotation.models import Assignment, Comparison, Preference
+from annotation.models import Assignment, Comparison, Preference, Project
 from tests.annotation.faults import FOUND_BY_THE_HAMMER
 from tests.annotation.making import make_annotator, make_comparisons, make_project
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PROCESSES = 6
+FURTHER_RUNS = 6
 HAMMER = Path(__file__).with_name("hammer.py")
 
 
@@ -85,6 +86,15 @@ def test_nothing_is_lost_counted_twice_or_beyond_the_overlap(world):
     assert wrongs(told).total() == 0
 
 
-@pytest.mark.parametrize("fault", FOUND_BY_THE_HAMMER)
+@pytest.mark.parametrize("fault", FOUND_BY_THE_HAMMER[connection.vendor])
 def test_the_hammer_finds_a_seeded_fault(world, fault):
-    assert wrongs(hammer(fault)).total() > 0
+    """Whether two processes meet in the gap is up to the machine: more work finds what one run
+    misses."""
+    project = Project.objects.get()
+    told = hammer(fault)
+    for _ in range(FURTHER_RUNS):
+        if wrongs(told).total() > 0:
+            break
+        make_comparisons(project, 40, answers_wanted=3)
+        told |= hammer(fault)
+    assert wrongs(told).total() > 0
