@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -63,7 +64,16 @@ class Laptop:
         return f"Concord runs at http://127.0.0.1:{self.port}" in self.said.read_text()
 
     def trains(self) -> bool:
-        return any("pretrain" in " ".join(one.cmdline()) for one in self.processes())
+        return bool(self.running("pretrain"))
+
+    def running(self, what: str) -> list[psutil.Process]:
+        """Those with this in their command; one may end between two looks at it."""
+        found = []
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if what in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
@@ -123,7 +133,7 @@ def test_when_redis_ends_all_the_rest_ends_too(tmp_path):
     laptop = Laptop(tmp_path)
     try:
         wait_for(laptop.is_up, "the sign-in page")
-        [redis] = [one for one in laptop.processes() if "redis-server" in one.cmdline()[0]]
+        [redis] = laptop.running("redis-server")
         redis.kill()
         assert laptop.process.wait(60) != 0
         assert laptop.processes() == []
