@@ -95,7 +95,13 @@ def database(name: str, default: str, *, most_connections: int = 0) -> dict[str,
             "HOST": query.get("host", parts.hostname or ""),
             "PORT": str(parts.port or ""),
             "CONN_HEALTH_CHECKS": True,
-            **({"OPTIONS": {"pool": _pool(most_connections)}} if most_connections else {}),
+            "OPTIONS": {
+                # A connection parses and plans a statement once. A claim is many small ones: the
+                # database takes half the time for it. PgBouncer must be 1.21 or newer for this.
+                "server_side_binding": True,
+                "prepare_threshold": 2,
+                **({"pool": _pool(most_connections)} if most_connections else {}),
+            },
         }
     raise ImproperlyConfigured(
         f"{name} must look like postgresql://user:password@host/name or sqlite:///path, "

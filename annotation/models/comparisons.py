@@ -185,11 +185,19 @@ class AssignmentState(models.TextChoices):
 
 
 class Assignment(models.Model):
-    """A lease on a comparison and the order shown, one per comparison and annotator for ever."""
+    """A lease on a comparison and the order shown, one per comparison and annotator for ever.
+
+    Annotator alone is no index: with old statistics PostgreSQL would take it for a claim, and read
+    all that the annotator ever had where the partial indexes below hold one row.
+    """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="assignments")
-    comparison = models.ForeignKey(Comparison, models.CASCADE, related_name="assignments")
-    annotator = models.ForeignKey(Annotator, models.PROTECT, related_name="assignments")
+    comparison = models.ForeignKey(
+        Comparison, models.CASCADE, related_name="assignments", db_index=False
+    )
+    annotator = models.ForeignKey(
+        Annotator, models.PROTECT, related_name="assignments", db_index=False
+    )
     scheme = models.ForeignKey(Scheme, models.PROTECT)
     guideline = models.ForeignKey(Guideline, models.PROTECT, null=True, blank=True)
     presented_order = models.JSONField()
@@ -257,7 +265,9 @@ class WalkPlace(models.Model):
     A memory, no truth: without it the next walk begins anew and finds the same.
     """
 
-    annotator = models.ForeignKey(Annotator, models.CASCADE, related_name="places")
+    annotator = models.ForeignKey(
+        Annotator, models.CASCADE, related_name="places", db_index=False
+    )  # walk_place_once begins with it
     priority = models.SmallIntegerField()
     language = models.CharField(max_length=12, blank=True)
     skill = models.CharField(max_length=40, blank=True)
@@ -296,9 +306,14 @@ class Preference(models.Model):
     A revision is a new row with the next number; the older row stays, current=False.
     """
 
-    project = models.ForeignKey(Project, models.CASCADE, related_name="preferences")
-    comparison = models.ForeignKey(Comparison, models.PROTECT, related_name="preferences")
-    annotator = models.ForeignKey(Annotator, models.PROTECT, related_name="preferences")
+    # three that the indexes and constraints below begin with
+    project = models.ForeignKey(Project, models.CASCADE, related_name="preferences", db_index=False)
+    comparison = models.ForeignKey(
+        Comparison, models.PROTECT, related_name="preferences", db_index=False
+    )
+    annotator = models.ForeignKey(
+        Annotator, models.PROTECT, related_name="preferences", db_index=False
+    )
     assignment = models.ForeignKey(
         Assignment, models.PROTECT, null=True, blank=True, related_name="preferences"
     )

@@ -40,6 +40,7 @@ from tests.benchmarks import label_studio  # noqa: E402
 
 START_SECONDS = 180
 PEER_TASKS = 20_000
+DATABASES = ("PostgreSQL", "SQLite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,9 +272,11 @@ def filled(database: str, size: int, folder: Path, postgres: Postgres) -> list[L
 
 
 def environment(url: str) -> dict[str, str]:
-    """Of Concord's processes: its public settings."""
-    var = ROOT / "var" / "benchmark"
-    return {**os.environ, "CONCORD_MODE": "laptop", "CONCORD_VAR": str(var), "DATABASE_URL": url}
+    """Of Concord's processes: its public settings. On PostgreSQL two web processes, one per core, as
+    in production; on SQLite the one of `make run`."""
+    own = {"CONCORD_MODE": "laptop", "CONCORD_VAR": str(ROOT / "var" / "benchmark")}
+    web_processes = "1" if url.startswith("sqlite") else "2"
+    return {**os.environ, **own, "DATABASE_URL": url, "WEB_CONCURRENCY": web_processes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,7 +372,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few small runs, for a test")
     parser.add_argument("--seconds", type=float, help="of each run, after the warm-up")
     parser.add_argument("--without-label-studio", action="store_true")
-    parser.add_argument("--databases", nargs="+", default=["PostgreSQL", "SQLite"])
+    parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
     parser.add_argument("--sizes", nargs="+", type=int)
     parser.add_argument("--folder", type=Path, default=ROOT / "var" / "benchmark" / "desk")
     asked = parser.parse_args()
