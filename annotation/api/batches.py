@@ -23,7 +23,7 @@ from annotation.services.batches import (
     retire_comparison,
 )
 from annotation.services.ledger import pause_batch
-from annotation.services.review import MAX_REASON
+from annotation.services.reasons import MAX_REASON
 
 
 class ProgressOut(serializers.Serializer[Any]):

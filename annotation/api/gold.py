@@ -18,13 +18,13 @@ from annotation.services import standing
 from annotation.services.checkrules import ENDS, MAX_SKILL, CheckRules, change_checks
 from annotation.services.gold import (
     MAX_EXPLANATION,
-    MAX_REASON,
     make_gold,
     retire_gold,
     vote_on_gold,
 )
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from annotation.services.reasons import MAX_REASON
 from annotation.services.reports import MAX_WORDS, Ruling, decide_report, report_question
 
 

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.models import RangeVoid
 from annotation.permissions import REVIEW
-from annotation.services.review import MAX_REASON
+from annotation.services.reasons import MAX_REASON
 from annotation.services.voiding import order_range_void, preview
 
 

@@ -13,7 +13,7 @@ from annotation.errors import BadInput
 from annotation.models import Annotator, Membership, Project, RangeVoid
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import REVIEW
-from annotation.services.review import MAX_REASON
+from annotation.services.reasons import MAX_REASON
 from annotation.services.voiding import order_range_void, preview
 
 ORDERS_SHOWN = 20

@@ -20,7 +20,7 @@ from annotation.errors import BadInput, Conflict
 from annotation.models import Batch, Comparison, Purpose, Scheme, SkipMode, Strategy, User
 from annotation.overlap import FIRST, FULL_BELOW
 from annotation.services.audit import record
-from annotation.services.review import said_why
+from annotation.services.reasons import said_why
 
 ROWS_AT_ONCE = 500
 """Comparisons changed in one transaction."""
@@ -169,7 +169,7 @@ def retire_comparison(*, comparison: Comparison, by: User | None, reason: str) -
 
     Raises Conflict for one that is retired already.
     """
-    reason = said_why(reason, "Retiring needs a reason")
+    reason = said_why(reason, gettext("Retiring needs a reason"))
     comparison = _locked(comparison)
     if comparison.retired_at is not None:
         raise Conflict(

@@ -22,7 +22,7 @@ from annotation.services.leases import lock_comparison, shown_order
 from annotation.services.positions import VOID_DECISION
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
-from annotation.services.review import said_why
+from annotation.services.reasons import said_why
 from annotation.services.schemes import Options
 
 
@@ -119,7 +119,7 @@ def void_decision(*, decision: Decision, by: User, reason: str) -> Decision:
 
     Raises Conflict for one that is void or superseded.
     """
-    reason = said_why(reason, "A void needs a reason")
+    reason = said_why(reason, gettext("A void needs a reason"))
     lock_comparison(decision.comparison_id)
     taken = Decision.objects.filter(pk=decision.pk, current=True).update(
         current=False, voided_at=timezone.now(), voided_by=by, void_reason=reason

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.gold import Answered, Constraint, Said, agreed, verdict_of
@@ -27,10 +28,10 @@ from annotation.services import rankings as ranking_rules
 from annotation.services.audit import record
 from annotation.services.ledger import batch_for, open_comparison
 from annotation.services.rankings import AxisRanking
+from annotation.services.reasons import said_why
 from annotation.storable import require_storable
 
 MAX_EXPLANATION = 4000
-MAX_REASON = 200
 PURPOSES = {
     GoldUse.HIDDEN: Purpose.GOLD,
     GoldUse.PRACTICE: Purpose.GOLD,
@@ -109,7 +110,7 @@ def vote_on_gold(
 @transaction.atomic
 def retire_gold(*, item: GoldItem, by: User | None, reason: str, is_wrong: bool) -> GoldItem:
     """Never hand it out again. is_wrong: nor count the answers that were scored by it."""
-    reason = reason_said(reason)
+    reason = said_why(reason, gettext("Retiring needs a reason"))
     locked = _locked(item)
     locked.state, locked.retire_reason = GoldState.RETIRED, reason
     locked.save(update_fields=["state", "retire_reason"])
@@ -124,7 +125,7 @@ def retire_gold(*, item: GoldItem, by: User | None, reason: str, is_wrong: bool)
 def start_over(*, item: GoldItem, by: User, reason: str) -> GoldItem:
     """A draft again, without the experts' answers; what was scored by them counts only once new
     ones agree. The old ones stay in the audit log."""
-    reason = reason_said(reason)
+    reason = said_why(reason, gettext("Starting over needs a reason"))
     locked = _locked(item)
     locked.votes.all().delete()
     locked.state, locked.constraints = GoldState.DRAFT, []
@@ -133,15 +134,6 @@ def start_over(*, item: GoldItem, by: User, reason: str) -> GoldItem:
     count_practice(locked.project)
     _note(locked, "gold.start_over", by, reason=reason)
     return locked
-
-
-def reason_said(reason: str) -> str:
-    """A reason without blanks around it. Raises BadInput for none or one that is too long."""
-    reason = reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON:
-        raise BadInput(f"A reason of 1 to {MAX_REASON} characters is needed, not {len(reason)}.")
-    require_storable(reason)
-    return reason
 
 
 def constraints_of(item: GoldItem) -> list[Constraint]:

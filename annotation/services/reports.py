@@ -24,11 +24,11 @@ from annotation.models import (
 from annotation.services.audit import record
 from annotation.services.batches import retire_comparison
 from annotation.services.gold import retire_gold, start_over
+from annotation.services.reasons import MAX_REASON
 from annotation.services.standing import recover_without
 from annotation.storable import require_storable
 
 MAX_WORDS = 2000
-MAX_REASON = 200
 
 
 class Ruling(StrEnum):

@@ -7,7 +7,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from annotation.errors import BadInput, Conflict
+from annotation.errors import Conflict
 from annotation.models import Comparison, Preference, SendBack, SendBackState, User
 from annotation.services import answers, standing
 from annotation.services.answers import Answer, Judgment
@@ -15,10 +15,8 @@ from annotation.services.audit import name_of, record
 from annotation.services.disagreements import look_again
 from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
+from annotation.services.reasons import MAX_REASON, said_why
 from annotation.services.schemes import Options
-from annotation.storable import require_storable
-
-MAX_REASON = 200
 
 
 @transaction.atomic
@@ -137,18 +135,3 @@ def locked_current(preference: Preference) -> Preference:
             gettext("Preference %(number)s was replaced by a revision.") % {"number": now.pk}
         )
     return now
-
-
-def said_why(reason: str, what: str) -> str:
-    """The words of a reason. Raises BadInput where there are none or too many.
-
-    what: the beginning of that sentence, such as "A void needs a reason", in the reader's language.
-    """
-    reason = reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON:
-        raise BadInput(
-            gettext("%(what)s of 1 to %(most)s characters, not %(seen)s.")
-            % {"what": what, "most": MAX_REASON, "seen": len(reason)}
-        )
-    require_storable(reason)
-    return reason

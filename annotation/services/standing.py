@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import Conflict
 from annotation.gold import shown_accuracy, standing_after, verdict_of
@@ -31,8 +32,9 @@ from annotation.models import (
 from annotation.services.audit import record
 from annotation.services.checkrules import CheckRules
 from annotation.services.checks import num_left_for
-from annotation.services.gold import CHECKED, constraints_of, reason_said, said_by
+from annotation.services.gold import CHECKED, constraints_of, said_by
 from annotation.services.projects import change_pool
+from annotation.services.reasons import said_why
 
 WARNING_DELAY = timedelta(minutes=30)
 """A warning is shown this much later than its cause, or the last comparison were known as gold."""
@@ -118,7 +120,7 @@ def recover_without(item: GoldItem, now: datetime | None = None) -> None:
 @transaction.atomic
 def lift_stop(*, annotator: Annotator, by: User, reason: str) -> Annotator:
     """Let a stopped annotator work on; the bar looks at checks from now on alone."""
-    reason = reason_said(reason)
+    reason = said_why(reason, gettext("Lifting a stop needs a reason"))
     locked = _locked(annotator.pk)
     if locked.standing != AnnotatorStanding.STOPPED:
         raise Conflict(f"{locked.pseudonym} is {locked.standing}, not stopped.")

@@ -11,6 +11,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -24,7 +25,8 @@ from annotation.models import (
 from annotation.models.comparisons import PreferenceQuerySet
 from annotation.services.audit import record
 from annotation.services.lineage import trained_on
-from annotation.services.review import said_why, void_preference
+from annotation.services.reasons import said_why
+from annotation.services.review import void_preference
 
 AT_ONCE = 100
 """Answers voided while the reviewer waits."""
@@ -72,7 +74,7 @@ def order_range_void(
 ) -> RangeVoid:
     """Write the order down and begin with it. Raises BadInput for an empty range or no reason."""
     _require_range(since, until)
-    reason = said_why(reason, "A void needs a reason")
+    reason = said_why(reason, gettext("A void needs a reason"))
     with transaction.atomic():
         order = RangeVoid.objects.create(
             project=annotator.project,

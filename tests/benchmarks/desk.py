@@ -272,8 +272,8 @@ def filled(database: str, size: int, folder: Path, postgres: Postgres) -> list[L
 
 
 def environment(url: str) -> dict[str, str]:
-    """Of Concord's processes: its public settings. On PostgreSQL two web processes, one per core, as
-    in production; on SQLite the one of `make run`."""
+    """Of Concord's processes: its public settings. On PostgreSQL two web processes, one per core,
+    as in production; on SQLite the one of `make run`."""
     own = {"CONCORD_MODE": "laptop", "CONCORD_VAR": str(ROOT / "var" / "benchmark")}
     web_processes = "1" if url.startswith("sqlite") else "2"
     return {**os.environ, **own, "DATABASE_URL": url, "WEB_CONCURRENCY": web_processes}

@@ -175,12 +175,14 @@ def flush_again() -> Iterator[None]:
     flush = TransactionTestCase._fixture_teardown
 
     def patiently(case: TransactionTestCase) -> None:
-        for left in reversed(range(10)):
+        for _ in range(10):
             try:
-                return flush(case)
+                flush(case)
+                return
             except CommandError as error:
-                if not isinstance(error.__cause__, OperationalError) or not left:
+                if not isinstance(error.__cause__, OperationalError):
                     raise
+        flush(case)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", patiently)
