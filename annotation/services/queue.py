@@ -199,7 +199,7 @@ def submit_preference(
     )
     try:
         preference = _answer(assignment, answer, key, now)
-    except IntegrityError:  # the same key reached another assignment's answer at the same moment
+    except IntegrityError:  # an answer with this key is there
         if first := _first_with(key, assignment, answer):
             return first
         raise
@@ -216,10 +216,10 @@ def sweep_expired_leases(*, now: datetime | None = None) -> int:
 @transaction.atomic
 def _answer(assignment: Assignment, answer: Answer, key: str, now: datetime) -> Preference:
     comparison = lock_comparison(assignment.comparison_id)
-    if first := _first_with(key, assignment, answer):
-        return first
     state, counted, leased_at = _STATE(pk=assignment.pk)[0]
     if state in (AssignmentState.ANSWERED, AssignmentState.SKIPPED):
+        if first := _first_with(key, assignment, answer):
+            return first
         raise Conflict(f"Assignment {assignment.pk} is {state} already.")
     if not counted and comparison.open_slots > 0 and comparison.retired_at is None:
         Comparison.objects.filter(pk=comparison.pk).update(open_slots=F("open_slots") - 1)
