@@ -229,6 +229,7 @@ class Postgres:
         self.run(
             f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
             f"CREATE DATABASE {name} TEMPLATE {template}",
+            f"ALTER DATABASE {name} SET random_page_cost = 1.1",  # as README advises
         )
         return self.url(name)
 
