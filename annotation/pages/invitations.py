@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from annotation.errors import Conflict
+from annotation.errors import BadInput, Conflict, NotAllowed
 from annotation.limits import Counter, Limit, address_of, count, seconds_to_wait
 from annotation.models import Invitation, InvitationState, Membership, Role, User
 from annotation.pages.home import remember_language
@@ -28,6 +28,7 @@ from annotation.services.invitations import (
     find_invitation,
     invite,
     join_with_new_account,
+    require_not_removed,
     revoke_invitation,
     state_of,
 )
@@ -131,17 +132,26 @@ def join(request: HttpRequest, secret: str) -> HttpResponse:
         return redirect("overview", slug=invitation.project.slug)
     if (state := state_of(invitation)) != InvitationState.OPEN:
         return _closed(request, state)
-    if request.method != "POST":
-        return _door(request, invitation, AccountForm(initial={"language": get_language()}))
     try:
+        if isinstance(request.user, User):
+            require_not_removed(request.user, invitation)
+        if request.method != "POST":
+            return _door(request, invitation, AccountForm(initial={"language": get_language()}))
         if isinstance(request.user, User):
             accept_invitation(invitation=invitation, user=request.user)
         else:
             form = AccountForm(request.POST)
             if not form.is_valid():
                 return _door(request, invitation, form, status=422)
-            join_with_new_account(invitation=invitation, user=form.save(commit=False))
+            try:
+                join_with_new_account(invitation=invitation, user=form.save(commit=False))
+            except BadInput as error:  # the name went to somebody else a moment ago
+                form.add_error("username", error.detail)
+                return _door(request, invitation, form, status=422)
             login(request, form.instance)
+    except NotAllowed as error:
+        context = {"heading": _("This invitation is not for you any more"), "detail": error.detail}
+        return render(request, "pages/error.html", context, status=403)
     except Conflict:  # somebody was faster
         return _closed(request, state_of(invitation))
     return _welcome(request, invitation)

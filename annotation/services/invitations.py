@@ -8,13 +8,22 @@ import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext
 
-from annotation.errors import BadInput, Conflict
-from annotation.models import Invitation, InvitationState, Membership, Project, Role, User
-from annotation.services.audit import record
+from annotation.errors import BadInput, Conflict, NotAllowed
+from annotation.models import (
+    AuditEntry,
+    Invitation,
+    InvitationState,
+    Membership,
+    Project,
+    Role,
+    User,
+)
+from annotation.services.audit import name_of, record
 from annotation.services.projects import add_member, clean_names, require_role
 
 MAX_USES = 1000
@@ -83,9 +92,12 @@ def accept_invitation(*, invitation: Invitation, user: User) -> Membership:
 
     Raises Conflict, and uses nothing up, for one who is a member already or where the invitation
     is used up, expired or revoked; of many who come at once exactly `uses_allowed` get in.
+    Raises NotAllowed for somebody who was removed after the link was made: a newer one lets them
+    in again.
     """
     if Membership.objects.filter(project=invitation.project, user=user).exists():
         raise Conflict(f"{user.get_username()} is a member of this project already.")
+    require_not_removed(user, invitation)
     if state_of(invitation) == InvitationState.REVOKED:
         raise Conflict(_closed(InvitationState.REVOKED))
     taken = Invitation.objects.filter(
@@ -117,8 +129,15 @@ def accept_invitation(*, invitation: Invitation, user: User) -> Membership:
 
 @transaction.atomic
 def join_with_new_account(*, invitation: Invitation, user: User) -> Membership:
-    """Save a new user, with a password set, as a member: both or neither."""
-    user.save()
+    """Save a new user, with a password set, as a member: both or neither.
+
+    Raises BadInput where somebody else has the name, also one who took it at this moment.
+    """
+    try:
+        with transaction.atomic():
+            user.save()
+    except IntegrityError:  # the name is all that is unique about a new user
+        raise BadInput(gettext("A user with that username already exists.")) from None
     record(action="user.create", target=user, actor=user, username=user.get_username())
     return accept_invitation(invitation=invitation, user=user)
 
@@ -130,6 +149,23 @@ def revoke_invitation(*, invitation: Invitation, by: User | None) -> None:
     if open_still.update(revoked_at=timezone.now()):
         record(action="invitation.revoke", target=invitation, project=invitation.project, actor=by)
     invitation.refresh_from_db(fields=["revoked_at"])
+
+
+def require_not_removed(user: User, invitation: Invitation) -> None:
+    """Raises NotAllowed where an admin took the project from the user while the link was out."""
+    removals = AuditEntry.objects.filter(
+        project=invitation.project_id,
+        action="member.remove",
+        target=name_of(user),
+        created_at__gte=invitation.created_at,
+    )
+    if removals.exists():
+        raise NotAllowed(
+            gettext(
+                "You were removed from this project after this invitation was made. "
+                "Ask an admin of the project for a new one."
+            )
+        )
 
 
 def state_of(invitation: Invitation) -> InvitationState:

@@ -7,16 +7,17 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from annotation.errors import BadInput, Conflict
+from annotation.errors import BadInput, Conflict, NotAllowed
 from annotation.models import AuditEntry, Invitation, Membership, User
 from annotation.services.invitations import (
     accept_invitation,
     find_invitation,
     invite,
+    join_with_new_account,
     revoke_invitation,
     state_of,
 )
-from annotation.services.projects import add_member, change_role
+from annotation.services.projects import add_member, change_role, remove_member
 from tests.annotation.making import make_member, make_project, make_user
 from tests.annotation.test_queue_concurrency import THREADS, at_once
 
@@ -91,6 +92,41 @@ def test_a_member_is_told_so_and_nothing_changes(cast, enter):
     invitation.refresh_from_db()
     assert invitation.uses == 0
     assert Membership.objects.get(user=cast.labeler).role == "labeler"
+
+
+def removed(cast, user):
+    remove_member(membership=Membership.objects.get(user=user, project=cast.project), by=cast.admin)
+
+
+def test_whom_an_admin_removed_does_not_come_back_by_the_old_link(cast, enter):
+    invitation, link = link_of(cast, uses=9)
+    client = enter(cast.stranger)
+    assert client.post(link).status_code == 302
+    removed(cast, cast.stranger)
+    for response in (client.get(link), client.post(link)):
+        assert response.status_code == 403
+        assert "You were removed from this project" in response.content.decode()
+    with pytest.raises(NotAllowed, match="new one"):
+        accept_invitation(invitation=invitation, user=cast.stranger)
+    invitation.refresh_from_db()
+    assert invitation.uses == 1
+    assert not Membership.objects.filter(user=cast.stranger).exists()
+
+
+def test_whom_an_admin_removed_comes_back_when_invited_anew(cast, enter):
+    removed(cast, cast.labeler)
+    _, link = link_of(cast)
+    assert enter(cast.labeler).post(link).status_code == 302
+    assert Membership.objects.filter(user=cast.labeler, project=cast.project).exists()
+
+
+def test_a_removal_elsewhere_or_of_somebody_else_closes_no_door(cast, enter):
+    _, link = link_of(cast)
+    other = make_project("other")
+    gone = add_member(project=other, user=cast.stranger, role="labeler", by=None)
+    remove_member(membership=gone, by=None)
+    removed(cast, cast.labeler)
+    assert enter(cast.stranger).post(link).status_code == 302
 
 
 def test_looking_uses_nothing_up(cast, client):
@@ -205,6 +241,38 @@ def test_of_eight_who_come_at_once_exactly_three_get_in():
     invitation.refresh_from_db()
     assert invitation.uses == 3
     assert project.memberships.count() == 3
+
+
+def test_a_name_taken_since_the_form_was_checked_is_the_forms_sentence(cast, client, monkeypatch):
+    _, link = link_of(cast)
+
+    def overtaken(**asked):
+        User.objects.create_user(username=NEW["username"])
+        return join_with_new_account(**asked)
+
+    monkeypatch.setattr("annotation.pages.invitations.join_with_new_account", overtaken)
+    response = client.post(link, NEW)
+    assert response.status_code == 422
+    assert "already exists" in response.content.decode()
+    assert 'value="wen"' in response.content.decode()
+    assert Invitation.objects.get().uses == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_eight_who_want_one_name_at_once_one_has_it():
+    project = make_project()
+    invitation, secret = invite(project=project, role="labeler", by=None, uses=9)
+
+    def join(_number):
+        try:
+            join_with_new_account(invitation=find_invitation(secret), user=User(username="wen"))
+        except BadInput:
+            return False
+        return True
+
+    assert sum(at_once(join)) == 1
+    invitation.refresh_from_db()
+    assert (invitation.uses, project.memberships.count()) == (1, 1)
 
 
 @pytest.mark.django_db(transaction=True)
