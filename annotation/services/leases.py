@@ -23,6 +23,7 @@ from annotation.models import (
 )
 from annotation.orders import order_of
 from annotation.prepared import Prepared, insert
+from annotation.services.overlap import settle
 from annotation.services.projects import current_guideline
 
 PREFETCH_SECONDS = 120
@@ -187,11 +188,16 @@ def _release_if_expired(pk: int, comparison_id: int, now: datetime) -> int:
 
 
 def give_back(lease: QuerySet[Assignment], state: str) -> int:
-    """End a lease that holds a slot and re-open it; 0 where it held none. Lock first."""
+    """End a lease that holds a slot and re-open it; 0 where it held none. Lock first.
+
+    The slot of an adaptive comparison opens only if another answer is wanted by now.
+    """
     comparison_ids = list(lease.values_list("comparison_id", flat=True))
     given = lease.filter(holds_slot=True).update(holds_slot=False, state=state)
     if given:
         Comparison.objects.filter(pk__in=comparison_ids).update(open_slots=F("open_slots") + 1)
+        for comparison_id in comparison_ids:
+            settle(comparison_id)
     return given
 
 

@@ -1,4 +1,4 @@
-"""How many answers a comparison wants, decided again whenever its answers change."""
+"""How many answers a comparison wants, decided again whenever its answers or leases change."""
 
 from collections import defaultdict
 
@@ -10,8 +10,8 @@ from annotation.overlap import FIRST, answers_wanted
 def settle(comparison_id: int) -> None:
     """Ask for the further answers of an adaptive comparison, or for them no more.
 
-    Call it in the transaction that changed an answer, with the comparison's row held. Slots that
-    are leased or answered stay: only free ones are taken back.
+    Call it in the transaction that changed an answer or gave a lease back, with the comparison's
+    row held. Slots that are leased or answered stay: only free ones are taken back.
     """
     comparison = Comparison.objects.get(pk=comparison_id)
     if comparison.full_overlap is None:

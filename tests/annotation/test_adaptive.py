@@ -6,7 +6,14 @@ from annotation.errors import BadInput, NothingToDo
 from annotation.models import Comparison
 from annotation.overlap import is_always_full
 from annotation.services.batches import change_batch
-from annotation.services.queue import claim_comparison, submit_preference
+from annotation.services.questions import ask
+from annotation.services.queue import (
+    claim_comparison,
+    release_lease,
+    skip_comparison,
+    submit_preference,
+    sweep_expired_leases,
+)
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import revise_preference, void_preference
 from tests.annotation.making import (
@@ -110,6 +117,34 @@ def test_a_third_that_is_in_hand_keeps_its_slot(project, comparison):
     kept = submit_preference(assignment=lease, rankings=prefers(lease, 0), key="third")
     assert kept.counted
     assert state(comparison) == (2, 0)
+
+
+ENDS = {
+    "released": lambda lease: release_lease(assignment=lease),
+    "skipped": lambda lease: skip_comparison(assignment=lease, reason="No"),
+    "put aside": lambda lease: ask(
+        annotator=lease.annotator, comparison=lease.comparison, text="Why?", put_aside=True
+    ),
+    "expired": lambda lease: sweep_expired_leases(now=lease.expires_at),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+@pytest.mark.parametrize("by", ["void", "revision", "nothing"])
+def test_a_third_that_is_given_back_opens_again_only_if_the_two_still_differ(
+    project, comparison, end, by
+):
+    answer(project, 0)
+    other = answer(project, 1)
+    lease = claim_comparison(annotator=make_annotator(project))
+    if by == "void":
+        void_preference(preference=other, by=make_user(), reason="Spam")
+    elif by == "revision":
+        agreeing = prefers(other.assignment, 0)
+        revise_preference(preference=other, rankings=agreeing, cause="Misread")
+    end(lease)
+    require_invariant(project)
+    assert state(comparison) == {"void": (2, 1), "revision": (2, 0), "nothing": (3, 1)}[by]
 
 
 def test_a_revision_that_agrees_takes_the_third_back_and_one_that_differs_asks(project, comparison):
