@@ -13,7 +13,8 @@ FORMATS = {
     "ids best first, `strength`, `weight`, `annotator`, `kind`); `decision` where a reviewer made "
     "one.",
     "raw": "One row per vote, valid or not, with everything known of it; `bucket` says what "
-    "became of it in the funnel below.",
+    "became of it in the funnel below. An answer to a gold item has a `check` (`item`, `use`, "
+    "`attempt`, `verdict`, `counts`) as it stood when the file was written.",
 }
 LIMITS = (
     "A vote says which answer an annotator preferred under the guideline it names, not which is "

@@ -1,7 +1,9 @@
 """Every vote of the project with everything that is known of it: one row per vote.
 
 Voided and superseded votes, gold and evaluation ones too; `bucket` says where the funnel put each.
-Users appear nowhere; annotators by pseudonym.
+Users appear nowhere; annotators by pseudonym. An answer to a gold item carries its verdict as it
+stands when the file is written: experts may have changed their minds since it was given. Only who
+may export sees it, never the labelers whom gold checks.
 """
 
 from collections.abc import Iterator
@@ -9,7 +11,8 @@ from typing import Any
 
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.funnel import Bucket
-from annotation.models import Comparison, Decision, Preference, Ranking
+from annotation.models import Comparison, Decision, GoldCheck, Preference, Ranking
+from annotation.services.gold import CHECKED
 from annotation.services.plans.rows import decision_row, group_name, writer_of
 
 Row = dict[str, Any]
@@ -21,10 +24,11 @@ def vote(
     bucket: Bucket,
     names: Pseudonyms,
     decision: Decision | None = None,
+    check: GoldCheck | None = None,
 ) -> Row:
     """A vote's row; the comparison comes with what plans.comparisons prefetches.
 
-    decision: the one in force on its comparison.
+    decision: the one in force on its comparison. check: its score, where it answers a gold item.
     """
     prompt = comparison.prompt
     return {
@@ -54,6 +58,7 @@ def vote(
         "created_at": _time(preference.created_at),
         "imported_from": preference.source_id,
         "external_id": preference.external_id,
+        "check": _check(check) if check else None,
         "comparison": {
             "id": str(comparison.pk),
             "purpose": comparison.purpose,
@@ -92,8 +97,31 @@ def votes_of(
     decision: Decision | None = None,
 ) -> Iterator[Row]:
     """The rows of a comparison, in the order in which the votes came."""
-    for preference in comparison.preferences.all():
-        yield vote(preference, comparison, buckets[preference.pk], names, decision)
+    votes = comparison.preferences.all()
+    checks = _checks_of(comparison, [preference.pk for preference in votes])
+    for preference in votes:
+        bucket, check = buckets[preference.pk], checks.get(preference.pk)
+        yield vote(preference, comparison, bucket, names, decision, check)
+
+
+def _checks_of(comparison: Comparison, votes: list[int]) -> dict[int, GoldCheck]:
+    """Vote -> its score; asks nothing of the database but for gold."""
+    if comparison.purpose not in CHECKED:
+        return {}
+    checks = GoldCheck.objects.filter(preference__in=votes).select_related("item")
+    return {check.preference_id: check for check in checks}
+
+
+def _check(check: GoldCheck) -> Row:
+    """`counts` is false once the answer is void or the item turned out to be wrong; `attempt` is
+    the try of a qualification, 0 for a hidden check."""
+    return {
+        "item": str(check.item_id),
+        "use": check.item.use,
+        "attempt": check.attempt,
+        "verdict": check.verdict,
+        "counts": check.counts,
+    }
 
 
 def _decision(decision: Decision, names: Pseudonyms) -> Row:

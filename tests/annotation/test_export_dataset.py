@@ -15,9 +15,21 @@ from annotation.exporters import folder
 from annotation.exporters.folder import export_file, exports_of, make_export, write_export
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.importers.load import source_for
-from annotation.models import AuditEntry, DatasetSnapshot, Preference, Prompt, Source, Split
-from annotation.services.review import void_preference
-from tests.annotation.making import make_project, make_user
+from annotation.models import (
+    AuditEntry,
+    DatasetSnapshot,
+    GoldItem,
+    Preference,
+    Prompt,
+    Source,
+    Split,
+)
+from annotation.services.checkrules import change_checks
+from annotation.services.gold import completion_ids
+from annotation.services.queue import claim_comparison
+from annotation.services.review import revise_preference, void_preference
+from tests.annotation.golden import answer, in_order, make_experts, make_items
+from tests.annotation.making import make_annotator, make_comparisons, make_project, make_user
 from tests.annotation.voting import cast, compare, make_voter
 
 pytestmark = pytest.mark.django_db
@@ -143,6 +155,41 @@ def test_raw_rows_are_all_votes_with_their_buckets(project, tmp_path):
     assert noted["note"] == "Both fine, *first* is shorter."
     assert [completion["text"] for completion in noted["completions"]] == ["Answer 0.", "Answer 1."]
     assert next(row for row in found if row["bucket"] == "voided")["void_reason"] == "spam"
+
+
+def test_raw_rows_of_gold_have_their_verdict_and_whether_it_counts(project, tmp_path):
+    make_comparisons(project, 9, answers_wanted=9)
+    project.checks = change_checks(project=project, changes={"gold_every": 2}, by=None).checks
+    make_items(make_experts(project), project, 1)
+    given = {}
+    for name, right in (("right", True), ("wrong", False), ("void", True), ("revised", False)):
+        annotator = make_annotator(project)
+        while True:
+            preference = answer(claim_comparison(annotator=annotator), right=right)
+            if preference.comparison.purpose == "gold":
+                break
+        given[name] = preference
+    void_preference(preference=given["void"], by=make_user(), reason="spam")
+    held = in_order(completion_ids(given["revised"].comparison))
+    given["revision"] = revise_preference(
+        preference=given["revised"], rankings=held, cause="Misread"
+    )
+    export(project, tmp_path / "out", "raw")
+    files = (tmp_path / "out").glob("*.jsonl")
+    found = {int(row["id"]): row["check"] for path in files for row in rows(path)}
+    said = {name: found.pop(one.pk) for name, one in given.items()}
+    assert said.pop("revised") is None
+    assert {name: (one["verdict"], one["counts"]) for name, one in said.items()} == {
+        "right": ("held", True),
+        "wrong": ("broken", True),
+        "void": ("held", False),
+        "revision": ("held", True),
+    }
+    item = str(GoldItem.objects.get().pk)
+    assert all(
+        (one["item"], one["use"], one["attempt"]) == (item, "hidden", 0) for one in said.values()
+    )
+    assert set(found.values()) <= {None}  # answers to what is no gold
 
 
 @pytest.mark.parametrize("format", folder.FORMATS)
