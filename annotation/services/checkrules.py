@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from annotation.errors import BadInput
 from annotation.models import (
@@ -108,12 +109,11 @@ def change_checks(*, project: Project, changes: Mapping[str, Any], by: User | No
     if rules.qualification_items > before.qualification_items:
         _require_items(locked, rules.qualification_items)
     if rules.qualification_items and not before.qualification_items:
-        Annotator.objects.filter(project=locked, kind=AnnotatorKind.PERSON).update(
-            qualification=QualificationState.PASSED
-        )
+        people = Annotator.objects.filter(project=locked, kind=AnnotatorKind.PERSON)
+        _update_in_turn(people, qualification=QualificationState.PASSED)
     if before.bar_percent and not rules.bar_percent:
         warned = Annotator.objects.filter(project=locked, standing=AnnotatorStanding.WARNED)
-        warned.update(standing=AnnotatorStanding.GOOD, standing_from=None)
+        _update_in_turn(warned, standing=AnnotatorStanding.GOOD, standing_from=None)
     locked.checks = rules.as_json()
     locked.save(update_fields=["checks"])
     record(
@@ -125,6 +125,13 @@ def change_checks(*, project: Project, changes: Mapping[str, Any], by: User | No
         after=rules.as_json(),
     )
     return locked
+
+
+def _update_in_turn(annotators: QuerySet[Annotator], **values: Any) -> None:
+    """Update several, held by ascending id first as services.standing holds them: an update by
+    itself takes rows as they lie, and two who take the same in different orders deadlock."""
+    held = annotators.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)
+    Annotator.objects.filter(pk__in=list(held)).update(**values)
 
 
 def _require_items(project: Project, wanted: int) -> None:

@@ -1,7 +1,8 @@
 """What an answer to gold leads to: a score, a warning, a stop, a qualification passed or failed.
 
 Everything here runs inside the transaction that stored the answer. Rows are taken in the order
-comparison, gold item, annotator, so that nothing can deadlock.
+comparison, gold item, project, annotator, and several annotators by ascending id, so that nothing
+can deadlock.
 """
 
 from collections.abc import Iterable

@@ -3,18 +3,21 @@
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import Count
+from django.utils import timezone
 
 from annotation import gold
 from annotation.models import (
     Annotator,
+    AnnotatorStanding,
     Assignment,
     AuditEntry,
     GoldCheck,
     GoldItem,
     Preference,
 )
+from annotation.services import standing
 from annotation.services.checkrules import change_checks
 from annotation.services.gold import completion_ids, make_gold, vote_on_gold
 from annotation.services.queue import claim_comparison
@@ -157,3 +160,53 @@ def test_a_void_while_an_expert_votes_stays_out_of_the_accuracy(project, experts
     vote_on_gold(item=item, by=experts[1], rankings=in_order(completion_ids(item.comparison)))
     waiting[0].result(timeout=30)
     assert not GoldCheck.objects.get().counts
+
+
+def test_a_bar_turned_off_while_a_wrong_item_lifts_warnings_waits_its_turn(
+    project, experts, monkeypatch
+):
+    [item] = make_items(experts, project, 1)
+    make_comparisons(project, 2)
+    rule(project, gold_every=2, bar_percent=100, bar_window=5)
+    warned = [make_annotator(project) for _ in range(2)]
+    for annotator in warned:
+        Annotator.objects.filter(pk=annotator.pk).update(until_check=1)
+        answer(claim_comparison(annotator=fresh(annotator)))
+    for annotator in reversed(warned):  # PostgreSQL writes rows anew: the second lies first now
+        Annotator.objects.filter(pk=annotator.pk).update(
+            standing=AnnotatorStanding.WARNED, standing_from=timezone.now()
+        )
+    threads, waiting, plain = ThreadPoolExecutor(1), [], standing._locked
+
+    def turn_off():
+        """With the whole table read as it lies, which is one of the plans that there are."""
+        try:
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET enable_indexscan = off")
+                    cursor.execute("SET enable_bitmapscan = off")
+            rule(project, bar_percent=0)
+        finally:
+            connections.close_all()
+
+    def locked(pk):
+        """The first of the two is held; the bar is turned off now."""
+        found = plain(pk)
+        if not waiting:
+            waiting.append(threads.submit(turn_off))
+            _wait_until_somebody_waits()
+        return found
+
+    monkeypatch.setattr(standing, "_locked", locked)
+    standing.recover_without(item)
+    waiting[0].result(timeout=30)
+    assert {fresh(one).standing for one in warned} == {AnnotatorStanding.GOOD}
+
+
+def _wait_until_somebody_waits():
+    """For a lock, on PostgreSQL; with SQLite's one writer that is so at once."""
+    while connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
