@@ -6,11 +6,13 @@ ConcordError
 ├── NotAllowed              403  a rule forbids it to this person
 ├── Conflict                409  it made sense once; the row has moved on
 │   ├── LeaseLost           409  the lease is not this annotator's any more
-│   └── AlreadyRunning      409  one running job per project, kind and lane
+│   ├── AlreadyRunning      409  one running job per project, kind and lane
+│   └── ChangedMeanwhile    409  others set what the caller saw otherwise; `now` says to what
 └── NothingToDo             404  no comparison to claim; `reason` says why
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 
 class ConcordError(Exception):
@@ -49,6 +51,16 @@ class LeaseLost(Conflict):
 
 class AlreadyRunning(Conflict):
     code = "already_running"
+
+
+class ChangedMeanwhile(Conflict):
+    """now: name -> what stands there now, of each field that is not as the caller saw it."""
+
+    code = "changed_meanwhile"
+
+    def __init__(self, sentence: str, now: Mapping[str, Any]) -> None:
+        super().__init__(sentence)
+        self.now = now
 
 
 class NothingToDo(ConcordError):

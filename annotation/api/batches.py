@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from annotation.api.views import NewestFirst, ProjectView
 from annotation.errors import BadInput
-from annotation.models import Batch, Comparison, SkipMode, Strategy
+from annotation.models import Batch, Comparison, Scheme, SkipMode, Strategy
 from annotation.permissions import ADMINISTER, REVIEW
 from annotation.services.batches import (
     HIGHEST_PRIORITY,
@@ -61,10 +61,9 @@ class BatchDetail(BatchOut):
         return ProgressOut(progress_of([batch])[batch.pk]).data  # type: ignore[return-value]
 
 
-class BatchChange(serializers.Serializer[Any]):
-    """What is left out stays as it is."""
+class BatchSettings(serializers.Serializer[Any]):
+    """What a lead decides about a batch."""
 
-    paused = serializers.BooleanField(required=False)
     priority = serializers.IntegerField(
         required=False, min_value=-HIGHEST_PRIORITY, max_value=HIGHEST_PRIORITY
     )
@@ -85,6 +84,17 @@ class BatchChange(serializers.Serializer[Any]):
         required=False, min_value=1, max_value=MOST_SKIPS, help_text="Where skip_mode is retire."
     )
     scheme = serializers.IntegerField(required=False, help_text="A version of the project's.")
+
+
+class BatchChange(BatchSettings):
+    """What is left out stays as it is."""
+
+    paused = serializers.BooleanField(required=False)
+    seen = BatchSettings(
+        required=False,
+        help_text="What stood there when you decided: where others have set one of the fields "
+        "otherwise meanwhile, nothing changes and the answer is 409, changed_meanwhile.",
+    )
 
 
 class RetireIn(serializers.Serializer[Any]):
@@ -129,16 +139,21 @@ class BatchView(ProjectView):
         wanted = BatchChange(data=request.data)
         wanted.is_valid(raise_exception=True)
         changes = dict(wanted.validated_data)
-        if "scheme" in changes:
-            version = changes["scheme"]
-            changes["scheme"] = self.project.schemes.filter(version=version).first()
-            if changes["scheme"] is None:
-                raise BadInput(f"The project has no version {version} of its scheme.")
-        paused = changes.pop("paused", None)
-        change_batch(batch=batch, changes=changes, by=self.user)
+        paused, seen = changes.pop("paused", None), changes.pop("seen", {})
+        for named in (changes, seen):
+            if "scheme" in named:
+                named["scheme"] = self._scheme(named["scheme"])
+        change_batch(batch=batch, changes=changes, by=self.user, seen=seen)
         if paused is not None:
             pause_batch(batch=batch, paused=paused, by=self.user)
         return Response(BatchDetail(self._batch(batch_id)).data)
+
+    def _scheme(self, version: int) -> Scheme:
+        """Raises BadInput where there is none."""
+        found = self.project.schemes.filter(version=version).first()
+        if found is None:
+            raise BadInput(f"The project has no version {version} of its scheme.")
+        return found
 
     def _batch(self, batch_id: int) -> Batch:
         found = self.project.batches.select_related("source", "scheme")

@@ -1,5 +1,7 @@
 """Batches: how far each is, what a lead decides about it, and its comparisons one by one."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation import markdown
+from annotation.errors import ChangedMeanwhile
 from annotation.models import Batch, Comparison, Membership, Project, Scheme, SkipMode, Strategy
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, REVIEW
@@ -125,6 +128,35 @@ class BatchForm(forms.Form):
         schemes = self.fields["scheme"]
         assert isinstance(schemes, forms.ModelChoiceField)
         schemes.queryset = Scheme.objects.filter(project=project).order_by("-version")
+        for field in self.fields.values():
+            field.show_hidden_initial = True  # what the lead saw is sent along
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were set to something else than the lead saw."""
+        return {name: self.cleaned_data[name] for name in self.changed_data}
+
+    def seen(self) -> dict[str, Any]:
+        """What the lead saw, of all fields that say so."""
+        found = {}
+        for name, field in self.fields.items():
+            sent = self.data.get(self.add_initial_prefix(name))
+            if sent is not None:
+                with suppress(forms.ValidationError):
+                    found[name] = field.to_python(sent)
+        return found
+
+    def overtaken(self, batch: Batch, now: Mapping[str, Any]) -> "BatchForm":
+        """As it was typed, beside what others have set since; who saves that again means it."""
+        data = dict(self.data.items())
+        for name in self.fields:
+            data[self.add_initial_prefix(name)] = _sent(getattr(batch, name))
+            if name not in self.changed_data:
+                data[name] = _sent(getattr(batch, name))
+        form = BatchForm(data, project=batch.project)
+        for name, value in now.items():
+            words = _("Somebody else set this meanwhile: %(now)s. Save again to have yours.")
+            form.add_error(name, words % {"now": _in_words(form.fields[name], value)})
+        return form
 
 
 @project_page(*REVIEW)
@@ -182,13 +214,19 @@ def _batch_page(
 
 @project_page(*ADMINISTER, methods=("POST",))
 def change(request: HttpRequest, membership: Membership, batch_id: int) -> HttpResponse:
-    """Save what the form says; what is wrong with it is said beside its fields."""
+    """Save what the lead changed of what they saw; what is wrong with it, or was set otherwise by
+    somebody else meanwhile, is said beside its field."""
     found = _batch(membership, batch_id)
     form = BatchForm(request.POST, project=membership.project)
     if not form.is_valid():
         return _batch_page(request, membership, found, form, status=422)
     with told(request):
-        change_batch(batch=found, changes=form.cleaned_data, by=user_of(request))
+        try:
+            change_batch(batch=found, changes=form.changes(), by=user_of(request), seen=form.seen())
+        except ChangedMeanwhile as error:
+            found = _batch(membership, batch_id)
+            form = form.overtaken(found, error.now)
+            return _batch_page(request, membership, found, form, status=409)
         messages.success(request, _("The batch is changed."))
     return redirect("batch", slug=membership.project.slug, batch_id=found.pk)
 
@@ -234,6 +272,23 @@ def _batch(membership: Membership, batch_id: int) -> Batch:
 
 def _comparison(membership: Membership, comparison_id: int) -> Comparison:
     return get_object_or_404(membership.project.comparisons, pk=comparison_id)
+
+
+def _sent(value: Any) -> str:
+    """As a form's field sends it."""
+    if isinstance(value, Scheme):
+        return str(value.pk)
+    return "" if value is None else str(value)
+
+
+def _in_words(field: forms.Field, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(field, SchemeField):
+        return field.label_from_instance(value)
+    return str(dict(getattr(field, "choices", ())).get(value, value))
 
 
 def _line(batch: Batch, progress: Progress) -> Line:

@@ -8,6 +8,7 @@ long for a slot; a change that was cut off half-way is finished by saving it aga
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 from django.db import transaction
@@ -16,7 +17,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from annotation.errors import BadInput, Conflict
+from annotation.errors import BadInput, ChangedMeanwhile, Conflict
 from annotation.models import Batch, Comparison, Purpose, Scheme, SkipMode, Strategy, User
 from annotation.overlap import FIRST, FULL_BELOW
 from annotation.services.audit import record
@@ -38,6 +39,9 @@ CHANGEABLE = (
     "skips_to_retire",
     "strategy",
 )
+IN_LINE = ("priority", "overlap", "adaptive", "strategy")
+"""Of these, what stands in the comparisons too."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -83,20 +87,30 @@ def progress_of(batches: list[Batch]) -> dict[int, Progress]:
     return found
 
 
-def change_batch(*, batch: Batch, changes: Mapping[str, Any], by: User | None) -> Batch:
+def change_batch(
+    *,
+    batch: Batch,
+    changes: Mapping[str, Any],
+    by: User | None,
+    seen: Mapping[str, Any] = NOTHING,
+) -> Batch:
     """Set some of CHANGEABLE and bring the batch's comparisons in line (ledger.pause_batch pauses).
 
     A newer scheme is what leases to come follow; those that are out keep theirs. The overlap can
     be raised alone: a slot opens on every comparison that is not retired and has fewer. Adaptive
     overlap begins with comparisons that nobody has taken yet; those in work get all their answers,
     and so do all once it ends. Raises BadInput with the value seen.
+
+    seen: what stood there when the caller decided. Where others have set one of these otherwise
+    meanwhile, nothing changes: ChangedMeanwhile. What isn't in it is set whatever stands there.
     """
-    if unknown := sorted(set(changes) - set(CHANGEABLE)):
+    if unknown := sorted({*changes, *seen} - set(CHANGEABLE)):
         raise BadInput(f"A batch has {', '.join(CHANGEABLE)} to change: not {unknown[0]!r}.")
     with transaction.atomic():
         batch = (
             Batch.objects.select_for_update(no_key=True).select_related("project").get(pk=batch.pk)
         )
+        _require_seen(batch, changes, seen)
         _require_sense(batch, changes)
         before = {name: _named(getattr(batch, name)) for name in changes}
         after = {name: _named(value) for name, value in changes.items()}
@@ -121,18 +135,20 @@ def bring_in_line(batch: Batch) -> int:
     """Give the batch's comparisons its priority and overlap; returns how many changed.
 
     Those that were imported with their answers (answers_wanted 0) stay as they are, and so do
-    retired ones and hidden repeats.
+    retired ones and hidden repeats. Where somebody changes the batch again meanwhile, it ends, and
+    theirs does all.
     """
     alive = Comparison.objects.filter(
         batch=batch, retired_at__isnull=True, answers_wanted__gt=0, repeat_of=None
     )
-    changed = _in_groups(alive.exclude(priority=batch.priority), priority=batch.priority)
+    changed = _in_groups(batch, alive.exclude(priority=batch.priority), priority=batch.priority)
     asked = alive.exclude(strategy=batch.strategy)
     if batch.strategy == Strategy.UNCERTAIN:
         asked = asked.filter(purpose=Purpose.PRODUCTION)
-    changed += _in_groups(asked, strategy=batch.strategy)
+    changed += _in_groups(batch, asked, strategy=batch.strategy)
     if not batch.adaptive:
         changed += _in_groups(
+            batch,
             alive.filter(full_overlap__isnull=False),
             open_slots=F("open_slots") + F("full_overlap") - F("answers_wanted"),
             answers_wanted=F("full_overlap"),
@@ -141,15 +157,17 @@ def bring_in_line(batch: Batch) -> int:
     if batch.overlap:
         at_two = Q(full_overlap__isnull=False, answers_wanted=FIRST)
         changed += _in_groups(
+            batch,
             alive.exclude(at_two).filter(answers_wanted__lt=batch.overlap),
             open_slots=F("open_slots") + batch.overlap - F("answers_wanted"),
             answers_wanted=batch.overlap,
         )
         changed += _in_groups(
-            alive.filter(full_overlap__lt=batch.overlap), full_overlap=batch.overlap
+            batch, alive.filter(full_overlap__lt=batch.overlap), full_overlap=batch.overlap
         )
     if batch.adaptive:
         changed += _in_groups(
+            batch,
             alive.filter(
                 full_overlap__isnull=True,
                 answers_wanted__gt=FIRST,
@@ -205,16 +223,37 @@ def _locked(comparison: Comparison) -> Comparison:
     return Comparison.objects.select_for_update(no_key=True).get(pk=comparison.pk)
 
 
-def _in_groups(rows: QuerySet[Comparison], **values: Any) -> int:
-    """Update the rows, a few at a time, in the order of their ids."""
+def _in_groups(batch: Batch, rows: QuerySet[Comparison], **values: Any) -> int:
+    """Update the rows, a few at a time, in the order of their ids, while the batch stays so."""
+    as_it_was = Batch.objects.filter(
+        pk=batch.pk, **{name: getattr(batch, name) for name in IN_LINE}
+    ).select_for_update(no_key=True)
     changed, last = 0, 0
     while ids := list(
         rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:ROWS_AT_ONCE]
     ):
-        # the condition once more: a row may have changed since the look
-        changed += rows.filter(pk__in=ids).update(**values)
+        with transaction.atomic():
+            if as_it_was.first() is None:
+                break
+            # the condition once more: a row may have changed since the look
+            changed += rows.filter(pk__in=ids).update(**values)
         last = ids[-1]
     return changed
+
+
+def _require_seen(batch: Batch, changes: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
+    """Two who set a field to the same agree; one who sets it to what it was leaves it alone."""
+    stands = {name: getattr(batch, name) for name in changes if name in seen}
+    now = {
+        name: value
+        for name, value in stands.items()
+        if _named(value) not in (_named(seen[name]), _named(changes[name]))
+    }
+    if now:
+        words = ", ".join(f"{name} {_named(value)}" for name, value in now.items())
+        raise ChangedMeanwhile(
+            gettext("Somebody else changed this batch meanwhile: %(now)s.") % {"now": words}, now
+        )
 
 
 def _require_sense(batch: Batch, changes: Mapping[str, Any]) -> None:

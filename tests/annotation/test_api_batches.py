@@ -62,6 +62,19 @@ def test_an_admin_changes_what_is_named_alone(project, comparison):
     assert patch(client, comparison, due_on=None).json()["priority"] == 2
 
 
+def test_who_says_what_they_saw_overwrites_nobody(project, comparison):
+    client = client_of(project, "admin")
+    assert (
+        patch(client, comparison, priority=2, seen={"priority": 0, "scheme": 1}).status_code == 200
+    )
+    late = patch(client, comparison, priority=5, due_on="2026-12-01", seen={"priority": 0})
+    assert (late.status_code, late.json()["code"]) == (409, "changed_meanwhile")
+    assert "priority 2" in late.json()["detail"]
+    now = client.get(f"/api/projects/desk/batches/{comparison.batch_id}/").json()
+    assert (now["priority"], now["due_on"]) == (2, None)
+    assert patch(client, comparison, priority=5, seen={"priority": 2}).json()["priority"] == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

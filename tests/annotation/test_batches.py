@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from annotation.errors import BadInput, Conflict
-from annotation.models import AuditEntry, Comparison
+from annotation.models import AuditEntry, Batch, Comparison
 from annotation.services import batches
 from annotation.services.batches import (
     bring_in_line,
@@ -229,3 +229,12 @@ def test_what_is_put_back_has_the_priority_that_its_batch_was_given_meanwhile(pr
     retire_comparison(comparison=comparison, by=None, reason="a slip")
     change_batch(batch=comparison.batch, changes={"priority": 7}, by=None)
     assert reopen_comparison(comparison=comparison, by=None).priority == 7
+
+
+def test_whoever_still_brings_an_older_priority_in_line_leaves_the_newer_one(project):
+    [comparison] = make_comparisons(project)
+    older = Batch.objects.get(pk=comparison.batch_id)
+    older.priority = 3
+    change(older, priority=7)
+    assert bring_in_line(older) == 0
+    assert Comparison.objects.get().priority == 7

@@ -1,5 +1,6 @@
 """The page of batches: what it shows, and what its buttons do."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from django.utils import timezone
 
 from annotation.models import Batch, Comparison
 from annotation.pages import batches
+from annotation.pages.batches import BatchForm
 from annotation.services.batches import change_batch
 from annotation.services.projects import new_scheme
 from tests.pages_cast import make_cast
@@ -83,6 +85,52 @@ def test_a_change_that_makes_no_sense_is_told(cast, enter, batch, changes, statu
     )
     assert response.status_code == status
     assert words in response.content.decode()
+
+
+def as_sent(client, batch, **changes):
+    """What a browser sends of the page: its fields and what was seen in them, with changes."""
+    html = page(client, f"/p/shop/batches/{batch.pk}/")
+    seen = dict(re.findall(r'type="hidden" name="(initial-\w+)" value="([^"]*)"', html))
+    seen = {f"initial-{name}": seen.get(f"initial-{name}", "") for name in BatchForm.base_fields}
+    return form(batch) | seen | changes
+
+
+def test_two_leads_who_change_different_things_at_once_both_have_their_way(cast, enter, batch):
+    client, address = enter(cast.admin), f"/p/shop/batches/{batch.pk}/change/"
+    first = as_sent(client, batch, priority="3", sensitive="on")
+    second = as_sent(client, batch, due_on="2026-12-01")
+    assert client.post(address, first).status_code == 302
+    assert client.post(address, second).status_code == 302
+    batch.refresh_from_db()
+    assert (batch.priority, batch.sensitive, str(batch.due_on)) == (3, True, "2026-12-01")
+
+
+def test_two_leads_who_change_the_same_thing_at_once_see_it(cast, enter, batch):
+    client, address = enter(cast.admin), f"/p/shop/batches/{batch.pk}/change/"
+    first = as_sent(client, batch, priority="3", sensitive="on", skip_mode="retire")
+    second = as_sent(client, batch, priority="5", due_on="2026-12-01")
+    client.post(address, first)
+    overtaken = client.post(address, second)
+    assert overtaken.status_code == 409
+    html = overtaken.content.decode()
+    assert "Somebody else set this meanwhile: 3. Save again to have yours." in html
+    batch.refresh_from_db()
+    assert (batch.priority, batch.due_on) == (3, None)
+    shown = {tag[0]: tag[1] for tag in re.findall(r'name="(priority|due_on)" value="(.*?)"', html)}
+    assert shown == {"priority": "5", "due_on": "2026-12-01"}  # what was typed
+    again = dict(re.findall(r'name="(initial-\w+)" value="([^"]*)"', html))
+    assert (again["initial-priority"], again["initial-skip_mode"]) == ("3", "retire")
+    third = second | {"initial-due_on": "", "skip_mode": "retire", "sensitive": "on"} | again
+    assert client.post(address, third).status_code == 302
+    batch.refresh_from_db()
+    assert (batch.priority, str(batch.due_on)) == (5, "2026-12-01")
+    assert (batch.sensitive, batch.skip_mode) == (True, "retire")
+
+
+def test_two_leads_who_set_the_same_agree(cast, enter, batch):
+    client, address = enter(cast.admin), f"/p/shop/batches/{batch.pk}/change/"
+    both = [as_sent(client, batch, priority="3") for _ in range(2)]
+    assert [client.post(address, one).status_code for one in both] == [302, 302]
 
 
 def test_another_projects_scheme_is_no_choice(cast, enter, batch):
