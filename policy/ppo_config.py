@@ -75,6 +75,9 @@ class PPOConfig:
     """An answer without end token: `subtract` missing_end_score from its score, `replace` its
     score by minus missing_end_score, or `off`. The reference's answers are treated the same."""
     missing_end_score: float = 1.0
+    allow_weak_reward: bool = False
+    """Train even if the reward model's own record says that on dev it may be no better than a coin
+    (the lower end of its accuracy's interval is not above one half)."""
 
     checkpoint_every: int = 10
     """Steps between two checkpoints."""

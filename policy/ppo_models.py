@@ -47,6 +47,7 @@ class Models:
         value_init = inputs.get("value_init")
         if score_fn is None:
             scorer = load_scorer(inputs["reward_model"], device=device)
+            require_better_than_a_coin(scorer, config, inputs["reward_model"])
             if scorer.shares_tokenizer(tokenizer):
                 require_room(scorer, config)
             score_fn = score_fn_of(scorer, tokenizer)
@@ -85,6 +86,16 @@ def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:
         return scorer.score([prompt.messages for prompt in prompts], texts)
 
     return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
+
+
+def require_better_than_a_coin(scorer: Scorer, config: PPOConfig, path: Path | str) -> None:
+    """Raise BadInput for a reward model whose record says that it may be none."""
+    why = scorer.scale.why_weak()
+    require(
+        why is None or config.allow_weak_reward,
+        f"the reward model {path} is too weak to learn from: {why}; allow_weak_reward=true takes "
+        f"it all the same",
+    )
 
 
 def require_room(scorer: Scorer, config: PPOConfig) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from policy.backbone import context_of, forward_hidden, score_model_from
 from policy.config import BadInput, require
 from policy.data import Message
+from policy.score_scale import ScoreScale
 from policy.text import encode_completion, render_prompt
 
 
@@ -116,12 +117,16 @@ def scores_at_last_token(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
 
 class Scorer:
     """A loaded reward model. Scores depend on nothing but prompt and completion: not on the batch,
-    its order or its padding (to 1e-5 x max(1, |score|) in fp32)."""
+    its order or its padding (to 1e-5 x max(1, |score|) in fp32).
+
+    They are on the scale that the model's config names (policy/score_scale.py): its shift is added
+    here, where the weights do not hold it."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.scale = ScoreScale.of(model)
 
     def encode(self, prompt: Sequence[Message], completion: str) -> Encoded:
         return encode(self.tokenizer, prompt, completion, max_tokens=self.max_tokens)
@@ -180,7 +185,7 @@ class Scorer:
             device = self.model.device
             values = scores_at_last_token(self.model, ids.to(device), mask.to(device)).tolist()
             for index, value in zip(batch, values, strict=True):
-                scores[index] = value
+                scores[index] = value + self.scale.shift
         return scores
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from policy.backbone import context_of, forward_hidden, score_model_from
 from policy.config import require
+from policy.score_scale import forget
 from policy.scoring import Scorer
 
 
@@ -27,6 +28,7 @@ def value_model_from(
     model, _ = score_model_from(init, seed=0, tokenizer=tokenizer, device=device)
     head = getattr(model, "score", None)
     require(isinstance(head, nn.Linear), f"{init} gives no value per token: {type(model).__name__}")
+    forget(model)  # a reward model's record says nothing of values
     with torch.no_grad():
         for parameter in model.score.parameters():
             parameter.zero_()

@@ -36,6 +36,9 @@ class RewardConfig:
     """Steps between two checkpoints."""
     keep: str = "best"
     """Which weights are saved: `best` (lowest dev log loss, the last without dev) or `last`."""
+    num_anchors: int = 256
+    """Texts of the data on which scores get mean 0 and deviation 1 after training, where no
+    `--anchors` are given; 0 leaves scores as trained, with them or without."""
     seed: int = 0
     """Orders the comparisons and draws the head, and the whole model with `--init none`."""
 
@@ -62,6 +65,10 @@ class RewardConfig:
         require(
             self.max_tokens is None or self.max_tokens >= 8,
             f"max_tokens must be null or >= 8: {self.max_tokens}",
+        )
+        require(
+            self.num_anchors == 0 or self.num_anchors >= 2,
+            f"num_anchors must be 0 or >= 2: {self.num_anchors}",
         )
         require_optimizer(self.optimizer)
         require(self.keep in ("best", "last"), f"keep must be best or last: {self.keep!r}")

@@ -5,7 +5,8 @@ or more pairs; the vote's accuracy is the share of those pairs that the scores o
 a pair with equal scores counting one half; the comparison's accuracy is the mean over its votes,
 by vote weight. So a model is measured against the answers themselves, not against a majority:
 where two of three votes prefer A, putting A first is worth 2/3. Log loss is the mean, in the same
-weights, of `-log sigmoid(r_better - r_worse)`: the training loss without centring. The figures are
+weights, of `-log sigmoid(deviation x (r_better - r_worse))`: the training loss without centring,
+in the units that the model was trained in (policy/score_scale.py). The figures are
 means over comparisons, each counted once. Ties give no pair and are counted. A comparison that no
 vote decides, or with a completion too long for the model, is left out and counted.
 
@@ -17,7 +18,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +29,10 @@ from torch import Tensor
 from policy.config import require
 from policy.data import content_hash
 from policy.run import device_from
+from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
-from rewardmodel.data import Comparison, PairTable, read_comparisons
+from rewardmodel.calibration import LogOdds
+from rewardmodel.data import Comparison, PairTable, Vote, read_comparisons
 from rewardmodel.files import appearing, with_bar
 from rewardmodel.losses import pair_nats
 
@@ -49,6 +52,23 @@ class PairRow(NamedTuple):
     """In [0, 1], the mean over the comparison's votes."""
     weight: float
     """1: each comparison counts once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One comparison that counts with the scores of its completions, without their texts."""
+
+    id: str
+    group: str
+    scores: tuple[float, ...]
+    chars: tuple[int, ...]
+    """Length of each completion."""
+    votes: tuple[Vote, ...]
+    table: PairTable
+
+    def pairs(self) -> Iterator[tuple[tuple[int, int], float, float]]:
+        """(i, j), share of votes for i, weight; as in PairTable."""
+        return zip(self.table.pairs, self.table.targets, self.table.weights, strict=True)
 
 
 class Measured(NamedTuple):
@@ -101,10 +121,12 @@ class Evaluation:
     num_too_long: int = 0
     num_prompts_shortened: int = 0
     votes_by_kind: Counter[str] = field(default_factory=Counter)
+    scale: ScoreScale = field(default_factory=ScoreScale)
+    judged: list[Judged] = field(default_factory=list)
 
     @classmethod
     def of(cls, scorer: Scorer, comparisons: Iterable[Comparison]) -> "Evaluation":
-        evaluation = cls()
+        evaluation = cls(scale=scorer.scale)
         window: list[Comparison] = []
         for comparison in comparisons:
             window.append(comparison)
@@ -136,11 +158,32 @@ class Evaluation:
 
     def _count(self, comparison: Comparison, scores: Sequence[float]) -> None:
         table = comparison.table
-        self.rows.append(PairRow(comparison.group, *measure(table, scores), 1.0))
+        nats = [self.scale.deviation * score for score in scores]
+        self.rows.append(PairRow(comparison.group, *measure(table, nats), 1.0))
+        self.judged.append(
+            Judged(
+                comparison.id,
+                comparison.group,
+                tuple(scores),
+                tuple(len(text) for text in comparison.texts),
+                comparison.votes,
+                table,
+            )
+        )
         self.num_answers += table.num_answers
         self.num_pairs += table.num_strict
         self.num_score_ties += sum(scores[i] == scores[j] for i, j in table.pairs)
         self.votes_by_kind.update(vote.kind or "unknown" for vote in comparison.votes)
+
+    def log_odds(self) -> LogOdds:
+        """The pairs of all rows, at temperature 1; each comparison's weights sum to 1."""
+        log_odds, targets, weights = [], [], []
+        for judged in self.judged:
+            for (i, j), target, weight in judged.pairs():
+                log_odds.append(self.scale.deviation * (judged.scores[i] - judged.scores[j]))
+                targets.append(target)
+                weights.append(weight)
+        return LogOdds.of(log_odds, targets, weights)
 
     def figures(self, *, seed: int = 0) -> dict[str, Any]:
         """The JSON of `evaluate`. Intervals are null where there is but one group."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from policy.backbone import GPTShape, load_tokenizer, score_model_from
 from policy.config import require
+from policy.score_scale import forget
 from policy.scoring import max_tokens_of
 from policy.text import PAD
 from policy.tokenizer import train_tokenizer
@@ -32,6 +33,7 @@ def starting_model(
     )
     if init is not None:
         model, tokenizer = score_model_from(init, seed=config.seed, device=device)
+        forget(model)  # of a reward model: training moves its scores
     else:
         tokenizer = _tokenizer(config, tokenizer_from, texts)
         shape = GPTShape(

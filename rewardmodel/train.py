@@ -25,6 +25,7 @@ from policy.optim import (
 )
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of, scores_at_last_token
+from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
 from rewardmodel.batches import Batch, Example, Examples, examples_of_step, num_steps, pieces
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
@@ -32,6 +33,7 @@ from rewardmodel.evaluate import measure
 from rewardmodel.files import with_bar
 from rewardmodel.losses import ranking_loss
 from rewardmodel.model import starting_model
+from rewardmodel.normalise import normalise
 
 ADAM_EPS = 1e-5
 """lm-human-preferences and its reproduction (arXiv:2403.17031); PyTorch's 1e-8 makes the first
@@ -66,6 +68,7 @@ def train(
     out: Path,
     init: str | None,
     tokenizer_from: str | None = None,
+    anchors: Path | None = None,
     resume_from: Sequence[Path] = (),
     device: str = "cpu",
     on_step: OnStep | None = None,
@@ -78,6 +81,7 @@ def train(
     inputs: dict[str, Path | str] = {"data": data}
     inputs |= {"init": init} if init else {}
     inputs |= {"tokenizer": tokenizer_from} if tokenizer_from else {}
+    inputs |= {"anchors": anchors} if anchors else {}
     require(data.is_file(), f"there is no file {data}")
     model, tokenizer = starting_model(
         config,
@@ -87,6 +91,7 @@ def train(
         device=device,
     )
     examples, dev = _read(config, data, model, tokenizer)
+    anchored = _anchors(config, data, anchors)
     with Run(
         out, command="rewardmodel train", config=config, inputs=inputs, resume_from=resume_from
     ) as run:
@@ -94,7 +99,22 @@ def train(
             run.log_step(0, "data", **examples.counts("train"), **dev.counts("dev"))
         training = Training(config, run, model, tokenizer, examples.items, dev.items)
         training.steps(on_step)
-        run.finish(lambda folder: save_model(training.kept(), tokenizer, folder))
+        model = training.kept()
+        rows = read_comparisons(data, axis=config.axis)
+        scale = normalise(
+            model,
+            tokenizer,
+            anchors=anchored,
+            dev=(each for each in rows if each.in_split("dev")),
+        )
+        run.log_step(
+            training.total,
+            "scores",
+            mean=scale.mean,
+            deviation=scale.deviation,
+            temperature=scale.temperature,
+        )
+        run.finish(lambda folder: save_model(model, tokenizer, folder))
 
 
 class Training:
@@ -273,6 +293,13 @@ def _read(
     return train_examples, dev_examples
 
 
+def _anchors(config: RewardConfig, data: Path, anchors: Path | None) -> Anchors | None:
+    """Those of the file, else a sample of the data's; None where scores stay as trained."""
+    if config.num_anchors == 0:
+        return None
+    return read_anchors(anchors) if anchors else sample_anchors(data, config.num_anchors)
+
+
 def _texts(data: Path) -> Iterator[str]:
     """What a tokenizer is learned from: the train rows alone."""
     for comparison in read_comparisons(data):
@@ -287,6 +314,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init", required=True, help="model directory to start from, or none for random weights"
     )
     parser.add_argument("--tokenizer", metavar="DIR", help="with --init none; else it is learned")
+    parser.add_argument(
+        "--anchors",
+        type=Path,
+        metavar="FILE",
+        help="texts on which scores get mean 0 and deviation 1, as `anchors` writes them; by "
+        "default a fixed sample of the data's dev rows",
+    )
     add_training_arguments(parser)
 
 
@@ -297,6 +331,7 @@ def run_command(args: argparse.Namespace) -> int:
         out=args.out,
         init=None if args.init == "none" else args.init,
         tokenizer_from=args.tokenizer,
+        anchors=args.anchors,
         resume_from=args.resume_from,
         device=device_from(args.device),
     )

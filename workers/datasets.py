@@ -4,8 +4,10 @@ Chosen once, at the job's first start, and written into its row: a later attempt
 files and versions, without which no checkpoint would fit.
 """
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from annotation.services import jobs, versions
 from annotation.services.projects import current_scheme
 from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import freeze
+from policy.config import BadInput as BadLaboratoryInput
+from rewardmodel.anchors import sample_anchors, write_anchors
 
 NO_INIT = "none"
 """inputs.init of a reward job that starts from random weights."""
@@ -62,7 +66,30 @@ def _reward(job: TrainingJob) -> list[str]:
     _choose_axis(job)
     data = _data_file(job, "comparisons", [Split.TRAIN, Split.DEV])
     init = _directory(job.init) if job.init else NO_INIT
-    return ["rewardmodel", "train", "--data", str(data), "--init", init]
+    anchors = _anchors(job.project, data)
+    return [
+        *("rewardmodel", "train", "--data", str(data), "--init", init),
+        *(("--anchors", str(anchors)) if anchors else ()),
+    ]
+
+
+def _anchors(project: Project, data: Path) -> Path | None:
+    """The project's anchors, drawn from the data of its first reward job and never again, so that
+    the scores of every later round are on one scale. None where the data holds no two texts."""
+    path = Path(settings.ARTIFACTS_DIR) / "anchors" / f"project-{project.pk}.jsonl"
+    if not path.is_file():
+        try:
+            anchors = sample_anchors(data)
+        except BadLaboratoryInput:
+            return None  # the trainer says what is wrong with the file
+        if len(anchors.items) < 2:
+            return None
+        staged = path.with_name(f".{path.name}.{os.getpid()}")
+        write_anchors(anchors, staged)
+        with suppress(FileExistsError):  # another worker was quicker: its anchors stand
+            os.link(staged, path)
+        staged.unlink()
+    return path
 
 
 def _choose_axis(job: TrainingJob) -> None:

@@ -34,14 +34,13 @@ from policy.losses import token_logprobs
 from policy.ppo_config import PPOConfig
 from policy.rollout import pad, response_logits
 from policy.run import seed_for
+from policy.score_scale import FEWEST_GROUPS
 from policy.scoring import batches_by_length
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import PairRow, evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 from workers.launch import OUT_OF_REACH
 
-SMALL_DEV_GROUPS = 20
-"""With fewer groups on dev no accuracy says anything, and the gate says so."""
 MAX_GATE_PROMPTS = 64
 SAMPLES_PER_PROMPT = 2
 RESAMPLES = 2000
@@ -155,16 +154,21 @@ def judge_reward(version: ModelVersion, project: Project) -> Verdict:
 
 
 def first_reward(rows: Sequence[PairRow]) -> Verdict:
-    """A first reward model passes if it does better than a coin, or dev is too small to say."""
+    """A first reward model passes if its whole interval does better than a coin, as PPO wants it,
+    or dev is too small to say."""
     groups = len({row.group for row in rows})
-    accuracy = _mean(rows, "correct")
-    numbers = {"groups": groups, "accuracy": accuracy, "log_loss": _mean(rows, "log_loss")}
-    if groups < SMALL_DEV_GROUPS:
+    right = bootstrap_mean([(row.group, row.correct, row.weight) for row in rows])
+    numbers = {
+        "groups": groups,
+        "accuracy": _mean(rows, "correct"),
+        "accuracy_interval": list(right.interval) if right.interval else None,
+        "log_loss": _mean(rows, "log_loss"),
+    }
+    if groups < FEWEST_GROUPS:
         why = f"The first reward model; {groups} groups on dev are too few to judge it."
         return Verdict(passed=True, verdict="first", why=why, numbers=numbers)
-    assert accuracy is not None  # there are rows
-    passed = accuracy > 0.5
-    why = f"The first reward model: accuracy {accuracy:.3f} on {groups} groups of dev."
+    passed = right.lies_above(0.5)
+    why = f"The first reward model: accuracy {right} on {groups} groups of dev."
     return Verdict(passed=passed, verdict="first" if passed else "failed", why=why, numbers=numbers)
 
 

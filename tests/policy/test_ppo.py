@@ -17,6 +17,7 @@ from policy.ppo import Trainer, add_arguments, run_command, train
 from policy.ppo_config import PPOConfig
 from policy.ppo_models import Models, prompt_tokens, score_fn_of
 from policy.run import Run
+from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
 from policy.text import render_prompt
 from policy.update import targets_of
@@ -469,6 +470,31 @@ def test_a_reward_model_too_short_for_an_answer_is_refused_and_nothing_written(
             out=tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reward_model_that_may_be_a_coin_is_refused_unless_told_otherwise(
+    tiny_policy, reward_model, prompts, tmp_path
+):
+    scorer = load_scorer(reward_model)
+    dev = {"accuracy": 0.55, "accuracy_interval": [0.45, 0.65], "num_groups": 30}
+    ScoreScale(dev=dev).keep_in(scorer.model)
+    save_model(scorer.model, scorer.tokenizer, reward_model)
+    init = tiny_policy()
+
+    def run(**more):
+        config = PPOConfig(**(SMALL | {"steps": 1} | more))
+        out = tmp_path / "out"
+        train(config, init=init, reward_model=reward_model, prompts=prompts, out=out)
+        return json.loads((out / "run.json").read_text())
+
+    with pytest.raises(
+        BadInput, match=r"too weak to learn from: its accuracy on dev is 0\.550 \[0\.450, 0\.650\]"
+    ):
+        run()
+    assert not (tmp_path / "out").exists()
+    assert run(allow_weak_reward=True)["config"]["allow_weak_reward"] is True
+    value = json.loads((tmp_path / "out" / "value" / "config.json").read_text())
+    assert "concord_scores" not in value  # what was said of scores is not said of values
 
 
 def test_the_value_model_starts_from_the_reward_model_where_it_fits(

@@ -184,6 +184,7 @@ def test_train_takes_settings_from_a_file_and_from_words(write_rows, tmp_path, c
         ("epochs=0", "epochs must be above 0: 0"),
         ("epochs=1.5", "epochs must be int: 1.5"),
         ("lr_peak=-1", "lr_peak must be above 0: -1.0"),
+        ("num_anchors=1", "num_anchors must be 0 or >= 2: 1"),
         ("keep=newest", "keep must be best or last: 'newest'"),
         ("width=30", "width must be a multiple of heads: 30 and 4"),
         ("warmup_fraction=1", "warmup_fraction must be in [0, 1): 1.0"),

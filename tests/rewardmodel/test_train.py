@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from policy.backbone import score_model_from
 from policy.config import BadInput, Stopped
+from policy.data import content_hash
 from policy.optim import adamw
 from policy.scoring import load_scorer
+from rewardmodel.anchors import read_anchors, sample_anchors
 from rewardmodel.batches import Examples
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
@@ -141,6 +144,46 @@ def test_dev_is_watched_and_the_weights_of_its_lowest_log_loss_are_kept(gold_run
     assert metrics(model, "kept") == [{"step": 90, "phase": "kept", "kept_step": best["step"]}]
     dev = evaluate_pairs(model, (each for each in read_comparisons(data) if each.in_split("dev")))
     assert sum(row.log_loss for row in dev) / len(dev) == pytest.approx(best["log_loss"], abs=1e-5)
+
+
+def test_scores_of_a_trained_model_have_mean_0_and_deviation_1_on_its_anchors(gold_run):
+    model, data = gold_run
+    scorer = load_scorer(model)
+    dev = [each for each in read_comparisons(data) if each.in_split("dev")]
+    scores = scorer.score(
+        [each.prompt for each in dev for _ in each.texts], [text for e in dev for text in e.texts]
+    )
+    assert len(scores) == 72  # dev is the anchors where it holds 64 texts or more
+    assert statistics.fmean(scores) == pytest.approx(0.0, abs=1e-4)
+    assert statistics.pstdev(scores) == pytest.approx(1.0, abs=1e-4)
+    scale = scorer.scale
+    assert (scale.folded, scale.num_anchors) == ("config", 72)  # the GPT of our own has an RMSNorm
+    assert scale.anchors_sha256 == sample_anchors(data).sha256
+    rows = evaluate_pairs(model, dev)
+    assert scale.dev["accuracy"] == pytest.approx(sum(row.correct for row in rows) / 24)
+    assert scale.dev["accuracy_interval"][0] > 0.5
+    assert scale.dev["calibrated_log_loss"] <= scale.dev["log_loss"]
+    assert metrics(model, "scores")[0]["temperature"] == scale.temperature
+    assert scale.why_weak() is None
+
+
+def test_anchors_that_are_given_are_those_that_are_used(write_rows, tmp_path):
+    texts = [{"prompt": f"Say {i}.", "text": word} for i, word in enumerate(WORDS)]
+    anchors = write_rows(texts, "anchors.jsonl")
+    data = write_rows(PAIRS)
+    for name in ("first", "second"):  # the second starts from a model that is on a scale already
+        init = None if name == "first" else str(tmp_path / "first")
+        train(SMALL, data=data, out=tmp_path / name, init=init, anchors=anchors)
+        scorer = load_scorer(tmp_path / name)
+        scores = scorer.score([[{"role": "user", "content": t["prompt"]}] for t in texts], WORDS)
+        assert statistics.fmean(scores) == pytest.approx(0.0, abs=1e-4)
+        assert statistics.pstdev(scores) == pytest.approx(1.0, abs=1e-4)
+    run = json.loads((tmp_path / "first" / "run.json").read_text())
+    assert run["inputs"]["anchors"] == content_hash(anchors)
+    assert scorer.scale.anchors_sha256 == read_anchors(anchors).sha256
+    train(with_changes(num_anchors=0), data=data, out=tmp_path / "raw", init=None)
+    raw = load_scorer(tmp_path / "raw").scale
+    assert (raw.folded, raw.deviation, raw.num_anchors) == ("nothing", 1.0, 0)
 
 
 def test_without_dev_rows_the_last_weights_are_kept(write_rows, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from annotation.errors import BadInput
-from annotation.models import ModelVersion, Origin
+from annotation.models import Completion, ModelVersion, Origin
 from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_completion, add_prompt, record_generation
 from annotation.services.projects import annotator_for
@@ -109,6 +109,23 @@ def votes(project):
             lease = queue.claim_comparison(annotator=annotator_for(user=user, project=project))
             queue.submit_preference(assignment=lease, rankings=as_shown(lease), key=f"k{lease.pk}")
     project.prompts.update(split="train")
+
+
+def test_the_anchors_of_a_project_are_drawn_once_and_serve_every_later_round(
+    ask, make_version, votes, project, artifacts
+):
+    make_version("sft-1", stage="sft")
+    first = option(freeze_inputs(ask("reward", inputs={"init": "none"})), "--anchors")
+    assert first == str(artifacts / "anchors" / f"project-{project.pk}.jsonl")
+    kept = Path(first).read_bytes()
+    texts = {row["text"] for row in rows(first)}
+    assert texts <= set(Completion.objects.values_list("text", flat=True))
+    assert len(texts) >= 2
+    make_comparisons(project, 2, batch="later")
+    project.prompts.update(split="train")
+    assert option(freeze_inputs(ask("reward", inputs={"init": "none"})), "--anchors") == first
+    assert Path(first).read_bytes() == kept
+    assert [path.name for path in Path(first).parent.iterdir()] == [Path(first).name]
 
 
 def test_a_reward_model_starts_from_the_sft_root_and_reads_peoples_votes(ask, make_version, votes):

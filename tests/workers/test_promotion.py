@@ -82,6 +82,11 @@ def test_a_first_reward_model_beats_a_coin_unless_dev_is_too_small(groups, corre
     assert verdict.verdict == ("first" if passed else "failed")
 
 
+def test_a_first_reward_model_whose_interval_holds_a_coin_fails():
+    assert not first_reward(mixed(0.55)).passed  # 0.55 +- 0.1 on a hundred groups
+    assert first_reward(mixed(0.65)).passed
+
+
 def mixed(share, count=100):
     """`count` groups, of which a share is right."""
     return rows(*[(str(n), float(n < share * count)) for n in range(count)])

@@ -1,0 +1,149 @@
+"""What the scores of a reward model mean: kept in its config.json, applied by policy.scoring.
+
+A trained head has whatever zero and spread it came to. After training its scores are given mean 0
+and deviation 1 on fixed anchor texts, so that a KL coefficient means the same against every reward
+model of a project (gain and bias of arXiv:1909.08593, section 2). The affine map lies in the
+weights where the architecture allows, and then any library computes the same scores:
+
+- the factor in the head's matrix;
+- the shift in the head's own bias (encoders), or in the bias of the LayerNorm before a head that
+  has none (GPT-2, OPT, GPT-NeoX): moving it by -mean w / |w|^2 moves every score by -mean;
+- an RMSNorm has no bias: the shift stays in config.json, and only policy.scoring adds it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KEY = "concord_scores"
+"""The record's name in config.json."""
+
+FEWEST_GROUPS = 20
+"""With fewer groups on dev no accuracy says anything."""
+
+SAME_SCORE = 1e-3
+"""A fold is kept if the scores it gives lie this close to the wanted ones, in deviations."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreScale:
+    """P(a over b) = sigmoid(deviation x (score a - score b) / temperature)."""
+
+    mean: float = 0.0
+    """Of the scores as trained, on the anchors."""
+    deviation: float = 1.0
+    """Of the same scores, dividing by their number: nats of preference per unit of score."""
+    shift: float = 0.0
+    """Added to what the weights say; 0 where they hold it."""
+    folded: str = "nothing"
+    """Where the shift lies: bias, layer_norm or config; nothing = scores are as trained."""
+    temperature: float = 1.0
+    """Fitted on dev; above 1 the model was too sure of itself."""
+    anchors_sha256: str | None = None
+    num_anchors: int = 0
+    """Texts of the anchors that the model could take."""
+    dev: Mapping[str, Any] | None = None
+    """Figures on the dev split when training ended: n, num_groups, accuracy and its interval,
+    log_loss, calibrated_log_loss. None where there was none."""
+
+    @classmethod
+    def of(cls, model: Any) -> "ScoreScale":
+        """The model's record; a model without one is read as it is."""
+        kept = getattr(model.config, KEY, None) or {}
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in kept.items() if name in known})
+
+    def keep_in(self, model: Any) -> None:
+        """Write the record into the model's config, with which it is saved."""
+        setattr(model.config, KEY, asdict(self))
+
+    def why_weak(self) -> str | None:
+        """A sentence where dev could not show that the model does better than a coin; None where it
+        did, or has too few groups to say."""
+        dev = self.dev or {}
+        interval = dev.get("accuracy_interval")
+        if interval is None or dev["num_groups"] < FEWEST_GROUPS or interval[0] > 0.5:
+            return None
+        return (
+            f"its accuracy on dev is {dev['accuracy']:.3f} [{interval[0]:.3f}, {interval[1]:.3f}] "
+            f"over {dev['num_groups']} groups, which may be a coin's"
+        )
+
+
+def forget(model: Any) -> None:
+    """Drop the record of a model whose weights are about to change."""
+    if hasattr(model.config, KEY):
+        delattr(model.config, KEY)
+
+
+@torch.no_grad()
+def fold(model: Any, probe: Callable[[], Sequence[float]]) -> ScoreScale:
+    """Give the scores of `probe` mean 0 and deviation 1; the record of how.
+
+    probe: the scores of the anchors by the weights as they stand. A model that says nearly the same
+    of all of them, or whose head is no matrix of one row, is left as it is (`folded` nothing).
+    """
+    before = torch.tensor(probe(), dtype=torch.float64)  # (N,)
+    mean, deviation = before.mean().item(), before.std(correction=0).item()
+    head = _head(model)
+    if head is None or not math.isfinite(mean) or deviation <= 1e-6 * max(1.0, abs(mean)):
+        return ScoreScale()
+    wanted = (before - mean) / deviation
+    shift = -mean / deviation
+
+    def gives(expected: Tensor) -> bool:
+        found = torch.tensor(probe(), dtype=torch.float64)
+        return (found - expected).abs().max().item() <= SAME_SCORE
+
+    kept = head.weight.clone(), None if head.bias is None else head.bias.clone()
+    head.weight.div_(deviation)
+    if head.bias is not None:
+        head.bias.sub_(mean).div_(deviation)
+    if not gives(wanted if head.bias is not None else wanted - shift):
+        _put_back(head, *kept)  # something between head and score is not linear
+        return ScoreScale()
+    made = ScoreScale(mean=mean, deviation=deviation, folded="bias")
+    if head.bias is not None:
+        return made
+    direction = head.weight[0].double()  # (D,)
+    step = shift * direction / direction.square().sum()
+    for norm in _last_norms(model, head.in_features):
+        bias = norm.bias.clone()
+        norm.bias.add_(step.to(norm.bias.dtype))
+        if gives(wanted):
+            return ScoreScale(mean=mean, deviation=deviation, folded="layer_norm")
+        norm.bias.copy_(bias)
+    return ScoreScale(mean=mean, deviation=deviation, shift=shift, folded="config")
+
+
+def _put_back(head: nn.Linear, weight: Tensor, bias: Tensor | None) -> None:
+    head.weight.copy_(weight)
+    if bias is not None:
+        head.bias.copy_(bias)
+
+
+def _head(model: Any) -> nn.Linear | None:
+    """The matrix that gives the score: the last one of one row outside the trunk."""
+    trunk = model.base_model_prefix + "."
+    heads = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == 1 and not name.startswith(trunk)
+    ]
+    return heads[-1] if heads else None
+
+
+def _last_norms(model: Any, width: int) -> list[nn.LayerNorm]:
+    """LayerNorms of the trunk that stand outside its layers: one of them may be the last."""
+    return [
+        module
+        for name, module in model.base_model.named_modules()
+        if isinstance(module, nn.LayerNorm)
+        and module.bias is not None
+        and module.normalized_shape == (width,)
+        and not any(part.isdigit() for part in name.split("."))
+    ]
