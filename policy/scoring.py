@@ -17,6 +17,7 @@ from policy.backbone import context_of, forward_hidden, score_model_from
 from policy.config import BadInput, require
 from policy.data import Message
 from policy.score_scale import ScoreScale
+from policy.shared_prompt import Forest, hidden_of_forest
 from policy.text import encode_completion, render_prompt
 
 
@@ -113,6 +114,19 @@ def scores_at_last_token(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     last = torch.where(mask, places, -1).amax(dim=1)  # (N,)
     rows = torch.arange(ids.shape[0], device=ids.device)
     return head(hidden[rows, last]).squeeze(-1).float()
+
+
+def scores_of_forest(model: Any, forest: Forest) -> Tensor:
+    """One score per row of the trees, (N,) float32, with gradient where the model has it.
+
+    Equal to `scores_at_last_token` of the rows one by one. Trees that share anything are for models
+    of which `shares_exactly` is true.
+    """
+    head = getattr(model, "score", None)
+    if head is None:
+        return scores_at_last_token(model, forest.ids, forest.mask)
+    hidden = hidden_of_forest(model, forest).flatten(0, 1)  # (B x S, D)
+    return head(hidden[forest.ends]).squeeze(-1).float()
 
 
 class Scorer:

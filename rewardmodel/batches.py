@@ -1,10 +1,11 @@
 """Comparisons as token ids, and the batches they are trained in.
 
-C = comparisons, N = completions in a batch, T = tokens of the longest, P = pairs.
+C = comparisons, N = completions in a batch, P = pairs. A line is what goes through the model: the
+completions of a comparison with their prompt, once (policy/shared_prompt.py), or one completion.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from policy.run import generator_for
-from policy.scoring import TooLong, encode, pad_right
+from policy.scoring import TooLong, encode
+from policy.shared_prompt import Forest, Tree
 from rewardmodel.data import Comparison, PairTable
 
 
@@ -23,9 +25,9 @@ class Example:
     rows: tuple[Sequence[int], ...]
     table: PairTable
 
-    @property
-    def longest(self) -> int:
-        return max(len(row) for row in self.rows)
+    def lines(self, shared: bool) -> list[Tree]:
+        """What goes through the model: one tree of all rows, or each row by itself."""
+        return [Tree.of(self.rows)] if shared else [Tree.of([row]) for row in self.rows]
 
 
 @dataclass(slots=True)
@@ -72,25 +74,26 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """ids (N, T) long; mask (N, T) bool, True = real token; pairs (P, 2) long, indices into N;
+    """forest: what goes through the model, with N completions; pairs (P, 2) long, indices into N;
     targets (P,) and weights (P,) float as in PairTable."""
 
-    ids: Tensor
-    mask: Tensor
+    forest: Forest
     pairs: Tensor
     targets: Tensor
     weights: Tensor
 
     @classmethod
-    def of(cls, examples: Sequence[Example], pad_id: int, device: str = "cpu") -> "Batch":
-        ids, mask = pad_right([row for example in examples for row in example.rows], pad_id)
+    def of(
+        cls, examples: Sequence[Example], pad_id: int, device: str = "cpu", *, shared: bool = True
+    ) -> "Batch":
+        """shared: a prompt is read once for all its completions."""
         pairs, start = [], 0
         for example in examples:
             pairs += [(start + i, start + j) for i, j in example.table.pairs]
             start += len(example.rows)
+        lines = [line for example in examples for line in example.lines(shared)]
         return cls(
-            ids=ids.to(device),
-            mask=mask.to(device),
+            forest=Forest.of(lines, pad_id, device),
             pairs=torch.tensor(pairs, device=device),
             targets=torch.tensor(
                 [target for example in examples for target in example.table.targets], device=device
@@ -101,22 +104,43 @@ class Batch:
         )
 
 
-def pieces(examples: Sequence[Example], max_padded_tokens: int) -> Iterator[list[Example]]:
-    """Whole comparisons in pieces of at most max_padded_tokens, those of one length together.
+PIECE_TOKENS = 64
+"""What one more forward and backward pass costs beside its tokens, in tokens: two pieces are better
+than one where they save more padding than this."""
+
+
+def pieces(
+    examples: Sequence[Example], max_padded_tokens: int, *, shared: bool = True
+) -> list[list[Example]]:
+    """Whole comparisons in pieces of at most max_padded_tokens, cut so that little is padding.
 
     A comparison is never cut, for its pairs need all of its scores; one beyond the limit is a piece
     by itself. How a step is cut changes memory and time, not its gradient.
     """
-    piece: list[Example] = []
-    num_rows = 0
-    for example in sorted(examples, key=lambda example: example.longest):
-        num_rows += len(example.rows)
-        if piece and num_rows * example.longest > max_padded_tokens:
-            yield piece
-            piece, num_rows = [], len(example.rows)
-        piece.append(example)
-    if piece:
-        yield piece
+    lines = [example.lines(shared) for example in examples]
+    longest = [max(len(line.ids) for line in each) for each in lines]
+    order = sorted(range(len(examples)), key=longest.__getitem__)
+    best = [0]  # cost of the first `end` in order
+    starts = [0]  # where their last piece begins
+    for end in range(1, len(order) + 1):
+        height, cheapest, begin = 0, None, end - 1
+        for start in range(end - 1, -1, -1):
+            height += len(lines[order[start]])
+            padded = height * longest[order[end - 1]]
+            if padded > max_padded_tokens and start < end - 1:
+                break
+            cost = best[start] + padded + PIECE_TOKENS
+            if cheapest is None or cost < cheapest:
+                cheapest, begin = cost, start
+        assert cheapest is not None
+        best.append(cheapest)
+        starts.append(begin)
+    cut: list[list[Example]] = []
+    end = len(order)
+    while end:
+        cut.append([examples[index] for index in order[starts[end] : end]])
+        end = starts[end]
+    return cut[::-1]
 
 
 def num_steps(num_examples: int, *, per_step: int, num_epochs: int) -> int:

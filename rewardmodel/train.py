@@ -1,4 +1,4 @@
-"""Train a reward model on comparisons: one forward per completion, the loss on all their pairs.
+"""Train a reward model on comparisons: each token once through the model, the loss on all pairs.
 
 N = completions in a forward pass, P = pairs.
 """
@@ -24,13 +24,14 @@ from policy.optim import (
     set_lr,
 )
 from policy.run import Run, add_training_arguments, device_from
-from policy.scoring import Scorer, max_tokens_of, scores_at_last_token
+from policy.scoring import Scorer, max_tokens_of
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
-from rewardmodel.batches import Batch, Example, Examples, examples_of_step, num_steps, pieces
+from rewardmodel.batches import Example, Examples, examples_of_step, num_steps
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import measure
 from rewardmodel.files import with_bar
+from rewardmodel.forward import Forward
 from rewardmodel.losses import ranking_loss
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
@@ -56,6 +57,9 @@ class StepStats:
     grad_norm: float
     """Before clipping."""
     num_tokens: int
+    """That went through the model, each once."""
+    pad_share: float
+    """Of what went through the model."""
 
 
 OnStep = Callable[[int, StepStats], None]
@@ -132,6 +136,9 @@ class Training:
         self.config, self.run = config, run
         self.model, self.tokenizer = model, tokenizer
         self.examples, self.dev = examples, dev
+        self.forward = Forward.of(model, config, max_tokens=tokenizer.model_max_length)
+        if run.restored is None:
+            run.log_step(0, "forward", **self.forward.described())
         self.total = num_steps(
             len(examples), per_step=config.comparisons_per_step, num_epochs=config.epochs
         )
@@ -164,7 +171,7 @@ class Training:
                 warmup=int(config.warmup_fraction * self.total),
             )
             set_lr(self.optimizer, lr)
-            stats = train_step(self.model, batch, self.optimizer, config)
+            stats = train_step(self.forward, batch, self.optimizer, config)
             run.log_step(step, "train", **asdict(stats), lr=lr)
             if self.dev and (step % config.eval_every == 0 or step == self.total):
                 self._look_at_dev(step)
@@ -216,7 +223,7 @@ class Training:
 
 
 def train_step(
-    model: Any,
+    forward: Forward,
     examples: Sequence[Example],
     optimizer: "torch.optim.Optimizer | MuonWithAdamW",
     config: RewardConfig,
@@ -226,10 +233,9 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     count = len(examples)
     loss = accuracy = margin = score_sum = 0.0
-    num_rows = num_tokens = 0
-    for piece in pieces(examples, config.tokens_per_forward):
-        batch = Batch.of(piece, model.config.pad_token_id, model.device)
-        scores = scores_at_last_token(model, batch.ids, batch.mask)  # (N,)
+    num_rows = num_tokens = num_places = 0
+    for batch in forward.batches(examples):
+        scores = forward.scores(batch)  # (N,)
         piece_loss = ranking_loss(
             scores,
             batch.pairs,
@@ -248,8 +254,9 @@ def train_step(
             margin += (batch.weights * toward * difference).sum().item() / count
             score_sum += scores.sum().item()
             num_rows += len(scores)
-            num_tokens += int(batch.mask.sum())
-    grad_norm = clip_grad_norm(model, config.max_grad_norm)
+            num_tokens += int(batch.forest.mask.sum())
+            num_places += batch.forest.mask.numel()
+    grad_norm = clip_grad_norm(forward.model, config.max_grad_norm)
     require_finite(loss=loss, grad_norm=grad_norm)  # before the weights move
     optimizer.step()
     return StepStats(
@@ -259,6 +266,7 @@ def train_step(
         score_mean=score_sum / num_rows,
         grad_norm=grad_norm.item(),
         num_tokens=num_tokens,
+        pad_share=1 - num_tokens / num_places,
     )
 
 

@@ -1,11 +1,19 @@
 """rewardmodel.batches: nothing is lost, cut or counted twice."""
 
+import itertools
+import random
 from array import array
 
 import pytest
-import torch
 
-from rewardmodel.batches import Batch, Example, examples_of_step, num_steps, pieces
+from rewardmodel.batches import (
+    PIECE_TOKENS,
+    Batch,
+    Example,
+    examples_of_step,
+    num_steps,
+    pieces,
+)
 from rewardmodel.data import PairTable, Vote
 
 
@@ -22,22 +30,62 @@ EXAMPLES = [
 ]
 
 
-def test_a_batch_pads_on_the_right_and_points_pairs_at_its_rows():
-    batch = Batch.of([EXAMPLES[0], EXAMPLES[2]], pad_id=0)
-    assert batch.ids.tolist() == [[1, 2, 3], [1, 2, 0], [7, 0, 0], [8, 8, 0]]
-    assert batch.mask.tolist() == (batch.ids != 0).tolist()
+@pytest.mark.parametrize(
+    ("shared", "lines"),
+    [
+        (True, [[1, 2, 3], [7, 8, 8]]),
+        (False, [[1, 2, 3], [1, 2, 0], [7, 0, 0], [8, 8, 0]]),
+    ],
+)
+def test_a_batch_pads_on_the_right_and_points_pairs_at_its_completions(shared, lines):
+    batch = Batch.of([EXAMPLES[0], EXAMPLES[2]], pad_id=0, shared=shared)
+    assert batch.forest.ids.tolist() == lines
+    assert batch.forest.mask.tolist() == (batch.forest.ids != 0).tolist()
+    assert batch.forest.ids.flatten()[batch.forest.ends].tolist() == [3, 2, 7, 8]
     assert batch.pairs.tolist() == [[0, 1], [2, 3]]
     assert batch.targets.tolist() == [1.0, 0.0]
     assert batch.weights.tolist() == [1.0, 1.0]
 
 
+def padded(piece, shared: bool) -> int:
+    lines = [line for each in piece for line in each.lines(shared)]
+    return len(lines) * max(len(line.ids) for line in lines)
+
+
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("limit", [1, 20, 40, 1000])
-def test_pieces_hold_every_comparison_once_and_whole_within_the_limit(limit):
-    cut = list(pieces(EXAMPLES, limit))
+def test_pieces_hold_every_comparison_once_and_whole_within_the_limit(limit, shared):
+    cut = pieces(EXAMPLES, limit, shared=shared)
     assert sorted(map(id, (each for piece in cut for each in piece))) == sorted(map(id, EXAMPLES))
-    for piece in cut:
-        rows = sum(len(each.rows) for each in piece)
-        assert len(piece) == 1 or rows * max(each.longest for each in piece) <= limit
+    assert all(len(piece) == 1 or padded(piece, shared) <= limit for piece in cut)
+
+
+def every_cut(examples):
+    """All ways to cut a list into lists."""
+    for marks in itertools.product([False, True], repeat=len(examples) - 1):
+        cut = [[examples[0]]]
+        for each, mark in zip(examples[1:], marks, strict=True):
+            if mark:
+                cut.append([])
+            cut[-1].append(each)
+        yield cut
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_other_cut_of_a_step_costs_less(seed):
+    draw = random.Random(seed)
+    examples = [example([1] * draw.randint(1, 200), [2] * draw.randint(1, 200)) for _ in range(7)]
+
+    def cost(cut):
+        return sum(padded(piece, True) + PIECE_TOKENS for piece in cut)
+
+    by_length = sorted(examples, key=lambda each: len(each.lines(True)[0].ids))
+    within = [
+        cut
+        for cut in every_cut(by_length)
+        if all(len(piece) == 1 or padded(piece, True) <= 900 for piece in cut)
+    ]
+    assert cost(pieces(examples, 900)) == min(map(cost, within))
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
@@ -59,7 +107,3 @@ def test_every_epoch_shows_each_comparison_once_in_an_order_of_its_own(count):
 
 def test_steps_are_counted_with_the_ragged_one():
     assert num_steps(9, per_step=4, num_epochs=2) == 6
-
-
-def test_the_mask_says_true_for_real_tokens():
-    assert Batch.of(EXAMPLES, pad_id=0).mask.dtype == torch.bool

@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+)
 
-from policy.backbone import score_model_from
+from policy.backbone import save_model, score_model_from
 from policy.config import BadInput, Stopped
 from policy.data import content_hash
 from policy.optim import adamw
@@ -21,6 +26,7 @@ from rewardmodel.batches import Examples
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
+from rewardmodel.forward import Forward
 from rewardmodel.train import train, train_step
 
 SMALL = RewardConfig(
@@ -276,17 +282,21 @@ def test_asked_to_stop_it_saves_a_checkpoint_and_goes_on_from_there(
 
 
 def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows):
-    # T14: pieces of ragged lengths add up to the whole, loss and gradient.
+    # T14: pieces of ragged lengths add up to the whole, loss and gradient, with the prompt shared
+    # and without.
     data = write_rows(gold_rows(6, seed=1, split="train"))
     figures, gradients = [], []
-    for tokens in (1, 200, 100_000):
+    for tokens, shared in [(1, True), (200, True), (100_000, True), (1, False), (100_000, False)]:
         model, tokenizer = score_model_from(tiny_lm, seed=0)
         examples = Examples()
         for comparison in read_comparisons(data):
             examples.add(comparison, tokenizer, 64)
         optimizer = adamw(model, lr=0.0, weight_decay=0.0)
         config = with_changes(tokens_per_forward=tokens, max_grad_norm=1e9, centring=0.01)
-        figures.append(dataclasses.asdict(train_step(model, examples.items, optimizer, config)))
+        forward = dataclasses.replace(Forward.of(model, config, max_tokens=64), shared=shared)
+        stats = dataclasses.asdict(train_step(forward, examples.items, optimizer, config))
+        del stats["num_tokens"], stats["pad_share"]  # these do depend on the cut
+        figures.append(stats)
         gradients.append(
             torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         )
@@ -295,17 +305,43 @@ def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows):
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-5, atol=1e-8)
 
 
-def test_each_completion_goes_through_the_model_once(tiny_lm, write_rows):
+def test_each_token_goes_through_the_model_once(tiny_lm, write_rows):
     model, tokenizer = score_model_from(tiny_lm, seed=0)
     examples = Examples()
     for comparison in read_comparisons(write_rows(gold_rows(5, seed=1, split="train"))):
         examples.add(comparison, tokenizer, 64)
+    forward = Forward.of(model, SMALL, max_tokens=64)
     seen = []
     model.base_model.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
     )
-    train_step(model, examples.items, adamw(model, lr=0.0, weight_decay=0.0), SMALL)
-    assert sum(seen) == 15  # five comparisons of three; by pairs it would be thirty
+    stats = train_step(forward, examples.items, adamw(model, lr=0.0, weight_decay=0.0), SMALL)
+    places = sum(ids.numel() for ids in seen)
+    pads = sum(int((ids == tokenizer.pad_token_id).sum()) for ids in seen)
+    once = {  # an id with all that stands before it
+        (number, *row[: at + 1])
+        for number, example in enumerate(examples.items)
+        for row in example.rows
+        for at in range(len(row))
+    }
+    assert places - pads == len(once) == stats.num_tokens
+    assert stats.pad_share == pytest.approx(pads / places)
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+def test_the_log_says_whether_prompts_are_shared(write_rows, tiny_lm, tmp_path, alibi):
+    init = tiny_lm
+    if alibi:  # its positions are those of the line, so it is asked row by row
+        tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
+        config = BloomConfig(
+            vocab_size=len(tokenizer), hidden_size=16, n_layer=1, n_head=2, seq_length=64
+        )
+        init = tmp_path / "bloom"
+        save_model(BloomForCausalLM(config), tokenizer, init)
+    config = with_changes(max_tokens=64)
+    train(config, data=write_rows(PAIRS), out=tmp_path / "out", init=str(init))
+    (said,) = metrics(tmp_path / "out", "forward")
+    assert said["shared_prompt"] == int(not alibi)
 
 
 def test_it_warm_starts_from_a_causal_lm_and_the_result_loads_elsewhere(
