@@ -4,12 +4,16 @@
         model.safetensors ...   one file per module
         state.pt                the rest; read with torch.load(weights_only=True)
         manifest.json           step and the sha256 of every other file
+    DIR/checkpoints/newest      the name of the newest one that was saved to the end
 
-A checkpoint is written into a hidden folder, synced, and renamed; the loader believes only one
-whose hashes are right, and falls back to the one before it.
+A checkpoint is written into a hidden folder, synced, and renamed; then the pointer is. The loader
+passes over what the pointer does not know of yet, believes only a folder whose hashes are right,
+says so where they are not, and falls back to the one before it.
 """
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +28,9 @@ from torch import nn
 from policy.data import content_hash
 
 KEPT = 2
+POINTER = "newest"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,11 @@ def save(
     """
     folder = directory / "checkpoints"
     folder.mkdir(exist_ok=True)
+    for left in folder.glob(".*"):  # by a kill
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    final = folder / f"step-{step:06d}"
+    _remove(final)  # a harmed one: the loader went back behind it
     staged = folder / f".staged-{step:06d}"
-    shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     for name, module in modules.items():
         save_file(tensors_of(module), staged / f"{name}.safetensors")
@@ -65,37 +75,71 @@ def save(
     (staged / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in (*staged.iterdir(), staged):
         sync(path)
-    final = folder / f"step-{step:06d}"
-    shutil.rmtree(final, ignore_errors=True)
     staged.rename(final)
+    pointer = folder / f".{POINTER}"
+    pointer.write_text(final.name, encoding="utf-8")
+    sync(pointer)
+    sync(folder)  # the folder's new name stands before the pointer does
+    pointer.replace(folder / POINTER)
     sync(folder)
     for old in _newest_first(directory)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return final
 
 
 def latest(directories: Sequence[Path]) -> Checkpoint | None:
     """The valid checkpoint with the highest step in any of these run folders, or None."""
     found = [path for directory in directories for path in _newest_first(directory)]
-    for path in sorted(found, key=lambda p: p.name, reverse=True):
-        if is_whole(path):
+    for path in sorted(found, key=_step_of, reverse=True):
+        if (harm := harm_of(path)) is None:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             state = torch.load(path / "state.pt", weights_only=True)
             return Checkpoint(path, int(manifest["step"]), state)
+        log.warning("The checkpoint %s is damaged and passed over: %s.", path, harm)
     return None
 
 
-def is_whole(path: Path) -> bool:
-    """True if the manifest can be read and every file has the hash it names."""
+def harm_of(path: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None where every file has the hash that its
+    manifest names."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        hashes = manifest["files"]
-        return bool(hashes) and all(
-            (path / name).is_file() and content_hash(path / name) == sha256
-            for name, sha256 in hashes.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        files = dict(manifest["files"])
+        int(manifest["step"])
+        for name, sha256 in files.items():
+            if content_hash(path / name) != sha256:
+                return f"{name} is not what was saved"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its manifest cannot be read ({type(error).__name__})"
+    return None if files else "its manifest names no file"
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 over tensors and plain values, nested in mappings and sequences as they may be.
+
+    Equal for equal bits: what two runs are compared by, when their files differ in a path or date.
+    """
+    digest = hashlib.sha256()
+    _feed(digest, value)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(f"tensor {value.dtype} {tuple(value.shape)}".encode())
+        plain = value.detach().cpu().contiguous()
+        digest.update(plain.flatten().view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        digest.update(f"mapping {len(value)}".encode())
+        for key in sorted(value, key=repr):
+            digest.update(f"key {key!r}".encode())
+            _feed(digest, value[key])
+    elif isinstance(value, list | tuple):
+        digest.update(f"sequence {len(value)}".encode())
+        for each in value:
+            _feed(digest, each)
+    else:
+        digest.update(f"value {value!r}".encode())
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -128,6 +172,26 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def _remove(path: Path) -> None:
+    """Out of the loader's sight first, so that a kill in between leaves no half of it."""
+    if path.exists():
+        hidden = path.with_name(f".removed-{path.name}")
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+
+
 def _newest_first(directory: Path) -> list[Path]:
+    """Folders of checkpoints that were saved to the end; all there are without a pointer."""
     folder = directory / "checkpoints"
-    return sorted(folder.glob("step-*"), reverse=True) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    paths = sorted(folder.glob("step-*"), key=_step_of, reverse=True)
+    try:
+        newest = _step_of(Path((folder / POINTER).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return paths
+    return [path for path in paths if _step_of(path) <= newest]
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

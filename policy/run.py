@@ -1,22 +1,24 @@
 """What every training command shares: one output folder, from the first row to the published model.
 
-    DIR/run.json        who this run is (command, config, input hashes); "finished": true at the end
+    DIR/run.json        who this run is (command, config, input hashes), under which conditions it
+                        runs and was resumed; "finished": true at the end
     DIR/metrics.jsonl   {"step", "phase", name: number ...}, each (phase, step) once, also resumed
     DIR/progress.json   {"step", "total", "phase", "at"}, replaced about once a second
     DIR/checkpoints/    see policy/checkpoint.py; gone when the run is finished
     DIR/...             the model's files, moved up from DIR/.staging at the end
 
 Randomness is by counter: `generator_for(seed, step, purpose)`. A resumed run replays nothing, and
-on the same machine with as many threads its weights equal those of an uninterrupted run.
+under the same conditions (policy/conditions.py) its weights on a CPU equal those of an
+uninterrupted run; under others it warns, and run.json says so.
 """
 
 import argparse
 import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -33,11 +35,14 @@ from torch import nn
 from tqdm import tqdm
 
 from policy import checkpoint
+from policy.conditions import conditions_now, differences
 from policy.config import BadInput, Diverged, Stopped, require, to_json
 from policy.data import content_hash
 
 SUPERVISOR_FD = "CONCORD_SUPERVISOR_FD"
 PROGRESS_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
 
 
 def generator_for(seed: int, step: int, purpose: str, row: int = 0) -> torch.Generator:
@@ -96,7 +101,15 @@ class Run:
         self._lock = self._locked()
         self.restored = checkpoint.latest([self.directory, *earlier])
         """The newest valid checkpoint of this run, its earlier attempts included, or None."""
-        self._write_json("run.json", {**self.identity, "finished": False})
+        self.conditions = conditions_now()
+        self.resumes: list[dict[str, Any]] = []
+        """Where the run was taken up again, and what was not as before."""
+        if self.restored:
+            before = self.restored.state
+            self.resumes = [*before["resumes"], {"at_step": self.restored.step, "changed": []}]
+            for changed in differences(before["conditions"], self.conditions):
+                self.resumed_otherwise(changed)
+        self._write_json("run.json", {**self._said(), "finished": False})
         self._carry_over(carried)
         self._metrics = (self.directory / "metrics.jsonl").open("a", encoding="utf-8")
 
@@ -164,17 +177,37 @@ class Run:
     ) -> None:
         """Save after `step` steps are done and their rows are logged."""
         checkpoint.sync(self.directory / "metrics.jsonl")
-        kept = {"metrics_bytes": self._metrics.tell(), "last": self._last, **state}
+        kept = {
+            "metrics_bytes": self._metrics.tell(),
+            "last": self._last,
+            "conditions": self.conditions,
+            "resumes": self.resumes,
+            **state,
+        }
         checkpoint.save(self.directory, step, modules=modules, state=kept)
+
+    def resumed_otherwise(self, changed: str) -> None:
+        """Warn, and note for run.json, that this resume need not end with an uninterrupted run's
+        bits."""
+        log.warning(
+            "Resumed at step %s, but not as before, so the weights may differ in their last bits "
+            "from those of an uninterrupted run: %s.",
+            self.first_step,
+            changed,
+        )
+        self.resumes[-1]["changed"].append(changed)
 
     def stop_here(self, step: int) -> None:
         """Raise Stopped. Call after save_checkpoint, when should_stop is set."""
         raise Stopped(f"stopped on request after step {step}; the same command goes on from there")
 
-    def finish(self, write: Callable[[Path], None]) -> None:
+    def finish(
+        self, write: Callable[[Path], None], fingerprints: Mapping[str, str] | None = None
+    ) -> None:
         """Publish: `write` fills a folder, its files move up, run.json says finished, last of all.
 
-        A kill in between leaves the last checkpoint, and the same command finishes again.
+        fingerprints: of what is not published but was part of the state (optimizer ...), for
+        run.json. A kill in between leaves the last checkpoint, and the same command finishes again.
         """
         staging = self.directory / ".staging"
         shutil.rmtree(staging, ignore_errors=True)
@@ -192,24 +225,27 @@ class Run:
         self._write_json(
             "run.json",
             {
-                **self.identity,
+                **self._said(),
                 "finished": True,
-                "seed": getattr(self.config, "seed", None),
                 "wall_seconds": round(time.monotonic() - self._started, 2),
                 "resumed_at_step": self.first_step,
-                "threads": torch.get_num_threads(),
-                "versions": {
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__,
-                },
                 "final_metrics": self._last,
+                "fingerprints": dict(fingerprints or {}),
             },
         )
         checkpoint.sync(self.directory)
         shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
 
     # How it keeps its word
+
+    def _said(self) -> dict[str, Any]:
+        """What run.json says from the start."""
+        return {
+            **self.identity,
+            "seed": getattr(self.config, "seed", None),
+            **self.conditions,
+            "resumes": self.resumes,
+        }
 
     def _require_same_run(self, path: Path) -> None:
         seen = _read_run(path)
@@ -232,7 +268,8 @@ class Run:
         elif self.directory.is_dir():
             # A supervisor may have opened a log there before it started us.
             others = [p.name for p in self.directory.iterdir() if p.suffix != ".log"]
-            others = [name for name in others if name != ".lock"]
+            ours = (".lock", ".run.json.staged")  # what a kill leaves before there is a run.json
+            others = [name for name in others if name not in ours]
             require(
                 not others,
                 f"{self.directory} is not empty and holds no run: {', '.join(sorted(others)[:5])}",

@@ -24,6 +24,8 @@ class Example:
 
     rows: tuple[Sequence[int], ...]
     table: PairTable
+    id: str = ""
+    """The row's, to name it by."""
 
     def lines(self, shared: bool) -> list[Tree]:
         """What goes through the model: one tree of all rows, or each row by itself."""
@@ -65,7 +67,7 @@ class Examples:
         self.funnel.num_used += 1
         self.funnel.num_prompts_shortened += any(each.dropped_turns for each in encoded)
         rows = tuple(array("i", each.ids) for each in encoded)
-        self.items.append(Example(rows, comparison.table))
+        self.items.append(Example(rows, comparison.table, comparison.id))
 
     def counts(self, split: str) -> dict[str, int]:
         """The funnel, each name behind the split's: train_num_used ..."""

@@ -14,6 +14,13 @@ import torch
 from torch import nn
 
 from policy.backbone import save_model
+from policy.checkpoint import fingerprint, tensors_of
+from policy.conditions import (
+    deterministic,
+    generator_states,
+    restore_generators,
+    seed_generators,
+)
 from policy.config import load_config, require
 from policy.optim import (
     MuonWithAdamW,
@@ -80,7 +87,9 @@ def train(
     """Write a directory that `AutoModelForSequenceClassification.from_pretrained` loads.
 
     Rows of split train, and rows without one, are trained on; dev rows are looked at every
-    `eval_every` steps and at the end. Raises BadInput, Stopped or Diverged (policy/config.py).
+    `eval_every` steps and at the end. Killed at any point, the same call goes on from the last
+    checkpoint, and on a CPU under the same conditions (policy/conditions.py) ends with the same
+    bits. Raises BadInput, Stopped or Diverged (policy/config.py).
     """
     inputs: dict[str, Path | str] = {"data": data}
     inputs |= {"init": init} if init else {}
@@ -96,9 +105,12 @@ def train(
     )
     examples, dev = _read(config, data, model, tokenizer)
     anchored = _anchors(config, data, anchors)
-    with Run(
-        out, command="rewardmodel train", config=config, inputs=inputs, resume_from=resume_from
-    ) as run:
+    with (
+        deterministic(device),
+        Run(
+            out, command="rewardmodel train", config=config, inputs=inputs, resume_from=resume_from
+        ) as run,
+    ):
         if run.restored is None:
             run.log_step(0, "data", **examples.counts("train"), **dev.counts("dev"))
         training = Training(config, run, model, tokenizer, examples.items, dev.items)
@@ -118,7 +130,7 @@ def train(
             deviation=scale.deviation,
             temperature=scale.temperature,
         )
-        run.finish(lambda folder: save_model(model, tokenizer, folder))
+        run.finish(lambda folder: save_model(model, tokenizer, folder), training.fingerprints())
 
 
 class Training:
@@ -155,15 +167,14 @@ class Training:
         self.best_step, self.best_log_loss = 0, float("inf")
         if dev and config.keep == "best":
             self.best_model = copy.deepcopy(model)
+        seed_generators(config.seed)
         if run.restored:
             self._restore()
 
     def steps(self, on_step: OnStep | None) -> None:
         config, run = self.config, self.run
         for step in range(run.first_step + 1, self.total + 1):
-            batch = examples_of_step(
-                self.examples, step, per_step=config.comparisons_per_step, seed=config.seed
-            )
+            batch = self._batch(step)
             lr = lr_at(
                 step - 1,
                 total=self.total,
@@ -189,6 +200,32 @@ class Training:
         """The model to publish."""
         return self.model if self.best_model is None else self.best_model
 
+    def fingerprints(self) -> dict[str, str]:
+        """Of all that a step changes, for comparing two runs bit for bit."""
+        return {
+            "kept_weights": fingerprint(tensors_of(self.kept())),
+            "last_weights": fingerprint(tensors_of(self.model)),
+            "optimizer": fingerprint(self.optimizer.state_dict()),
+            "generators": fingerprint(generator_states()),
+        }
+
+    def _batch(self, step: int) -> list[Example]:
+        config = self.config
+        return examples_of_step(
+            self.examples, step, per_step=config.comparisons_per_step, seed=config.seed
+        )
+
+    def _cursor(self, step: int) -> dict[str, Any]:
+        """What comes after `step`: its comparisons by id, as they are cut, and their tokens."""
+        if step >= self.total:
+            return {"step": step, "pieces": [], "tokens": ""}
+        cut = list(pieces(self._batch(step + 1), self.config.tokens_per_forward))
+        return {
+            "step": step,
+            "pieces": [[each.id for each in piece] for piece in cut],
+            "tokens": fingerprint([[list(row) for row in e.rows] for piece in cut for e in piece]),
+        }
+
     def _look_at_dev(self, step: int) -> None:
         log_loss, accuracy = dev_figures(
             Scorer(self.model, self.tokenizer, max_tokens=self.tokenizer.model_max_length),
@@ -206,6 +243,8 @@ class Training:
             modules["best"] = self.best_model
         state = {
             "optimizer": self.optimizer.state_dict(),
+            "generators": generator_states(),
+            "cursor": self._cursor(step),
             "best_step": self.best_step,
             "best_log_loss": self.best_log_loss,
         }
@@ -220,6 +259,11 @@ class Training:
         self.optimizer.load_state_dict(restored.state["optimizer"])
         self.best_step = restored.state["best_step"]
         self.best_log_loss = restored.state["best_log_loss"]
+        restore_generators(restored.state["generators"])
+        if restored.state["cursor"] != self._cursor(restored.step):
+            self.run.resumed_otherwise(
+                "the batch that comes next holds other comparisons or tokens"
+            )
 
 
 def train_step(

@@ -50,14 +50,14 @@ def test_the_newest_two_are_kept_and_all_folders_are_looked_at(tmp_path):
         checkpoint.save(first, step, modules={}, state={"at": step})
     checkpoint.save(second, 50, modules={}, state={"at": 50})
     names = sorted(path.name for path in (first / "checkpoints").iterdir())
-    assert names == ["step-000010", "step-000100"]
+    assert names == ["newest", "step-000010", "step-000100"]
     assert checkpoint.latest([second, first]).step == 100
     assert checkpoint.latest([second, tmp_path / "absent"]).step == 50
     assert checkpoint.latest([tmp_path]) is None
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove", "no manifest", "empty manifest"])
-def test_a_harmed_checkpoint_gives_way_to_the_one_before(tmp_path, harm):
+def test_a_harmed_checkpoint_gives_way_to_the_one_before(tmp_path, harm, caplog):
     for step in (1, 2):
         checkpoint.save(tmp_path, step, modules={"m": nn.Linear(2, 2)}, state={})
     folder = tmp_path / "checkpoints" / "step-000002"
@@ -74,6 +74,44 @@ def test_a_harmed_checkpoint_gives_way_to_the_one_before(tmp_path, harm):
     else:
         manifest.write_text("")
     assert checkpoint.latest([tmp_path]).step == 1
+    (said,) = caplog.messages
+    assert str(folder) in said
+    what = "manifest" if "manifest" in harm else "m.safetensors is not what was saved"
+    assert what in said
+    # Saved again, it is whole again.
+    checkpoint.save(tmp_path, 2, modules={"m": nn.Linear(2, 2)}, state={})
+    assert checkpoint.latest([tmp_path]).step == 2
+
+
+def test_what_the_pointer_does_not_know_of_was_not_saved_to_the_end(tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, modules={}, state={})
+    pointer = tmp_path / "checkpoints" / "newest"
+    assert pointer.read_text() == "step-000002"
+    pointer.write_text("step-000001")  # a kill between the rename and the pointer
+    assert checkpoint.latest([tmp_path]).step == 1
+    pointer.write_text("nonsense")
+    assert checkpoint.latest([tmp_path]).step == 2
+
+
+def test_a_millionth_step_is_newer_than_the_one_before(tmp_path):
+    for step in (999_999, 1_000_000):
+        checkpoint.save(tmp_path, step, modules={}, state={})
+    assert checkpoint.latest([tmp_path]).step == 1_000_000
+
+
+def test_a_fingerprint_tells_the_last_bit_and_not_the_order_of_names():
+    state = {"a": torch.tensor([1.0, 2.0]), "b": [1, "x", None], "c": torch.tensor(True)}
+    same = {"c": torch.tensor(True), "b": [1, "x", None], "a": torch.tensor([1.0, 2.0])}
+    assert checkpoint.fingerprint(state) == checkpoint.fingerprint(same)
+    for other in (
+        {"a": torch.nextafter(torch.tensor([1.0, 2.0]), torch.tensor(9.0))},
+        {"a": torch.tensor([[1.0, 2.0]])},
+        {"a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
+        {"b": [1, "x", 0]},
+        {"b": [[1, "x"], None]},
+    ):
+        assert checkpoint.fingerprint(state | other) != checkpoint.fingerprint(state)
 
 
 def test_what_a_kill_left_half_written_is_not_a_checkpoint(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """One output folder: who may write into it, what is carried over, how a run ends."""
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from policy.conditions import git_revision
 from policy.config import BadInput, Diverged, SFTConfig, Stopped
 from policy.run import (
     SUPERVISOR_FD,
@@ -64,7 +67,7 @@ def test_a_finished_run_says_what_it_was(opened, tmp_path):
         run.log_step(1, "train", loss=torch.tensor(0.5), lr=1e-3)
         run.log_step(2, "train", loss=float("nan"), tokens=3)
         run.save_checkpoint(1, modules={}, state={})
-        run.finish(write_model)
+        run.finish(write_model, {"optimizer": "ab"})
     out = tmp_path / "out"
     assert rows_of(out) == [
         {"step": 1, "phase": "train", "loss": 0.5, "lr": 1e-3},
@@ -74,6 +77,9 @@ def test_a_finished_run_says_what_it_was(opened, tmp_path):
     assert (said["command"], said["finished"], said["seed"]) == ("policy sft", True, 0)
     assert said["threads"] == torch.get_num_threads()
     assert said["versions"]["torch"] == torch.__version__
+    assert len(said["inputs"]["data"]) == 64  # sha256
+    assert said["git_revision"] == git_revision()
+    assert (said["resumes"], said["fingerprints"]) == ([], {"optimizer": "ab"})
     assert said["final_metrics"]["train"]["step"] == 2
     left = {path.name for path in out.iterdir()}
     assert left == {"run.json", "metrics.jsonl", "config.json", "value", ".lock"}
@@ -189,6 +195,110 @@ def test_a_kill_while_publishing_is_finished_by_the_same_command(opened, tmp_pat
         run.finish(write_model)
     assert is_finished(tmp_path / "out")
     assert not (tmp_path / "out" / ".staging").exists()
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to a test in one process: nothing below it is cleaned up."""
+
+
+def count_steps(opened, total=5):
+    """A run whose weight counts its steps, with a checkpoint after each second one."""
+    with opened() as run:
+        weight = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(weight.weight)
+        if run.restored:
+            run.restored.restore("m", weight)
+        for step in range(run.first_step + 1, total + 1):
+            weight.weight.data += 1
+            run.log_step(step, "train", loss=step)
+            if step % 2 == 0:
+                run.save_checkpoint(step, modules={"m": weight}, state={})
+            run.progress(step, total, "train")
+        run.finish(lambda folder: (folder / "weight").write_text(str(weight.weight.item())))
+
+
+def killed_at(patch, fatal):
+    """Raise Killed in place of the file operation of this number, counted from 1."""
+    seen = itertools.count(1)
+
+    def counting(real):
+        def counted(*args, **kwargs):
+            if next(seen) == fatal:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return counted
+
+    patch.setattr(os, "fsync", counting(lambda handle: None))  # a process's end loses no write
+    for module, name in [(os, "rename"), (os, "replace"), (shutil, "rmtree")]:
+        patch.setattr(module, name, counting(getattr(module, name)))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # whoever is killed closes nothing
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_killed_before_any_of_its_file_operations_a_run_ends_the_same(
+    opened, tmp_path, monkeypatch
+):
+    """Each fsync, rename and removal of the whole run in turn is the one that is not reached."""
+    out = tmp_path / "out"
+    for fatal in itertools.count(1):
+        with monkeypatch.context() as patch:
+            killed_at(patch, fatal)
+            try:
+                count_steps(opened)
+                break
+            except Killed:
+                pass
+        if not (out / "run.json").is_file() or not is_finished(out):
+            count_steps(opened)
+        assert (out / "weight").read_text() == "5.0", fatal
+        assert [row["step"] for row in rows_of(out)] == [1, 2, 3, 4, 5], fatal
+        assert is_finished(out)
+        shutil.rmtree(out)
+    assert fatal > 30  # each of the two checkpoints has nine
+
+
+def test_a_resume_under_other_conditions_warns_and_says_so(opened, tmp_path, monkeypatch, caplog):
+    with opened() as run:
+        run.save_checkpoint(1, modules={}, state={})
+    with opened() as run:
+        assert run.resumes == [{"at_step": 1, "changed": []}]
+        run.save_checkpoint(2, modules={}, state={})
+    said = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert caplog.messages == []
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads + 1)
+    transformers = said["versions"]["transformers"]
+    monkeypatch.setattr("transformers.__version__", "0.1")
+    monkeypatch.setattr("policy.conditions.git_revision", lambda: "abc")
+    with opened() as run:
+        run.finish(write_model)
+    said = json.loads((tmp_path / "out" / "run.json").read_text())
+    first, second = said["resumes"]
+    assert first == {"at_step": 1, "changed": []}
+    assert second["at_step"] == 2
+    assert sorted(second["changed"]) == [
+        f"git_revision: {git_revision()} before, abc now",
+        f"threads: {threads} before, {threads + 1} now",
+        f"transformers: {transformers} before, 0.1 now",
+    ]
+    assert all("may differ in their last bits" in message for message in caplog.messages)
+    assert len(caplog.messages) == 3
+
+
+def test_the_git_revision_is_that_of_the_checkout_and_of_nothing_else(tmp_path):
+    assert git_revision(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "file").write_text("one")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    read = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    git_revision.cache_clear()
+    assert git_revision(tmp_path) == read.stdout.strip()
+    (tmp_path / "file").write_text("two")
+    git_revision.cache_clear()
+    assert git_revision(tmp_path) == read.stdout.strip() + "-dirty"
 
 
 def test_a_signal_asks_the_loop_to_stop_and_the_old_handlers_come_back(opened):

@@ -6,6 +6,7 @@ import random
 import statistics
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from transformers import (
     BloomForCausalLM,
 )
 
+import rewardmodel.train
 from policy.backbone import save_model, score_model_from
 from policy.config import BadInput, Stopped
 from policy.data import content_hash
@@ -254,7 +256,67 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
     )
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert json.loads((tmp_path / "third" / "run.json").read_text())["resumed_at_step"] == 6
+    third, whole = (
+        json.loads((tmp_path / name / "run.json").read_text()) for name in ("third", "whole")
+    )
+    assert third["fingerprints"] == whole["fingerprints"]
+    assert set(whole["fingerprints"]) == {"kept_weights", "last_weights", "optimizer", "generators"}
+    assert third["resumed_at_step"] == 6
+    assert third["resumes"] == [{"at_step": step, "changed": []} for step in (4, 6)]
+
+
+def test_a_damaged_checkpoint_and_what_is_drawn_outside_the_loop_change_nothing(
+    write_rows, tmp_path, monkeypatch, caplog
+):
+    """Each step draws from the process's own generators, as dropout would."""
+    data = write_rows(PAIRS)
+    config = with_changes(epochs=8)
+    drawn: dict[str, list] = {}
+
+    def run(name: str, stop: int | None = None) -> None:
+        def on_step(step, stats):
+            numbers = (random.random(), numpy.random.random(), torch.rand(1).item())
+            drawn.setdefault(name, []).append((step, numbers))
+            if step == stop:
+                raise KeyboardInterrupt
+
+        train(config, data=data, out=tmp_path / name, init=None, on_step=on_step)
+
+    run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", stop=7)
+    weights = tmp_path / "cut" / "checkpoints" / "step-000006" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    random.seed(99)
+    torch.manual_seed(99)
+    drawn["cut"] = drawn["cut"][:4]
+    run("cut")
+    assert drawn["cut"] == drawn["whole"]
+    assert "step-000006 is damaged and passed over: model.safetensors" in caplog.text
+    cut, whole = (
+        json.loads((tmp_path / name / "run.json").read_text())["fingerprints"]
+        for name in ("cut", "whole")
+    )
+    assert cut == whole
+
+
+def test_a_resume_that_would_take_other_comparisons_warns(
+    write_rows, tmp_path, monkeypatch, caplog
+):
+    def stop(step, stats):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    data, config = write_rows(PAIRS), with_changes(epochs=4, checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data=data, out=tmp_path / "out", init=None, on_step=stop)
+    real = rewardmodel.train.examples_of_step
+    monkeypatch.setattr("rewardmodel.train.examples_of_step", lambda *a, **k: real(*a, **k)[::-1])
+    train(config, data=data, out=tmp_path / "out", init=None)
+    (resumed,) = json.loads((tmp_path / "out" / "run.json").read_text())["resumes"]
+    changed = ["the batch that comes next holds other comparisons or tokens"]
+    assert resumed == {"at_step": 1, "changed": changed}
+    assert changed[0] in caplog.text
 
 
 def test_asked_to_stop_it_saves_a_checkpoint_and_goes_on_from_there(
