@@ -34,8 +34,12 @@ class Forward:
         """A step's comparisons, cut into what goes through the model at once."""
         return [
             Batch.of(piece, self.model.config.pad_token_id, self.model.device, shared=self.shared)
-            for piece in pieces(examples, self.tokens_per_forward, shared=self.shared)
+            for piece in self.pieces(examples)
         ]
+
+    def pieces(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """How a step's comparisons are cut."""
+        return pieces(examples, self.tokens_per_forward, shared=self.shared)
 
     def scores(self, batch: Batch) -> Tensor:
         """(N,) float32, one per completion, with gradient."""

@@ -219,7 +219,7 @@ class Training:
         """What comes after `step`: its comparisons by id, as they are cut, and their tokens."""
         if step >= self.total:
             return {"step": step, "pieces": [], "tokens": ""}
-        cut = list(pieces(self._batch(step + 1), self.config.tokens_per_forward))
+        cut = self.forward.pieces(self._batch(step + 1))
         return {
             "step": step,
             "pieces": [[each.id for each in piece] for piece in cut],
