@@ -16,6 +16,7 @@ from torch import Tensor
 from policy.backbone import context_of, forward_hidden, score_model_from
 from policy.config import BadInput, require
 from policy.data import Message
+from policy.ensemble import Ensemble, Scored, is_ensemble, load_ensemble
 from policy.score_scale import ScoreScale
 from policy.shared_prompt import Forest, hidden_of_forest
 from policy.text import encode_completion, render_prompt
@@ -28,6 +29,15 @@ class Encoded:
     ids: list[int]
     dropped_turns: int
     """Turns that the prompt lost, oldest first, to fit."""
+
+
+def same_tokenizer(one: Any, other: Any) -> bool:
+    """Whether ids of one mean the same text and turns to the other."""
+    return (
+        one.get_vocab() == other.get_vocab()
+        and one.eos_token_id == other.eos_token_id
+        and one.chat_template == other.chat_template
+    )
 
 
 EMPTY_TURN: list[Message] = [{"role": "user", "content": ""}]
@@ -183,12 +193,11 @@ class Scorer:
 
     def shares_tokenizer(self, tokenizer: Any) -> bool:
         """Whether ids of that tokenizer mean the same text and turns here."""
-        mine = self.tokenizer
-        return (
-            mine.get_vocab() == tokenizer.get_vocab()
-            and mine.eos_token_id == tokenizer.eos_token_id
-            and mine.chat_template == tokenizer.chat_template
-        )
+        return same_tokenizer(self.tokenizer, tokenizer)
+
+    def scored_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[Scored]:
+        """`score_ids`, with what an ensemble knows beside the score."""
+        return [Scored(score) for score in self.score_ids(rows, batch_tokens)]
 
     @torch.inference_mode()
     def score_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[float]:
@@ -203,11 +212,44 @@ class Scorer:
         return scores
 
 
+class EnsembleScorer(Scorer):
+    """Several reward models with one tokenizer, and one score by the rule of their ensemble."""
+
+    def __init__(self, ensemble: Ensemble, members: Sequence[Scorer]) -> None:
+        """Raises BadInput where a member reads other tokens than the first."""
+        first = members[0]
+        for member, described in zip(members, ensemble.members, strict=True):
+            require(
+                member.shares_tokenizer(first.tokenizer),
+                f"{described.directory} of the ensemble has another tokenizer or chat template "
+                f"than {ensemble.members[0].directory}",
+            )
+        shortest = min(member.max_tokens for member in members)
+        super().__init__(first.model, first.tokenizer, max_tokens=shortest)
+        self.ensemble = ensemble
+        self.members = members
+        self.scale = ensemble.scale
+
+    def score_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[float]:
+        return [each.score for each in self.scored_ids(rows, batch_tokens)]
+
+    def scored_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[Scored]:
+        if not rows:
+            return []
+        scores = [member.score_ids(rows, batch_tokens) for member in self.members]
+        return self.ensemble.combine(torch.tensor(scores, dtype=torch.float64))
+
+
 def load_scorer(directory: str | Path, device: str = "cpu") -> Scorer:
-    """The reward model in a directory of `AutoModelForSequenceClassification`, in fp32.
+    """The reward model in a directory of `AutoModelForSequenceClassification`, in fp32, or the
+    ensemble of such in one with an ensemble.json.
 
     Raises BadInput for a folder that is absent or holds something else.
     """
+    if is_ensemble(directory):
+        ensemble = load_ensemble(directory)
+        folders = [Path(directory) / member.directory for member in ensemble.members]
+        return EnsembleScorer(ensemble, [load_scorer(folder, device) for folder in folders])
     model, tokenizer = score_model_from(directory, seed=0, device=device)
     kind = (model.config.architectures or ["?"])[0]
     require(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from policy.backbone import context_of, forward_hidden, score_model_from
 from policy.config import require
+from policy.ensemble import first_member
 from policy.score_scale import forget
 from policy.scoring import Scorer
 
@@ -22,10 +23,11 @@ def value_model_from(
     """A value model on the backbone of `init`, for the ids of `tokenizer`, its head at zero.
 
     Zero is the right first guess: a score minus the reference's mean score is 0 on average while
-    the policy still is the reference. Raises BadInput for a backbone that cannot hold max_tokens,
-    has another vocabulary, or has no head per token (encoders).
+    the policy still is the reference. Of an ensemble its first member is taken. Raises BadInput
+    for a backbone that cannot hold max_tokens, has another vocabulary, or has no head per token
+    (encoders).
     """
-    model, _ = score_model_from(init, seed=0, tokenizer=tokenizer, device=device)
+    model, _ = score_model_from(first_member(init), seed=0, tokenizer=tokenizer, device=device)
     head = getattr(model, "score", None)
     require(isinstance(head, nn.Linear), f"{init} gives no value per token: {type(model).__name__}")
     forget(model)  # a reward model's record says nothing of values

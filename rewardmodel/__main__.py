@@ -1,13 +1,14 @@
-"""`python -m rewardmodel train | evaluate | score ...`: see each module; this only wires them."""
+"""`python -m rewardmodel COMMAND`: see each module; this only wires them."""
 
 import argparse
 import sys
 
 from policy.run import main_guard
-from rewardmodel import anchors, evaluate, score, train
+from rewardmodel import anchors, ensemble, evaluate, score, train
 
 COMMANDS = {
     "train": (train, "learn scores from comparisons"),
+    "ensemble": (ensemble, "one model from several that were trained before"),
     "evaluate": (evaluate, "agreement of a model's scores with votes, as JSON"),
     "score": (score, "a score for every completion of a file"),
     "anchors": (anchors, "freeze the texts that scores are normalised on"),

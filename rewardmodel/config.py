@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from policy.config import require, require_all_positive, require_optimizer
+from policy.ensemble import RULES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,13 @@ class RewardConfig:
     seed: int = 0
     """Orders the comparisons and draws the head, and the whole model with `--init none`."""
 
+    members: int = 1
+    """Models in an ensemble, each with a seed of its own; 4 or 5 are usual (arXiv:2310.02743)."""
+    rule: str = "mean"
+    """How an ensemble's scores become one: `mean`, `worst` or `uncertainty`."""
+    uncertainty_weight: float = 0.5
+    """Of the members' variance, in squared deviations, with rule `uncertainty`."""
+
     layers: int = 4
     """Of the GPT that `--init none` makes; this and the next four mean nothing otherwise."""
     heads: int = 4
@@ -54,9 +62,9 @@ class RewardConfig:
         require_all_positive(
             self,
             *("epochs", "comparisons_per_step", "lr_peak", "max_grad_norm", "tokens_per_forward"),
-            *("eval_every", "checkpoint_every", "layers", "heads", "width", "context"),
+            *("eval_every", "checkpoint_every", "layers", "heads", "width", "context", "members"),
         )
-        for name in ("weight_decay", "centring"):
+        for name in ("weight_decay", "centring", "uncertainty_weight"):
             require(getattr(self, name) >= 0, f"{name} must be >= 0: {getattr(self, name)}")
         require(
             0 <= self.warmup_fraction < 1,
@@ -72,6 +80,7 @@ class RewardConfig:
         )
         require_optimizer(self.optimizer)
         require(self.keep in ("best", "last"), f"keep must be best or last: {self.keep!r}")
+        require(self.rule in RULES, f"rule must be one of {', '.join(RULES)}: {self.rule!r}")
         require(self.vocab_size >= 300, f"vocab_size must be >= 300: {self.vocab_size}")
         require(
             self.width % self.heads == 0,

@@ -28,11 +28,13 @@ from torch import Tensor
 
 from policy.config import require
 from policy.data import content_hash
+from policy.ensemble import Scored
 from policy.run import device_from
 from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
 from rewardmodel.calibration import LogOdds
 from rewardmodel.data import Comparison, PairTable, Vote, read_comparisons
+from rewardmodel.disagreement import Disagreement
 from rewardmodel.files import appearing, with_bar
 from rewardmodel.losses import pair_nats
 
@@ -123,6 +125,7 @@ class Evaluation:
     votes_by_kind: Counter[str] = field(default_factory=Counter)
     scale: ScoreScale = field(default_factory=ScoreScale)
     judged: list[Judged] = field(default_factory=list)
+    disagreement: Disagreement = field(default_factory=Disagreement)
 
     @classmethod
     def of(cls, scorer: Scorer, comparisons: Iterable[Comparison]) -> "Evaluation":
@@ -152,14 +155,16 @@ class Evaluation:
             kept.append(comparison)
             ids += [each.ids for each in encoded]
             self.num_prompts_shortened += any(each.dropped_turns for each in encoded)
-        scores = iter(scorer.score_ids(ids))
+        scored = iter(scorer.scored_ids(ids))
         for comparison in kept:
-            self._count(comparison, [next(scores) for _ in comparison.texts])
+            self._count(comparison, [next(scored) for _ in comparison.texts])
 
-    def _count(self, comparison: Comparison, scores: Sequence[float]) -> None:
+    def _count(self, comparison: Comparison, scored: Sequence[Scored]) -> None:
         table = comparison.table
-        nats = [self.scale.deviation * score for score in scores]
-        self.rows.append(PairRow(comparison.group, *measure(table, nats), 1.0))
+        scores = [each.score for each in scored]
+        self.rows.append(PairRow(comparison.group, *self._measure(table, scores), 1.0))
+        members = zip(*(each.members for each in scored), strict=True)  # none of a single model
+        self.disagreement.add(table, scored, [self._measure(table, own) for own in members])
         self.judged.append(
             Judged(
                 comparison.id,
@@ -174,6 +179,9 @@ class Evaluation:
         self.num_pairs += table.num_strict
         self.num_score_ties += sum(scores[i] == scores[j] for i, j in table.pairs)
         self.votes_by_kind.update(vote.kind or "unknown" for vote in comparison.votes)
+
+    def _measure(self, table: PairTable, scores: Sequence[float]) -> Measured:
+        return measure(table, [self.scale.deviation * score for score in scores])
 
     def log_odds(self) -> LogOdds:
         """The pairs of all rows, at temperature 1; each comparison's weights sum to 1."""
@@ -206,6 +214,7 @@ class Evaluation:
             },
             "num_prompts_shortened": self.num_prompts_shortened,
             "votes_by_kind": dict(sorted(self.votes_by_kind.items())),
+            **self.disagreement.figures(),
         }
 
 

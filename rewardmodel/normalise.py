@@ -29,17 +29,23 @@ def normalise(
             scale = fold(model, lambda: probe.score_ids(ids))
         scale = replace(scale, anchors_sha256=anchors.sha256, num_anchors=len(ids))
     scale.keep_in(model)
-    evaluation = Evaluation.of(Scorer(model, tokenizer, max_tokens=max_tokens), dev)
-    if evaluation.rows:
-        points = evaluation.log_odds()
-        temperature = fit_temperature(points)
-        figures = evaluation.figures()
-        names = ("n", "num_groups", "accuracy", "accuracy_interval", "log_loss")
-        told = {name: figures[name] for name in names}
-        told["calibrated_log_loss"] = points.log_loss(temperature)
-        scale = replace(scale, temperature=temperature, dev=told)
-        scale.keep_in(model)
+    scale = with_dev(scale, Scorer(model, tokenizer, max_tokens=max_tokens), dev)
+    scale.keep_in(model)
     return scale
+
+
+def with_dev(scale: ScoreScale, scorer: Scorer, dev: Iterable[Comparison]) -> ScoreScale:
+    """The scale with the temperature and the figures that dev asks for; as it is without dev."""
+    evaluation = Evaluation.of(scorer, dev)
+    if not evaluation.rows:
+        return scale
+    points = evaluation.log_odds()
+    temperature = fit_temperature(points)
+    figures = evaluation.figures()
+    names = ("n", "num_groups", "accuracy", "accuracy_interval", "log_loss")
+    told = {name: figures[name] for name in names}
+    told["calibrated_log_loss"] = points.log_loss(temperature)
+    return replace(scale, temperature=temperature, dev=told)
 
 
 def anchor_ids(scorer: Scorer, anchors: Anchors) -> list[list[int]]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from policy.config import BadInput, require
 from policy.data import Message, checked_messages, numbered_rows
+from policy.ensemble import Scored
 from policy.run import device_from
 from policy.scoring import Scorer, TooLong, load_scorer
 from rewardmodel.data import clip, parse_string, require_keys
@@ -61,7 +62,8 @@ def _items(row: dict[str, Any]) -> Iterator[Item]:
 
 
 def score_file(scorer: Scorer, data: Path, out: Path) -> tuple[int, int]:
-    """Write {id, score} lines to out, which appears when it is whole.
+    """Write {id, score} lines to out, which appears when it is whole; of an ensemble {id, score,
+    spread, members}.
 
     A completion that is too long for the model has score null and says why, so that one of them
     does not hold up the rest. Returns how many were scored and how many were not.
@@ -94,11 +96,17 @@ def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, counts: dict[st
             problems.append(None)
         except TooLong as refusal:
             problems.append(str(refusal))
-    scores = iter(scorer.score_ids(rows))
+    scores = iter(scorer.scored_ids(rows))
     for item, problem in zip(window, problems, strict=True):
-        found = {"score": next(scores)} if problem is None else {"score": None, "problem": problem}
+        found = _found(next(scores)) if problem is None else {"score": None, "problem": problem}
         counts["scored" if problem is None else "too_long"] += 1
         file.write(json.dumps({**item.labels, **found}, ensure_ascii=False) + "\n")
+
+
+def _found(scored: Scored) -> dict[str, Any]:
+    if scored.spread is None:
+        return {"score": scored.score}
+    return {"score": scored.score, "spread": scored.spread, "members": scored.members}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="JSONL rows {id, prompt, completion or text}, or comparisons rows",
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSONL {id, score}")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL {id, score ...}")
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto by default")
 
 

@@ -36,6 +36,7 @@ from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
 from rewardmodel.batches import Example, Examples, examples_of_step, num_steps
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
+from rewardmodel.ensemble import train_ensemble
 from rewardmodel.evaluate import measure
 from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
@@ -363,7 +364,11 @@ def _texts(data: Path) -> Iterator[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="comparisons or TRL rows, JSONL")
     parser.add_argument(
-        "--init", required=True, help="model directory to start from, or none for random weights"
+        "--init",
+        action="append",
+        required=True,
+        help="model directory to start from, or none for random weights; once for each member "
+        "of an ensemble, or once for all",
     )
     parser.add_argument("--tokenizer", metavar="DIR", help="with --init none; else it is learned")
     parser.add_argument(
@@ -377,14 +382,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    train(
-        load_config(RewardConfig, args.config, args.overrides),
-        data=args.data,
-        out=args.out,
-        init=None if args.init == "none" else args.init,
-        tokenizer_from=args.tokenizer,
-        anchors=args.anchors,
-        resume_from=args.resume_from,
-        device=device_from(args.device),
-    )
+    config = load_config(RewardConfig, args.config, args.overrides)
+    inits = [None if init == "none" else init for init in args.init]
+    shared: dict[str, Any] = {
+        "data": args.data,
+        "out": args.out,
+        "tokenizer_from": args.tokenizer,
+        "anchors": args.anchors,
+        "resume_from": args.resume_from,
+        "device": device_from(args.device),
+    }
+    if config.members > 1:
+        train_ensemble(config, inits=inits, train_one=train, **shared)
+        return 0
+    require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
+    train(config, init=inits[0], **shared)
     return 0

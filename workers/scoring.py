@@ -3,6 +3,7 @@
 from annotation.models import Comparison, Completion, Project, Slot
 from annotation.services import versions
 from annotation.services.scores import record_scores, unscored
+from policy.ensemble import Scored
 from policy.scoring import Scorer, TooLong
 from workers.generation import MODELS, text_messages
 
@@ -21,11 +22,17 @@ def score_open_comparisons(project_id: int) -> int:
         return 0
     scorer = MODELS.scorer(reward)
     for comparison in waiting:
-        record_scores(comparison, reward, _scores(scorer, comparison))
+        scored = _scored(scorer, comparison)
+        record_scores(
+            comparison,
+            reward,
+            {pk: each and each.score for pk, each in scored.items()},
+            {pk: each and each.spread for pk, each in scored.items()},
+        )
     return len(waiting)
 
 
-def _scores(scorer: Scorer, comparison: Comparison) -> dict[int, float | None]:
+def _scored(scorer: Scorer, comparison: Comparison) -> dict[int, Scored | None]:
     """Completion -> score; None where there is none to be had."""
     texts = dict(
         Completion.objects.filter(entries__comparison=comparison).values_list("pk", "text")
@@ -34,7 +41,7 @@ def _scores(scorer: Scorer, comparison: Comparison) -> dict[int, float | None]:
     if prompt is None:
         return dict.fromkeys(texts)
     try:
-        scores = scorer.score([prompt] * len(texts), list(texts.values()))
+        rows = [scorer.encode(prompt, text).ids for text in texts.values()]
     except TooLong:
         return dict.fromkeys(texts)
-    return dict(zip(texts, scores, strict=True))
+    return dict(zip(texts, scorer.scored_ids(rows), strict=True))

@@ -45,14 +45,20 @@ def projects_to_score() -> list[Project]:
 
 @transaction.atomic
 def record_scores(
-    comparison: Comparison, reward: ModelVersion, scores: Mapping[int, float | None]
+    comparison: Comparison,
+    reward: ModelVersion,
+    scores: Mapping[int, float | None],
+    spreads: Mapping[int, float | None] | None = None,
 ) -> None:
     """Keep the scores of a comparison's completions. None: the completion is too long for the
-    model; the comparison is then left to chance."""
+    model; the comparison is then left to chance. spreads: of an ensemble, by completion too."""
+    spreads = spreads or {}
     known = {pk: score for pk, score in scores.items() if score is not None}
     CompletionScore.objects.bulk_create(
         (
-            CompletionScore(completion_id=pk, model_version=reward, score=score)
+            CompletionScore(
+                completion_id=pk, model_version=reward, score=score, spread=spreads.get(pk)
+            )
             for pk, score in known.items()
         ),
         ignore_conflicts=True,

@@ -5,6 +5,7 @@ force in a slot is the newest Promotion; a promotion is never changed, so a roll
 """
 
 import hashlib
+import json
 import shutil
 import uuid
 from collections import Counter
@@ -62,9 +63,15 @@ def sha256_of_directory(directory: Path) -> str:
 
 
 def require_model_directory(directory: Path) -> None:
-    """Raise BadInput unless this is a Hugging Face model directory with safetensors weights."""
+    """Raise BadInput unless this is a Hugging Face model directory with safetensors weights, or an
+    ensemble of such directories (policy/ensemble.py)."""
     if not directory.is_dir():
         raise BadInput(f"No directory {str(directory)!r}.")
+    if (directory / "ensemble.json").is_file():
+        members = json.loads((directory / "ensemble.json").read_text(encoding="utf-8"))["members"]
+        for member in members:
+            require_model_directory(directory / member["directory"])
+        return
     if not (directory / "config.json").is_file():
         raise BadInput(f"{str(directory)!r} holds no config.json: not a Hugging Face model.")
     if not any(directory.glob("*.safetensors")):

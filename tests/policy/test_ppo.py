@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from policy.backbone import forward_logits, load_causal_lm, save_model, score_model_from
 from policy.config import BadInput, Diverged, Stopped, load_config
+from policy.ensemble import Ensemble, Member
 from policy.ppo import Trainer, add_arguments, run_command, train
 from policy.ppo_config import PPOConfig
 from policy.ppo_models import Models, prompt_tokens, score_fn_of
@@ -421,6 +423,24 @@ def test_the_command_trains_against_a_reward_model(tiny_policy, reward_model, pr
     for row in rows:
         ids = row["tokens"] + ([] if row["finish"] == "end" else [scorer.tokenizer.eos_token_id])
         assert row["score"] == pytest.approx(scorer.score_ids([ids])[0], abs=1e-5)
+
+
+def test_an_ensemble_is_a_reward_model(tiny_policy, reward_model, prompts, tmp_path):
+    folder, out = tmp_path / "ensemble", tmp_path / "out"
+    for number in range(2):
+        shutil.copytree(reward_model, folder / f"member-{number}")
+    members = tuple(
+        Member(directory=f"member-{number}", mean=3.0 * number, deviation=1.0, nats=1.0, sha256="")
+        for number in range(2)
+    )
+    Ensemble(rule="worst", uncertainty_weight=0.0, members=members, scale=ScoreScale()).save(folder)
+    config = PPOConfig(**(SMALL | {"steps": 1}))
+    train(config, init=tiny_policy(), reward_model=folder, prompts=prompts, out=out)
+    scorer = load_scorer(reward_model)
+    rows = [json.loads(s) for s in (out / "rollouts/step-00001.jsonl").read_text().splitlines()]
+    for row in rows:
+        ids = row["tokens"] + ([] if row["finish"] == "end" else [scorer.tokenizer.eos_token_id])
+        assert row["score"] == pytest.approx(scorer.score_ids([ids])[0] - 3.0, abs=1e-5)
 
 
 def test_ppo_reads_a_prompt_as_training_and_the_gate_do(tiny_policy, reward_model, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from annotation.errors import BadInput
 from annotation.models import Comparison, CompletionScore, TrainingJob
 from annotation.services import versions
 from annotation.services.batches import change_batch
@@ -9,7 +10,7 @@ from annotation.services.ledger import batch_for
 from annotation.services.scores import projects_to_score
 from policy.scoring import load_scorer
 from tests.annotation.making import make_comparisons
-from tests.workers.tiny import tiny_policy, tiny_reward
+from tests.workers.tiny import tiny_ensemble, tiny_policy, tiny_reward
 from workers import model_tasks, tasks
 from workers.scoring import score_open_comparisons
 
@@ -44,6 +45,27 @@ def test_scores_are_the_reward_models_and_uncertainty_their_least_gap(project, r
         assert scores == pytest.approx(wanted, abs=1e-4)
         low, middle, high = sorted(scores)
         assert one.uncertainty == pytest.approx(-min(middle - low, high - middle))
+
+
+def test_the_spread_of_an_ensemble_is_stored(project, artifacts, made):
+    folder = tiny_ensemble(artifacts / "models" / "e")
+    version = versions.register_version(kind="reward", stage="registered", directory=folder)
+    versions.promote(project=project, slot="reward", version=version, verdict="registered")
+    assert score_open_comparisons(project.pk) == 3
+    scorer = load_scorer(folder)
+    for stored in CompletionScore.objects.select_related("completion__prompt"):
+        completion = stored.completion
+        row = scorer.encode(completion.prompt.messages, completion.text).ids
+        (wanted,) = scorer.scored_ids([row])
+        assert stored.score == pytest.approx(wanted.score, abs=1e-4)
+        assert stored.spread == pytest.approx(wanted.spread, abs=1e-4)
+
+
+def test_an_ensemble_without_one_of_its_members_is_refused(artifacts):
+    folder = tiny_ensemble(artifacts / "models" / "e")
+    (folder / "member-1" / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"member-1' holds no .safetensors"):
+        versions.register_version(kind="reward", stage="registered", directory=folder)
 
 
 def test_a_completion_that_is_too_long_leaves_its_comparison_to_chance(project, reward, made):

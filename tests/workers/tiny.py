@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from policy.backbone import GPTShape, new_gpt, save_model, score_model_from
+from policy.ensemble import Ensemble, Member
+from policy.score_scale import ScoreScale
 from policy.tokenizer import train_tokenizer
 
 TEXTS = ("Where is the red cat?", "The red cat is in the house.", "The dog eats a small fish.")
@@ -32,4 +34,17 @@ def tiny_reward(folder: Path, policy: Path, *, seed: int = 0) -> Path:
     model.score.weight.data.normal_(std=1.0)
     folder.mkdir(parents=True)
     save_model(model, tokenizer, folder)
+    return folder
+
+
+def tiny_ensemble(folder: Path) -> Path:
+    """A directory of two reward models that disagree."""
+    for number in range(2):
+        policy = tiny_policy(folder.with_name(f"{folder.name}-policy-{number}"), seed=number)
+        tiny_reward(folder / f"member-{number}", policy, seed=number)
+    members = tuple(
+        Member(directory=f"member-{number}", mean=0.0, deviation=1.0, nats=1.0, sha256="")
+        for number in range(2)
+    )
+    Ensemble(rule="mean", uncertainty_weight=0.0, members=members, scale=ScoreScale()).save(folder)
     return folder
