@@ -108,6 +108,10 @@ class CheckRulesOut(serializers.Serializer[Any]):
     """services.checkrules.CheckRules."""
 
     gold_every = serializers.IntegerField(help_text="One hidden check in so many; 0 = none.")
+    repeat_every = serializers.IntegerField(
+        help_text="One own comparison comes again in so many; 0 = never."
+    )
+    repeat_gap = serializers.IntegerField(help_text="Answers that lie between at least.")
     bar_percent = serializers.IntegerField(help_text="0 = no bar.")
     bar_window = serializers.IntegerField()
     bar_more = serializers.IntegerField()

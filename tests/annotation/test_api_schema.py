@@ -1,12 +1,14 @@
 """The OpenAPI description is complete, and its page works under the site's policy."""
 
 import re
+from dataclasses import fields
 
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.test import Client
 
 from annotation.api.urls import urlpatterns
+from annotation.services.checkrules import CheckRules
 
 
 def test_the_schema_is_made_without_a_warning(tmp_path):
@@ -22,6 +24,14 @@ def test_the_schema_is_served():
     response = Client().get("/api/schema/", headers={"Accept": "application/json"})
     assert response.status_code == 200
     assert "bearer" in response.content.decode()
+
+
+def test_the_check_rules_are_described_whole():
+    response = Client().get("/api/schema/", headers={"Accept": "application/json"})
+    schemas = response.json()["components"]["schemas"]
+    rules = {one.name for one in fields(CheckRules)}
+    for name in ("CheckRulesOut", "PatchedCheckRulesIn"):
+        assert set(schemas[name]["properties"]) == rules
 
 
 def test_the_page_brings_no_inline_script_and_nothing_from_elsewhere():
