@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from django.db import transaction
 from django.db.models import Count, F, Max
@@ -33,7 +33,8 @@ def note_activity(
     """Take in what the page measured on a lease so far, and give back what of it is believed.
 
     active_seconds: a sum that grows. Nobody is at work for longer than the clock says has passed
-    since the lease was taken or since they last reported, on whatever comparison.
+    since the lease was taken or since they last reported, on whatever comparison. What lies before
+    a midnight counts for that day.
     """
     now = now or timezone.now()
     # the lease first, then the day, as a skip takes them
@@ -51,14 +52,12 @@ def note_activity(
     gained = min(active_seconds - before, (now - since).total_seconds())
     if not gained > 0:  # also of what is no number
         return before
-    row = _day_of(assignment.annotator_id, now)
-    # of two tabs that report at once, one: the other's time is the same time
-    if not WorkDay.objects.filter(
-        pk=row.pk, reported_at__lte=max(since, _midnight(row.day))
-    ).update(active_seconds=F("active_seconds") + gained, reported_at=now):
-        return before
-    Assignment.objects.filter(pk=assignment.pk).update(active_seconds=before + gained)
-    assignment.active_seconds = before + gained
+    believed = sum(
+        _add(assignment.annotator_id, piece, since) for piece in _by_day(since, now, gained)
+    )
+    if believed:
+        Assignment.objects.filter(pk=assignment.pk).update(active_seconds=before + believed)
+        assignment.active_seconds = before + believed
     return assignment.active_seconds
 
 
@@ -66,6 +65,36 @@ def count_skip(*, annotator_id: int, now: datetime | None = None) -> None:
     """One more comparison was given back with a reason."""
     row = _day_of(annotator_id, now or timezone.now())
     WorkDay.objects.filter(pk=row.pk).update(skips=F("skips") + 1)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Seconds of one day, the last of them at `end`."""
+
+    end: datetime
+    seconds: float
+
+
+def _by_day(since: datetime, now: datetime, seconds: float) -> list[_Piece]:
+    """Time at work between two moments, by day, the oldest first. Somebody who reports has just
+    been at work, so these are the last seconds before the report."""
+    pieces = []
+    while seconds > 0 and now > since:
+        midnight = _midnight(timezone.localdate(now)).astimezone(UTC)
+        if midnight == now:  # which ends the day before
+            midnight = _midnight(timezone.localdate(now) - timedelta(days=1)).astimezone(UTC)
+        in_day = min(seconds, (now - max(since, midnight)).total_seconds())
+        pieces.append(_Piece(now, in_day))
+        seconds, now = seconds - in_day, midnight
+    return pieces[::-1]
+
+
+def _add(annotator_id: int, piece: _Piece, since: datetime) -> float:
+    """The seconds, or 0: of two tabs that report at once, one's time is the other's too."""
+    row = _day_of(annotator_id, piece.end - timedelta(microseconds=1))
+    free = WorkDay.objects.filter(pk=row.pk, reported_at__lte=max(since, _midnight(row.day)))
+    taken = free.update(active_seconds=F("active_seconds") + piece.seconds, reported_at=piece.end)
+    return piece.seconds if taken else 0.0
 
 
 def _day_of(annotator_id: int, now: datetime) -> WorkDay:

@@ -1,8 +1,10 @@
 """Time at work: the page's measure is never believed beyond the clock; days add up."""
 
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.utils import timezone
 
 from annotation.models import Preference, WorkDay
 from annotation.services import queue, worktime
@@ -90,6 +92,45 @@ def test_time_belongs_to_the_day_it_is_reported_on(annotator, lease):
     note_activity(assignment=lease, active_seconds=100, now=after(86_400))
     days = dict(WorkDay.objects.values_list("day", "active_seconds"))
     assert days == {date(2026, 3, 2): 60, date(2026, 3, 3): 40}
+
+
+@pytest.mark.parametrize(
+    ("zone", "midnight"),
+    [("UTC", 12 * 3600), ("Asia/Shanghai", 4 * 3600), ("America/New_York", 17 * 3600)],
+)
+def test_time_before_midnight_belongs_to_the_day_before(annotator, lease, zone, midnight):
+    """By the day of the installation, as all days of the timesheet are."""
+    with timezone.override(zone):
+        note_activity(assignment=lease, active_seconds=100, now=after(midnight - 20))
+        note_activity(assignment=lease, active_seconds=150, now=after(midnight + 40))
+    days = dict(WorkDay.objects.values_list("day", "active_seconds"))
+    new = (after(midnight).astimezone(ZoneInfo(zone))).date()
+    assert days == {new - timedelta(days=1): 110, new: 40}
+    lease.refresh_from_db()
+    assert lease.active_seconds == 150
+
+
+def test_a_report_at_midnight_belongs_to_the_day_that_ends(annotator, lease):
+    note_activity(assignment=lease, active_seconds=30, now=after(12 * 3600))
+    assert WorkDay.objects.get().day == date(2026, 3, 2)
+
+
+def test_two_tabs_on_both_sides_of_midnight_share_one_clock(annotator, lease, monkeypatch):
+    ahead = queue.claim_comparison(annotator=annotator, kind="prefetched", now=NOON)
+    note_activity(assignment=lease, active_seconds=10, now=after(12 * 3600 - 60))
+    by_day = worktime._by_day
+
+    def by_day_after_the_other_tab_reported(*about):
+        monkeypatch.setattr(worktime, "_by_day", by_day)
+        note_activity(assignment=ahead, active_seconds=80, now=after(12 * 3600 + 20))
+        return by_day(*about)
+
+    monkeypatch.setattr(worktime, "_by_day", by_day_after_the_other_tab_reported)
+    note_activity(assignment=lease, active_seconds=69, now=after(12 * 3600 - 1))
+    assert dict(WorkDay.objects.values_list("day", "active_seconds")) == {
+        date(2026, 3, 2): 10 + 60,
+        date(2026, 3, 3): 20,
+    }
 
 
 def test_the_days_of_a_project(project, annotator, lease):
