@@ -107,6 +107,7 @@ def revise_preference(
         note=answer.note,
         ideal=kept,
         seconds=old.seconds,
+        active_seconds=old.active_seconds,  # of these; the timesheet has a change's time by itself
     )
     answers.store(new, answer)
     SendBack.objects.filter(preference=old).settle(SendBackState.REVISED, revision=new)

@@ -87,9 +87,11 @@ def test_an_imported_answer_is_not_revised(project):
 
 
 def test_a_revision_keeps_the_older_row_and_says_why(preference):
+    Preference.objects.filter(pk=preference.pk).update(seconds=9.0, active_seconds=7.0)
     rankings = [AxisRanking(outcome="both_bad")]
     new = revise_preference(preference=preference, rankings=rankings, cause="Misread")
     assert (new.revision, new.cause, new.note) == (2, "Misread", "Clear.")
+    assert (new.seconds, new.active_seconds) == (9.0, 7.0)
     assert new.rankings.get().outcome == "both_bad"
     preference.refresh_from_db()
     assert not preference.current
