@@ -4,7 +4,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from annotation.errors import BadInput, Conflict, NothingToDo
 from annotation.models import AuditEntry, ModelVersion, Preference, RangeVoid, TrainingJob
@@ -13,7 +15,7 @@ from annotation.services.lineage import trained_on
 from annotation.services.queue import claim_comparison, submit_preference
 from annotation.services.review import revise_preference, void_preference
 from annotation.services.snapshots import freeze
-from annotation.services.voiding import carry_on_all, order_range_void, preview
+from annotation.services.voiding import carry_on, carry_on_all, order_range_void, preview
 from tests.annotation.making import (
     as_shown,
     make_annotator,
@@ -213,6 +215,45 @@ def test_versions_of_any_number_of_votes_are_found(project, spammer, monkeypatch
     votes = Preference.objects.filter(annotator=spammer)
     assert trained_on(votes) == ([version.snapshot], [version])
     assert trained_on(votes.none()) == ([], [])
+
+
+def test_votes_are_read_no_further_once_every_snapshot_is_known(project, spammer, monkeypatch):
+    monkeypatch.setattr("annotation.services.lineage.VOTES_ASKED", 2)
+    make_comparisons(project, 9)
+    project.prompts.update(split="train")
+    answer_all(spammer)
+    trained_version(project)
+    votes = Preference.objects.filter(annotator=spammer).order_by("pk")
+    numbers = []
+    for most in (2, 4, 9):
+        with CaptureQueriesContext(connection) as asked:
+            trained_on(
+                Preference.objects.filter(pk__in=list(votes[:most].values_list("pk", flat=True)))
+            )
+        numbers.append(len(asked))
+    assert numbers[1:] == [numbers[0] + 2] * 2  # which look whether any is left
+
+
+def test_the_preview_reads_the_annotators_answers_and_no_others(project, spammer):
+    make_comparisons(project, 3)
+    answer_all(spammer)
+    trained_version(project)
+    with CaptureQueriesContext(connection) as asked:
+        preview(spammer, DAY, DAY + timedelta(hours=2))
+        carry_on(RangeVoid(annotator=spammer, project=project, since=DAY, until=DAY), most=1)
+    plans = []
+    for query in asked.captured_queries:
+        sql = query["sql"]
+        if 'created_at" >=' in sql and sql.startswith("SELECT"):
+            with connection.cursor() as cursor:
+                if connection.vendor == "postgresql":  # of a few rows, or it would read the table
+                    cursor.execute("SET LOCAL enable_seqscan = off")
+                    cursor.execute(f"EXPLAIN {sql}")
+                else:
+                    cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+                plans.append(str(cursor.fetchall()))
+    assert len(plans) >= 4
+    assert all("preference_of_day" in plan for plan in plans), plans
 
 
 def test_through_the_api(project, spammer):
