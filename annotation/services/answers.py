@@ -7,6 +7,8 @@ judgments of single completions, the reason and the ideal answer with it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from django.utils.translation import gettext
+
 from annotation.errors import BadInput, BadRanking
 from annotation.models import Completion, CompletionJudgment, Origin, Outcome, Preference, Scheme
 from annotation.services import rankings as ranking_rules
@@ -140,8 +142,11 @@ def _check_strength(one: AxisRanking, options: Options, count: int) -> None:
         return
     if len(one.strengths) != 1 or one.strengths[0] not in range(1, options.levels + 1):
         raise BadRanking(
-            f"Axis {one.axis!r}: how much better is a whole number from 1 to {options.levels}; "
-            f"seen: {one.strengths}."
+            gettext(
+                "Axis %(axis)r: how much better is a whole number from 1 to %(most)s; seen: "
+                "%(seen)s."
+            )
+            % {"axis": one.axis, "most": options.levels, "seen": one.strengths}
         )
 
 
@@ -151,32 +156,41 @@ def _check_partial(one: AxisRanking, options: Options, presented_order: Sequence
     placed = {identity for group in one.groups for identity in group}
     if left_out := [identity for identity in presented_order if identity not in placed]:
         raise BadRanking(
-            f"Axis {one.axis!r}: every completion needs a place; without one: {left_out}."
+            gettext("Axis %(axis)r: every completion needs a place; without one: %(seen)s.")
+            % {"axis": one.axis, "seen": left_out}
         )
 
 
 def _check_note(note: str, options: Options) -> None:
     if len(note) > MAX_NOTE:
-        raise BadInput(f"A note has at most {MAX_NOTE} characters, not {len(note)}.")
+        raise BadInput(
+            gettext("A note has at most %(most)s characters, not %(seen)s.")
+            % {"most": MAX_NOTE, "seen": len(note)}
+        )
     require_storable(note)
     if options.reason == "off" and note:
-        raise BadInput(f"The scheme asks for no reason: {note[:60]!r}.")
+        raise BadInput(gettext("The scheme asks for no reason: %(seen)r.") % {"seen": note[:60]})
     if options.reason == "required" and not note.strip():
-        raise BadInput("The scheme asks for a reason, and it is empty.")
+        raise BadInput(gettext("The scheme asks for a reason, and it is empty."))
 
 
 def _check_ideal(ideal: str, options: Options) -> None:
     if not ideal:
         return
     if not options.ideal:
-        raise BadInput(f"The scheme asks for no ideal answer: {ideal[:60]!r}.")
+        raise BadInput(
+            gettext("The scheme asks for no ideal answer: %(seen)r.") % {"seen": ideal[:60]}
+        )
     _require_ideal(ideal)
 
 
 def _require_ideal(ideal: str) -> None:
     if not ideal.strip() or len(ideal) > MAX_IDEAL:
         raise BadInput(
-            f"An ideal answer has 1 to {MAX_IDEAL} characters that are no blanks, not {len(ideal)}."
+            gettext(
+                "An ideal answer has 1 to %(most)s characters that are no blanks, not %(seen)s."
+            )
+            % {"most": MAX_IDEAL, "seen": len(ideal)}
         )
     require_storable(ideal)
 
@@ -221,6 +235,14 @@ def _check_ratings(one: Judgment, options: Options) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or value not in range(attribute.low, attribute.high + 1):
             raise BadRanking(
-                f"Completion {one.completion} needs a {attribute.name!r} from {attribute.low} to "
-                f"{attribute.high}: {value!r}."
+                gettext(
+                    "Completion %(number)s needs a %(name)r from %(low)s to %(high)s: %(seen)r."
+                )
+                % {
+                    "number": one.completion,
+                    "name": attribute.name,
+                    "low": attribute.low,
+                    "high": attribute.high,
+                    "seen": value,
+                }
             )

@@ -264,12 +264,16 @@ def _require_sense(batch: Batch, changes: Mapping[str, Any]) -> None:
 def _require_fit(batch: Batch) -> None:
     if batch.strategy == Strategy.UNCERTAIN and batch.purpose != Purpose.PRODUCTION:
         raise BadInput(
-            f"A model picks production comparisons alone; batch {batch.name!r} is {batch.purpose}."
+            gettext("A model picks production comparisons alone; batch %(batch)r is %(purpose)s.")
+            % {"batch": batch.name, "purpose": batch.purpose}
         )
     if batch.adaptive and (batch.overlap or 0) <= FIRST:
         raise BadInput(
-            f"Adaptive overlap asks for {FIRST} answers first, so a comparison must want more than "
-            f"that: {batch.overlap}."
+            gettext(
+                "Adaptive overlap asks for %(first)s answers first, so a comparison must want "
+                "more than that: %(seen)s."
+            )
+            % {"first": FIRST, "seen": batch.overlap}
         )
 
 
@@ -295,13 +299,20 @@ def _check_overlap(batch: Batch, value: Any) -> None:
     if value is None and batch.overlap is None:
         return
     if not _is_whole(value) or not 1 <= value <= MOST_ANSWERS:
-        raise BadInput(f"A comparison wants 1 to {MOST_ANSWERS} answers: {value!r}.")
+        raise BadInput(
+            gettext("A comparison wants 1 to %(most)s answers: %(seen)r.")
+            % {"most": MOST_ANSWERS, "seen": value}
+        )
     if batch.purpose == Purpose.LIVE and value > 1:
-        raise BadInput(f"A turn of a chat has one answer, its writer's: {value}.")
+        raise BadInput(
+            gettext("A turn of a chat has one answer, its writer's: %(seen)s.") % {"seen": value}
+        )
     if value < (batch.overlap or 1):
         raise BadInput(
-            f"The overlap of batch {batch.name!r} is {batch.overlap} and can only be raised: "
-            f"{value}."
+            gettext(
+                "The overlap of batch %(batch)r is %(stands)s and can only be raised: %(seen)s."
+            )
+            % {"batch": batch.name, "stands": batch.overlap, "seen": value}
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput
 from annotation.models import (
@@ -82,16 +83,26 @@ class CheckRules:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not whole or not low <= value <= high:
-                raise BadInput(f"{name} is a whole number from {low} to {high}: {value!r}.")
+                raise BadInput(
+                    gettext("%(name)s is a whole number from %(low)s to %(high)s: %(seen)r.")
+                    % {"name": name, "low": low, "high": high, "seen": value}
+                )
         if self.gold_every == 1:
-            raise BadInput("gold_every is 0 (none) or 2 and more: 1 would leave no real work.")
+            raise BadInput(
+                gettext("gold_every is 0 (none) or 2 and more: 1 would leave no real work.")
+            )
         if self.repeat_every == 1:
-            raise BadInput("repeat_every is 0 (none) or 2 and more: 1 would leave no new work.")
+            raise BadInput(
+                gettext("repeat_every is 0 (none) or 2 and more: 1 would leave no new work.")
+            )
         if self.bar_percent and not self.gold_every:
-            raise BadInput("A bar needs hidden checks: gold_every is 0.")
+            raise BadInput(gettext("A bar needs hidden checks: gold_every is 0."))
         skill = self.qualification_skill
         if not isinstance(skill, str) or len(skill) > MAX_SKILL or skill != skill.strip():
-            raise BadInput(f"A skill has at most {MAX_SKILL} characters: {skill!r:.60}.")
+            raise BadInput(
+                gettext("A skill has at most %(most)s characters: %(seen)s.")
+                % {"most": MAX_SKILL, "seen": f"{skill!r:.60}"}
+            )
         require_storable(skill)
 
 
@@ -138,5 +149,8 @@ def _require_items(project: Project, wanted: int) -> None:
     there = project.gold_items.filter(use=GoldUse.QUALIFICATION, state=GoldState.LIVE).count()
     if there < wanted:
         raise BadInput(
-            f"A qualification of {wanted} items needs as many live ones: there are {there}."
+            gettext(
+                "A qualification of %(wanted)s items needs as many live ones: there are %(there)s."
+            )
+            % {"wanted": wanted, "there": there}
         )

@@ -49,7 +49,10 @@ def make_gold(*, comparison: Comparison, use: str, by: User) -> GoldItem:
     if use not in GoldUse.values:
         raise BadInput(f"Gold is used as {', '.join(GoldUse.values)}: not {use!r:.40}.")
     if comparison.purpose in CHECKED:
-        raise BadInput(f"Comparison {comparison.pk} is {comparison.purpose} already.")
+        raise BadInput(
+            gettext("Comparison %(number)s is %(purpose)s already.")
+            % {"number": comparison.pk, "purpose": comparison.purpose}
+        )
     entries = comparison.entries.select_related("completion").order_by("position")
     copy, _ = open_comparison(
         batch=_batch(comparison, GoldUse(use)),
@@ -83,7 +86,8 @@ def vote_on_gold(
     explanation = explanation.strip()
     if len(explanation) > MAX_EXPLANATION:
         raise BadInput(
-            f"An explanation has at most {MAX_EXPLANATION} characters, not {len(explanation)}."
+            gettext("An explanation has at most %(most)s characters, not %(seen)s.")
+            % {"most": MAX_EXPLANATION, "seen": len(explanation)}
         )
     require_storable(explanation)
     locked = _locked(item)
@@ -218,7 +222,7 @@ def _locked(item: GoldItem) -> GoldItem:
         .get(pk=item.pk)
     )
     if found.state == GoldState.RETIRED:
-        raise Conflict(f"Gold item {found.pk} is retired.")
+        raise Conflict(gettext("Gold item %(number)s is retired.") % {"number": found.pk})
     return found
 
 

@@ -96,7 +96,9 @@ def accept_invitation(*, invitation: Invitation, user: User) -> Membership:
     in again.
     """
     if Membership.objects.filter(project=invitation.project, user=user).exists():
-        raise Conflict(f"{user.get_username()} is a member of this project already.")
+        raise Conflict(
+            gettext("%(name)s is a member of this project already.") % {"name": user.get_username()}
+        )
     require_not_removed(user, invitation)
     if state_of(invitation) == InvitationState.REVOKED:
         raise Conflict(_closed(InvitationState.REVOKED))

@@ -24,6 +24,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -205,7 +206,10 @@ def cancel_job(*, job: TrainingJob, by: User | None) -> TrainingJob:
         jobs.update(cancel_requested_at=Coalesce(F("cancel_requested_at"), Value(now)))
     else:
         job.refresh_from_db()
-        raise Conflict(f"Job {job.pk} has ended already: {job.get_status_display()}.")
+        raise Conflict(
+            gettext("Job %(number)s has ended already: %(state)s.")
+            % {"number": job.pk, "state": job.get_status_display()}
+        )
     audit.record(action="job.cancel", target=job, project=job.project, actor=by, was=found)
     job.refresh_from_db()
     return job

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, BadRanking, ConcordError, Conflict, NotAllowed
 from annotation.models import (
@@ -90,7 +91,9 @@ def start_thread(*, annotator: Annotator, message: str, key: str, language: str 
     _require_message(message)
     _require_key(key)
     if len(language) > 12:
-        raise BadInput(f"A language has at most 12 characters: {language[:40]!r}.")
+        raise BadInput(
+            gettext("A language has at most 12 characters: %(seen)r.") % {"seen": language[:40]}
+        )
     require_storable(language)
     Annotator.objects.select_for_update(no_key=True).get(pk=annotator.pk)  # two tabs take turns
     if first := LiveThread.objects.filter(annotator=annotator, key=key).first():
@@ -151,9 +154,12 @@ def say(*, thread: LiveThread, message: str, key: str) -> LiveTurn:
         raise kind(words)
     turns = list(thread.turns.all())
     if turns[-1].state in OPEN_STATES:
-        raise Conflict("The turn before is not settled yet: choose an answer first.")
+        raise Conflict(gettext("The turn before is not settled yet: choose an answer first."))
     if len(turns) >= thread.max_turns:
-        raise Conflict(f"A conversation has at most {thread.max_turns} messages here.")
+        raise Conflict(
+            gettext("A conversation has at most %(most)s messages here.")
+            % {"most": thread.max_turns}
+        )
     return _add_turn(thread, turns[-1].number + 1, message, key)
 
 
@@ -166,7 +172,7 @@ def ask_again(*, turn: LiveTurn) -> LiveTurn:
         state=TurnState.WAITING, draw=turn.draw + 1, lost_attempts=0, error=""
     )
     if not asked:
-        raise Conflict("This turn did not fail, or is being answered again already.")
+        raise Conflict(gettext("This turn did not fail, or is being answered again already."))
     wake_workers_on_commit()
     turn.refresh_from_db()
     return turn
@@ -217,7 +223,9 @@ def choose(
     if turn.preference is not None and turn.preference.idempotency_key == key:
         return turn
     if turn.state != TurnState.READY:
-        raise Conflict("This turn is not to be chosen: it was settled, or is not answered yet.")
+        raise Conflict(
+            gettext("This turn is not to be chosen: it was settled, or is not answered yet.")
+        )
     _require_open(thread)
     texts = {one.place: one.text for one in turn.answers.all()}
     place = _place_to_go_on_from(answer, go_on_with)
@@ -337,7 +345,10 @@ def _by_completions(answer: Answer, ids: dict[int, int]) -> Answer:
 def _place_to_go_on_from(answer: Answer, go_on_with: int | None) -> int | None:
     if go_on_with is not None:
         if go_on_with not in PLACES:
-            raise BadInput(f"The conversation goes on from answer 1 or 2, not {go_on_with!r}.")
+            raise BadInput(
+                gettext("The conversation goes on from answer 1 or 2, not %(seen)r.")
+                % {"seen": go_on_with}
+            )
         return go_on_with
     first = {_first_place(one) for one in answer.rankings}
     return first.pop() if len(first) == 1 else None
@@ -400,14 +411,17 @@ def _locked(thread: LiveThread) -> LiveThread:
 
 def _require_open(thread: LiveThread) -> None:
     if thread.closed_at is not None:
-        raise Conflict("This conversation has ended.")
+        raise Conflict(gettext("This conversation has ended."))
 
 
 def _require_message(message: str) -> None:
     if not isinstance(message, str) or not message.strip():
-        raise BadInput("A message can't be empty.")
+        raise BadInput(gettext("A message can't be empty."))
     if len(message) > MAX_MESSAGE:
-        raise BadInput(f"A message has at most {MAX_MESSAGE} characters, not {len(message)}.")
+        raise BadInput(
+            gettext("A message has at most %(most)s characters, not %(seen)s.")
+            % {"most": MAX_MESSAGE, "seen": len(message)}
+        )
     require_storable(message)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput
 from annotation.models import (
@@ -55,8 +56,11 @@ def change_setup(
     _require_policy(project, setup.version_b)
     if (setup.version_a, setup.temperature_a) == (setup.version_b, setup.temperature_b):
         raise BadInput(
-            f"Two answers of one version at one temperature ({setup.temperature_a:g}) tell little: "
-            "choose another version or another temperature for one of them."
+            gettext(
+                "Two answers of one version at one temperature (%(temperature)s) tell little: "
+                "choose another version or another temperature for one of them."
+            )
+            % {"temperature": f"{setup.temperature_a:g}"}
         )
     try:
         setup.full_clean(validate_unique=False)
@@ -87,7 +91,10 @@ def _require_policy(project: Project, version: ModelVersion | None) -> None:
     if version is None:
         return
     if version.kind != VersionKind.POLICY:
-        raise BadInput(f"{version} is a {version.kind} version: it can't answer.")
+        raise BadInput(
+            gettext("%(version)s is a %(kind)s version: it can't answer.")
+            % {"version": version, "kind": version.kind}
+        )
     if not versions.versions_of(project).filter(pk=version.pk).exists():
         raise BadInput(f"Version {version.pk} is not one of this project.")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from annotation.errors import Conflict
 from annotation.gold import Answered, Constraint, in_short, verdict_of, verdict_on
@@ -56,7 +57,9 @@ def answer_practice(
     """
     locked = GoldItem.objects.select_for_update(no_key=True).get(pk=item.pk)
     if locked.use != GoldUse.PRACTICE or locked.state != GoldState.LIVE:
-        raise Conflict(f"Practice item {locked.pk} is not live any more.")
+        raise Conflict(
+            gettext("Practice item %(number)s is not live any more.") % {"number": locked.pk}
+        )
     checked = ranking_rules.checked(
         rankings,
         scheme=item.comparison.batch.scheme,

@@ -15,6 +15,7 @@ from datetime import datetime
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict, LeaseLost, NothingToDo
 from annotation.models import (
@@ -124,7 +125,9 @@ def renew_lease(*, assignment: Assignment, now: datetime | None = None) -> Assig
         expires_at=expires_at
     )
     if not renewed:
-        raise LeaseLost(f"Assignment {assignment.pk} is not leased any more.")
+        raise LeaseLost(
+            gettext("Assignment %(number)s is not leased any more.") % {"number": assignment.pk}
+        )
     assignment.refresh_from_db()
     return assignment
 
@@ -146,7 +149,10 @@ def skip_comparison(*, assignment: Assignment, reason: str = "") -> Assignment:
     """
     reason = reason.strip()
     if len(reason) > MAX_REASON:
-        raise BadInput(f"A reason has at most {MAX_REASON} characters, not {len(reason)}.")
+        raise BadInput(
+            gettext("A reason has at most %(most)s characters, not %(seen)s.")
+            % {"most": MAX_REASON, "seen": len(reason)}
+        )
     require_storable(reason)
     comparison = lock_comparison(assignment.comparison_id)
     mode = (assignment.stands_in_for or comparison.batch).skip_mode
@@ -156,7 +162,9 @@ def skip_comparison(*, assignment: Assignment, reason: str = "") -> Assignment:
         count_skip(annotator_id=assignment.annotator_id)
     assignment.refresh_from_db()
     if assignment.state == AssignmentState.ANSWERED:
-        raise Conflict(f"Assignment {assignment.pk} is answered already.")
+        raise Conflict(
+            gettext("Assignment %(number)s is answered already.") % {"number": assignment.pk}
+        )
     if assignment.skip_reason == "":
         mine.update(state=state, skip_reason=reason)
         assignment.refresh_from_db()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.utils.translation import gettext
+
 from annotation.errors import BadRanking
 from annotation.models import Outcome, Preference, Ranking, Scheme
 from annotation.prepared import insert
@@ -42,7 +44,7 @@ def checked(
             raise BadRanking(f"Axis {axis!r} is answered {times} times.")
     by_axis = {one.axis: one for one in rankings}
     if missing := [axis for axis in scheme.axes if axis not in by_axis]:
-        raise BadRanking(f"The answer lacks {_listed(missing)}.")
+        raise BadRanking(gettext("The answer lacks %(missing)s.") % {"missing": _listed(missing)})
     return [_checked(by_axis[axis], scheme, presented_order) for axis in scheme.axes]
 
 
@@ -73,7 +75,10 @@ def _checked(one: AxisRanking, scheme: Scheme, presented_order: Sequence[int]) -
             f"Axis {one.axis!r}: an outcome is one of {_listed(allowed)}, not {one.outcome!r}."
         )
     if not allowed[Outcome(one.outcome)]:
-        raise BadRanking(f"Axis {one.axis!r}: the scheme does not allow {one.outcome!r}.")
+        raise BadRanking(
+            gettext("Axis %(axis)r: the scheme does not allow %(seen)r.")
+            % {"axis": one.axis, "seen": one.outcome}
+        )
     if one.outcome not in WITH_GROUPS:
         if one.groups or one.strengths or one.acceptable is not None:
             raise BadRanking(
@@ -87,7 +92,10 @@ def _checked(one: AxisRanking, scheme: Scheme, presented_order: Sequence[int]) -
     if one.outcome == Outcome.RANKED and not scheme.allow_tie:
         tied = [group for group in one.groups if len(group) > 1]
         if tied:
-            raise BadRanking(f"Axis {one.axis!r}: the scheme does not allow ties; seen: {tied[0]}.")
+            raise BadRanking(
+                gettext("Axis %(axis)r: the scheme does not allow ties; seen: %(seen)s.")
+                % {"axis": one.axis, "seen": tied[0]}
+            )
     _check_strengths(one)
     _check_acceptable(one)
     return one
@@ -107,8 +115,11 @@ def _check_groups(one: AxisRanking, presented_order: Sequence[int]) -> None:
             raise BadRanking(f"{where}: completion {identity} has two places.")
     if one.outcome == Outcome.RANKED and len(one.groups) < 2:
         raise BadRanking(
-            f"{where}: a ranking says of at least one completion that it is better than another; "
-            f"seen: {one.groups}."
+            gettext(
+                "Axis %(axis)r: a ranking says of at least one completion that it is better than "
+                "another; seen: %(seen)s."
+            )
+            % {"axis": one.axis, "seen": one.groups}
         )
     if one.outcome == Outcome.EQUAL and (len(one.groups) != 1 or len(ids) < 2):
         raise BadRanking(f"{where}: equal is one group of two or more; seen: {one.groups}.")

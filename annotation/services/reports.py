@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -48,12 +49,17 @@ def report_question(*, comparison: Comparison, annotator: Annotator, words: str)
     known = {"comparison": comparison, "annotator": annotator}
     practised = PracticeAnswer.objects.filter(item__comparison=comparison, annotator=annotator)
     if not Preference.objects.filter(**known).exists() and not practised.exists():
-        raise BadInput(f"Comparison {comparison.pk} is reported by whoever answered it.")
+        raise BadInput(
+            gettext("Comparison %(number)s is reported by whoever answered it.")
+            % {"number": comparison.pk}
+        )
     report, created = Report.objects.get_or_create(
         **known, defaults={"project_id": comparison.project_id, "words": words}
     )
     if not created:
-        raise Conflict(f"Comparison {comparison.pk} is reported already.")
+        raise Conflict(
+            gettext("Comparison %(number)s is reported already.") % {"number": comparison.pk}
+        )
     return report
 
 
@@ -72,7 +78,7 @@ def decide_report(*, report: Report, ruling: str, reply: str, by: User) -> Repor
         raise Conflict(f"Report {fresh.pk} is {fresh.state} already.")
     item = GoldItem.objects.filter(comparison=comparison).first()
     if ruling == Ruling.ANSWER_ANEW and item is None:
-        raise BadInput("Only a gold question is answered anew by experts.")
+        raise BadInput(gettext("Only a gold question is answered anew by experts."))
     reason = f"reported: {fresh.words}"[:MAX_REASON]
     if ruling == Ruling.ANSWER_ANEW and item is not None:
         start_over(item=item, by=by, reason=reason)

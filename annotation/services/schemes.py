@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from annotation.errors import BadInput
@@ -113,8 +114,8 @@ def _attribute(value: Any) -> Attribute:
     whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
     if not whole or not 0 <= found.low < found.high <= 10:
         raise BadInput(
-            f"Rating {found.name!r} goes up from 0 or more to 10 or less: "
-            f"{found.low!r} to {found.high!r}."
+            gettext("Rating %(name)r goes up from 0 or more to 10 or less: %(low)r to %(high)r.")
+            % {"name": found.name, "low": found.low, "high": found.high}
         )
     return found
 

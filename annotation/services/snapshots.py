@@ -18,6 +18,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import DatasetSnapshot, Project, User
@@ -66,7 +67,7 @@ def freeze(
             return found
         if snapshot := _keep(project, kind, plan, position, by):
             return snapshot
-    raise Conflict("The ledger did not come to rest while it was read; try again.")
+    raise Conflict(gettext("The ledger did not come to rest while it was read; try again."))
 
 
 def path_of(snapshot: DatasetSnapshot) -> Path:

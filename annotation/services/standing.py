@@ -135,12 +135,17 @@ def grant_try(*, annotator: Annotator, by: User) -> Annotator:
     """Another try at the qualification. Raises Conflict where too few items are new to them."""
     locked = _locked(annotator.pk)
     if locked.qualification != QualificationState.FAILED:
-        raise Conflict(f"{locked.pseudonym} has not failed the qualification.")
+        raise Conflict(
+            gettext("%(name)s has not failed the qualification.") % {"name": locked.pseudonym}
+        )
     wanted = CheckRules.of(locked.project.checks).qualification_items
     if (left := num_left_for(locked)) < wanted:
         raise Conflict(
-            f"A try takes {wanted} items, and {left} are new to {locked.pseudonym}: "
-            "make more, or pass them by hand."
+            gettext(
+                "A try takes %(wanted)s items, and %(left)s are new to %(name)s: make more, or "
+                "pass them by hand."
+            )
+            % {"wanted": wanted, "left": left, "name": locked.pseudonym}
         )
     locked.qualification_try += 1
     _qualify(locked, QualificationState.OPEN)
@@ -153,7 +158,7 @@ def pass_by_hand(*, annotator: Annotator, by: User) -> Annotator:
     """Count an annotator as qualified, whatever they answered."""
     locked = _locked(annotator.pk)
     if locked.qualification == QualificationState.PASSED:
-        raise Conflict(f"{locked.pseudonym} is qualified already.")
+        raise Conflict(gettext("%(name)s is qualified already.") % {"name": locked.pseudonym})
     _pass(locked, CheckRules.of(locked.project.checks))
     _note(locked, "annotator.pass", by, by_hand=True)
     return locked

@@ -37,11 +37,19 @@ def issue_token(
     """
     name = name.strip()
     if not name or len(name) > 80:
-        raise BadInput(f"A token needs a name of 1 to 80 characters: {name[:90]!r}.")
+        raise BadInput(
+            gettext("A token needs a name of 1 to 80 characters: %(seen)r.") % {"seen": name[:90]}
+        )
     if project is not None and not projects_of(user).filter(pk=project.pk).exists():
-        raise BadInput(f"{user.get_username()} is no member of a project {project.slug!r}.")
+        raise BadInput(
+            gettext("%(name)s is no member of a project %(project)r.")
+            % {"name": user.get_username(), "project": project.slug}
+        )
     if expires_at is not None and expires_at <= timezone.now():
-        raise BadInput(f"A token can't end in the past: {expires_at:%Y-%m-%d %H:%M}.")
+        raise BadInput(
+            gettext("A token can't end in the past: %(seen)s.")
+            % {"seen": f"{expires_at:%Y-%m-%d %H:%M}"}
+        )
     plaintext = TOKEN_MARK + secrets.token_urlsafe(32)
     token = ApiToken.objects.create(
         user=user,
@@ -104,7 +112,10 @@ def in_days(days: int | None) -> datetime | None:
     if days is None:
         return None
     if not 1 <= days <= MAX_DAYS:
-        raise BadInput(f"A token lives 1 to {MAX_DAYS} days: {days}.")
+        raise BadInput(
+            gettext("A token lives 1 to %(most)s days: %(seen)s.")
+            % {"most": MAX_DAYS, "seen": days}
+        )
     return timezone.now() + timedelta(days=days)
 
 

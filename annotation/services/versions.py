@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -227,7 +228,9 @@ def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promoti
     Project.objects.select_for_update().get(pk=project.pk)
     standing = _standing(project, slot)
     if len(standing) < 2:
-        raise Conflict(f"There is no {slot} version before the one in force.")
+        raise Conflict(
+            gettext("There is no %(slot)s version before the one in force.") % {"slot": slot}
+        )
     left, back = standing[-1], standing[-2]
     promotion = _append(project, slot, back, "rollback", {"instead_of": left.pk}, by)
     audit.record(
@@ -274,11 +277,14 @@ def _append(
 ) -> Promotion:
     _require_slot(slot)
     if version.kind != KIND_OF_SLOT[Slot(slot)]:
-        raise BadInput(f"A {version.kind} version cannot be put in the slot {slot}: {version}.")
+        raise BadInput(
+            gettext("A %(kind)s version cannot be put in the slot %(slot)s: %(version)s.")
+            % {"kind": version.kind, "slot": slot, "version": version}
+        )
     # Promotions of one project are made one after the other (a row lock; SQLite has one writer).
     Project.objects.select_for_update().get(pk=project.pk)
     if in_force(project, slot) == version:
-        raise Conflict(f"{version} is in force already.")
+        raise Conflict(gettext("%(version)s is in force already.") % {"version": version})
     return Promotion.objects.create(
         project=project, slot=slot, version=version, verdict=verdict, numbers=dict(numbers), by=by
     )

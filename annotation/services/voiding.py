@@ -149,5 +149,6 @@ def _finish(order: RangeVoid) -> None:
 def _require_range(since: datetime, until: datetime) -> None:
     if since >= until:
         raise BadInput(
-            f"A range begins before it ends: {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}."
+            gettext("A range begins before it ends: %(since)s to %(until)s.")
+            % {"since": f"{since:%Y-%m-%d %H:%M}", "until": f"{until:%Y-%m-%d %H:%M}"}
         )
