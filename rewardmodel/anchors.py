@@ -17,8 +17,9 @@ from typing import Any
 
 from policy.config import BadInput, require
 from policy.data import Message, checked_messages, numbered_rows
-from rewardmodel.data import Comparison, clip, parse_row, parse_string, read_comparisons
+from rewardmodel.data import Comparison, parse_row, read_comparisons
 from rewardmodel.files import appearing
+from rewardmodel.rows import clip, parse_string
 
 NUM_ANCHORS = 256
 FEWEST_OF_DEV = 64

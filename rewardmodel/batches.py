@@ -5,27 +5,35 @@ completions of a comparison with their prompt, once (policy/shared_prompt.py), o
 """
 
 from array import array
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from policy.run import generator_for
 from policy.scoring import TooLong, encode
 from policy.shared_prompt import Forest, Tree
 from rewardmodel.data import Comparison, PairTable
+from rewardmodel.targets import PLAIN, TargetBatch, TargetRule, Targets
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One comparison: its completions as ids, prompt and end token included, and its pairs."""
+    """One comparison: its completions as ids, prompt and end token included, and its answers.
+
+    table: the strict pairs, for figures. targets: what the loss asks. group, weight: as in the row.
+    """
 
     rows: tuple[Sequence[int], ...]
     table: PairTable
+    targets: Targets
     id: str = ""
     """The row's, to name it by."""
+    group: str = ""
+    weight: float = 1.0
 
     def lines(self, shared: bool) -> list[Tree]:
         """What goes through the model: one tree of all rows, or each row by itself."""
@@ -38,11 +46,12 @@ class Funnel:
 
     num_used: int = 0
     num_no_strict_pair: int = 0
+    """Nor anything else that the loss learns from."""
     num_too_long: int = 0
     num_prompts_shortened: int = 0
     """Used, with a prompt that lost turns to keep a completion whole."""
     num_ties: int = 0
-    """Pairs that votes left tied; they are in no loss."""
+    """Pairs that votes left tied; they are in Davidson's loss alone."""
 
 
 @dataclass(slots=True)
@@ -50,10 +59,17 @@ class Examples:
     items: list[Example] = field(default_factory=list)
     funnel: Funnel = field(default_factory=Funnel)
 
-    def add(self, comparison: Comparison, tokenizer: Any, max_tokens: int) -> None:
+    def add(
+        self,
+        comparison: Comparison,
+        tokenizer: Any,
+        max_tokens: int,
+        rule: TargetRule = PLAIN,
+    ) -> None:
         """Encode one comparison, or count why it is left out."""
         self.funnel.num_ties += comparison.table.num_ties
-        if not comparison.table.pairs:
+        targets = rule.targets(comparison)
+        if not targets or not comparison.weight:
             self.funnel.num_no_strict_pair += 1
             return
         try:
@@ -67,7 +83,16 @@ class Examples:
         self.funnel.num_used += 1
         self.funnel.num_prompts_shortened += any(each.dropped_turns for each in encoded)
         rows = tuple(array("i", each.ids) for each in encoded)
-        self.items.append(Example(rows, comparison.table, comparison.id))
+        self.items.append(
+            Example(
+                rows,
+                comparison.table,
+                targets,
+                id=comparison.id,
+                group=comparison.group,
+                weight=comparison.weight,
+            )
+        )
 
     def counts(self, split: str) -> dict[str, int]:
         """The funnel, each name behind the split's: train_num_used ..."""
@@ -76,34 +101,48 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """forest: what goes through the model, with N completions; pairs (P, 2) long, indices into N;
-    targets (P,) and weights (P,) float as in PairTable."""
+    """forest: what goes through the model, with N completions; targets, with indices into N."""
 
     forest: Forest
-    pairs: Tensor
-    targets: Tensor
-    weights: Tensor
+    targets: TargetBatch
 
     @classmethod
     def of(
         cls, examples: Sequence[Example], pad_id: int, device: str = "cpu", *, shared: bool = True
     ) -> "Batch":
         """shared: a prompt is read once for all its completions."""
-        pairs, start = [], 0
-        for example in examples:
-            pairs += [(start + i, start + j) for i, j in example.table.pairs]
-            start += len(example.rows)
         lines = [line for example in examples for line in example.lines(shared)]
+        counts = [len(example.rows) for example in examples]
         return cls(
             forest=Forest.of(lines, pad_id, device),
-            pairs=torch.tensor(pairs, device=device),
-            targets=torch.tensor(
-                [target for example in examples for target in example.table.targets], device=device
-            ),
-            weights=torch.tensor(
-                [weight for example in examples for weight in example.table.weights], device=device
+            targets=TargetBatch.of(
+                [example.targets for example in examples],
+                starts=list(accumulate(counts, initial=0))[:-1],
+                weights=[example.weight for example in examples],
+                device=device,
             ),
         )
+
+
+def weighted(examples: Sequence[Example], thread_weight: float | None) -> list[Example]:
+    """Examples with weights of mean 1; those of one group share at most thread_weight before.
+
+    A mean of 1 lets the learning rate mean what it means without weights.
+    """
+    totals: dict[str, float] = defaultdict(float)
+    for example in examples:
+        totals[example.group] += example.weight
+    weights = [
+        example.weight * min(1.0, thread_weight / totals[example.group])
+        if thread_weight
+        else example.weight
+        for example in examples
+    ]
+    mean = sum(weights) / len(weights)
+    return [
+        replace(example, weight=weight / mean)
+        for example, weight in zip(examples, weights, strict=True)
+    ]
 
 
 PIECE_TOKENS = 64

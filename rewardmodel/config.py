@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from policy.config import require, require_all_positive, require_optimizer
 from policy.ensemble import RULES
 
+LOSSES = ("bradley_terry", "davidson", "plackett_luce", "pointwise")
+STRENGTHS = ("ignore", "margin", "soft")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardConfig:
@@ -23,6 +26,23 @@ class RewardConfig:
     """AdamW's, on matrices alone."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm."""
+    loss: str = "bradley_terry"
+    """`bradley_terry` on the pairs of a ranking; `davidson`, which learns from ties too;
+    `plackett_luce` on whole rankings; `pointwise`, from judgments of single completions alone."""
+    label_smoothing: float = 0.0
+    """Probability that a vote is the wrong way round."""
+    strength: str = "ignore"
+    """What a vote's strength does: `ignore`; `margin`, the scores must be so far apart; `soft`, the
+    vote counts as sure as second annotators agree with votes of that strength."""
+    strength_margin: float = 1.0
+    """Margin of the highest strength, the weakest has none; Llama 2 tried 1 and 3."""
+    pointwise_weight: float = 0.0
+    """Of judgments of single completions (ratings, acceptability lines, both bad, thumbs) beside
+    the loss on rankings; 0 leaves them out."""
+    rating: str | None = None
+    """Only this rating of completions; `acceptable` is that of lines and thumbs. Null takes all."""
+    thread_weight: float | None = None
+    """Comparisons of one group (a thread, or a prompt) count for at most so many together."""
     centring: float = 0.0
     """Coefficient that holds scores near zero; 0.01 is usual, 0 leaves it out."""
     axis: str | None = None
@@ -58,13 +78,44 @@ class RewardConfig:
     vocab_size: int = 2048
     """Of the byte-level tokenizer learned from the data where no `--tokenizer` is given."""
 
+    @property
+    def wants_survey(self) -> bool:
+        """Whether the loss starts from a first look through the file."""
+        return self.loss == "davidson" or self.strength != "ignore" or self.pointwise_weight > 0
+
     def __post_init__(self) -> None:
         require_all_positive(
             self,
             *("epochs", "comparisons_per_step", "lr_peak", "max_grad_norm", "tokens_per_forward"),
             *("eval_every", "checkpoint_every", "layers", "heads", "width", "context", "members"),
         )
-        for name in ("weight_decay", "centring", "uncertainty_weight"):
+        for name, known in (("loss", LOSSES), ("strength", STRENGTHS)):
+            value = getattr(self, name)
+            require(value in known, f"{name} must be one of {', '.join(known)}: {value!r}")
+        require(
+            0 <= self.label_smoothing < 0.5,
+            f"label_smoothing must be in [0, 0.5): {self.label_smoothing}",
+        )
+        require(
+            self.strength == "ignore" or self.loss in ("bradley_terry", "davidson"),
+            f"strength {self.strength} goes with bradley_terry or davidson, not {self.loss}",
+        )
+        require(
+            self.loss != "pointwise" or self.pointwise_weight > 0,
+            f"loss pointwise wants a pointwise_weight above 0: {self.pointwise_weight}",
+        )
+        require(
+            self.rating is None or self.pointwise_weight > 0,
+            f"rating {self.rating!r} is learned with a pointwise_weight above 0 alone",
+        )
+        require(
+            self.thread_weight is None or self.thread_weight > 0,
+            f"thread_weight must be null or above 0: {self.thread_weight}",
+        )
+        for name in (
+            *("weight_decay", "centring", "uncertainty_weight"),
+            *("strength_margin", "pointwise_weight"),
+        ):
             require(getattr(self, name) >= 0, f"{name} must be >= 0: {getattr(self, name)}")
         require(
             0 <= self.warmup_fraction < 1,

@@ -2,7 +2,8 @@
 
 Two kinds of rows are read, one kind at a time or mixed: `comparisons` rows (README, "Files between
 the stages") and TRL preference rows (`chosen`, `rejected`, with or without `prompt`, strings or
-lists of messages), which are comparisons of two with one vote.
+lists of messages), which are comparisons of two with one vote. TRL's unpaired rows (`prompt`,
+`completion`, `label`) are one completion with a thumb up or down.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from policy.data import (
     require_awaits_answer,
     trained_on,
 )
+from rewardmodel.judgments import ACCEPTABLE, Judgment, read_judgments
+from rewardmodel.rows import clip, parse_strengths, parse_string, parse_weight, require_keys
 
 COMPARISON_KEYS = ("id", "split", "prompt", "completions", "votes")
 VOTE_KEYS = ("axis", "ranking", "strength", "weight", "annotator", "kind")
@@ -29,9 +33,6 @@ COMPLETION_KEYS = ("id", "text", "model")
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 """Turn marks of hh-rlhf transcripts, the usual text of TRL rows that have no `prompt`."""
-
-SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-100, 1e100
-"""Of a vote that counts: between them no sum is infinite, and no share of one is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ class Vote:
     weight: float = 1.0
     axis: str | None = None
     kind: str | None = None
+    annotator: str | None = None
+    strengths: tuple[float, ...] = ()
+    """A level above 0 for each gap between neighbouring groups, or none."""
+    strength_levels: float | None = None
+    """The highest level that could be given, where the row says so."""
+
+    def places(self) -> dict[int, int]:
+        """The number of each ranked completion's group, 0 the best."""
+        return {index: place for place, group in enumerate(self.ranking) for index in group}
 
     def strict_pairs(self) -> list[tuple[int, int]]:
         """(better, worse) for every pair of ranked completions in different groups."""
@@ -56,8 +66,12 @@ class Vote:
             for worse in lower
         ]
 
+    def tied_pairs(self) -> list[tuple[int, int]]:
+        """Every pair of completions of one group, the lower index first."""
+        return [pair for group in self.ranking for pair in combinations(sorted(group), 2)]
+
     def num_ties(self) -> int:
-        return sum(len(group) * (len(group) - 1) // 2 for group in self.ranking)
+        return len(self.tied_pairs())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,8 @@ class Comparison:
     """One prompt with its K completions and what the votes say about them.
 
     group: the unit that is drawn in a bootstrap; the row's `group`, else a hash of the prompt.
-    split: as in the row, None where it has none (such rows are trained on).
+    split: as in the row, None where it has none (such rows are trained on). weight: what it counts
+    for in training, beside others. judgments: of single completions; a row of one has no votes.
     """
 
     id: str
@@ -117,6 +132,8 @@ class Comparison:
     texts: tuple[str, ...]
     votes: tuple[Vote, ...]
     table: PairTable
+    judgments: tuple[Judgment, ...] = ()
+    weight: float = 1.0
 
     def in_split(self, split: str) -> bool:
         """split: train (with the rows that have none), dev, test or all."""
@@ -142,6 +159,8 @@ def parse_row(row: Mapping[str, Any], *, line: int, axis: str | None = None) -> 
     """One row of either kind. Raises BadInput that names neither file nor line."""
     if "chosen" in row or "rejected" in row:
         return _preference(row, line)
+    if "label" in row and "completion" in row:
+        return _thumb(row, line)
     require_keys(row, COMPARISON_KEYS, "the row")
     prompt = checked_messages(row["prompt"], "prompt")
     completions = row["completions"]
@@ -155,28 +174,10 @@ def parse_row(row: Mapping[str, Any], *, line: int, axis: str | None = None) -> 
     index = {completion_id: place for place, completion_id in enumerate(ids)}
     votes = [_vote(vote, index) for vote in row["votes"]]
     kept = [vote for vote in votes if vote.weight > 0 and axis in (None, vote.axis)]
+    judgments = read_judgments(row, index, axis)
     row_id = parse_string(row["id"], "id")
-    return _comparison(row, row_id, prompt, ids, texts, kept)
-
-
-def parse_string(value: object, name: str) -> str:
-    require(
-        isinstance(value, str) and bool(value.strip()),
-        f"{name} must be a string with something in it: {clip(value)}",
-    )
-    return str(value)
-
-
-def require_keys(row: object, keys: Sequence[str], name: str) -> None:
-    require(isinstance(row, Mapping), f"{name} must be an object: {clip(row)}")
-    missing = [key for key in keys if key not in row]  # type: ignore[operator]
-    require(not missing, f"{name} lacks {', '.join(missing)}: {clip(row)}")
-
-
-def clip(value: object, width: int = 80) -> str:
-    """A value as it is shown in a message: JSON, cut to a line."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= width else text[: width - 1] + "…"
+    require(len(texts) >= 2, f"a comparison needs two completions or more: it has {len(texts)}")
+    return _comparison(row, row_id, prompt, ids, texts, kept, judgments)
 
 
 def prompt_group(prompt: Sequence[Message]) -> str:
@@ -192,8 +193,8 @@ def _comparison(
     ids: Sequence[str],
     texts: Sequence[str],
     votes: Sequence[Vote],
+    judgments: Sequence[Judgment] = (),
 ) -> Comparison:
-    require(len(texts) >= 2, f"a comparison needs two completions or more: it has {len(texts)}")
     require(len(set(texts)) == len(texts), f"two completions have the same text: {clip(texts)}")
     require_awaits_answer(prompt, "prompt")
     group = row.get("group")
@@ -206,6 +207,8 @@ def _comparison(
         texts=tuple(texts),
         votes=tuple(votes),
         table=PairTable.of(votes),
+        judgments=tuple(judgments),
+        weight=parse_weight(row.get("weight"), "weight of a row"),
     )
 
 
@@ -224,18 +227,15 @@ def _vote(row: object, index: Mapping[str, int]) -> Vote:
             f"ranking names a completion that the row has not: {clip(completion_id)}",
         )
     require(len(set(ranked)) == len(ranked), f"ranking names a completion twice: {clip(ranking)}")
-    weight = 1.0 if weight is None else weight
-    require(
-        isinstance(weight, int | float)
-        and (weight == 0 or SMALLEST_WEIGHT <= weight <= LARGEST_WEIGHT),
-        f"weight of a vote must be 0 or a number from {SMALLEST_WEIGHT} to {LARGEST_WEIGHT}: "
-        f"{clip(weight)}",
-    )
+    groups = tuple(tuple(index[name] for name in group) for group in ranking if group)
     return Vote(
-        ranking=tuple(tuple(index[name] for name in group) for group in ranking if group),
-        weight=float(weight),
+        ranking=groups,
+        weight=parse_weight(weight, "weight of a vote"),
         axis=row["axis"],
         kind=row["kind"],
+        annotator=row["annotator"],
+        strengths=parse_strengths(row["strength"], len(groups) - 1),
+        strength_levels=row.get("strength_levels"),
     )
 
 
@@ -258,6 +258,24 @@ def _preference(row: Mapping[str, Any], line: int) -> Comparison:
     vote = Vote(ranking=((0,), (1,)))
     row_id = str(row.get("id", f"line-{line}"))
     return _comparison(row, row_id, prompt, ("chosen", "rejected"), texts, [vote])
+
+
+def _thumb(row: Mapping[str, Any], line: int) -> Comparison:
+    """A TRL unpaired preference row: one completion, good or not."""
+    require_keys(row, ("prompt", "completion", "label"), "an unpaired row")
+    label = row["label"]
+    require(isinstance(label, bool), f"label must be true or false: {clip(label)}")
+    completion = row["completion"]
+    text = completion if isinstance(completion, str) else _only_answer(completion)
+    return _comparison(
+        row,
+        str(row.get("id", f"line-{line}")),
+        checked_messages(row["prompt"], "prompt"),
+        ("completion",),
+        [parse_string(text, "completion")],
+        votes=(),
+        judgments=[Judgment(0, ACCEPTABLE, int(label), 0, 1)],
+    )
 
 
 def _split_messages(

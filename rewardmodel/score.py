@@ -14,8 +14,8 @@ from policy.data import Message, checked_messages, numbered_rows
 from policy.ensemble import Scored
 from policy.run import device_from
 from policy.scoring import Scorer, TooLong, load_scorer
-from rewardmodel.data import clip, parse_string, require_keys
 from rewardmodel.files import appearing, num_lines
+from rewardmodel.rows import clip, parse_string, require_keys
 
 ROWS_AT_ONCE = 1024
 """Read, sorted by length and scored together: bounds memory, saves padding."""

@@ -7,6 +7,7 @@ import argparse
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,24 @@ from policy.optim import (
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
-from rewardmodel.batches import Example, Examples, examples_of_step, num_steps
+from rewardmodel.batches import (
+    Example,
+    Examples,
+    examples_of_step,
+    num_steps,
+    weighted,
+)
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.ensemble import train_ensemble
 from rewardmodel.evaluate import measure
 from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
-from rewardmodel.losses import ranking_loss
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
+from rewardmodel.objective import CONFIG_KEY, Objective
+from rewardmodel.survey import Survey
+from rewardmodel.targets import TargetBatch, TargetRule
 
 ADAM_EPS = 1e-5
 """lm-human-preferences and its reproduction (arXiv:2403.17031); PyTorch's 1e-8 makes the first
@@ -58,8 +67,9 @@ class StepStats:
 
     loss: float
     """Nats per comparison."""
-    accuracy: float
-    margin: float
+    accuracy: float | None
+    """On pairs, ties left out; None, as the next, where the batch has no strict one."""
+    margin: float | None
     """Mean of the score difference in the direction that the votes prefer."""
     score_mean: float
     grad_norm: float
@@ -104,7 +114,9 @@ def train(
         texts=lambda: _texts(data),
         device=device,
     )
-    examples, dev = _read(config, data, model, tokenizer)
+    survey = _surveyed(config, data)
+    rule = TargetRule.of(config, survey)
+    examples, dev = _read(config, data, model, tokenizer, rule)
     anchored = _anchors(config, data, anchors)
     with (
         deterministic(device),
@@ -113,8 +125,17 @@ def train(
         ) as run,
     ):
         if run.restored is None:
-            run.log_step(0, "data", **examples.counts("train"), **dev.counts("dev"))
-        training = Training(config, run, model, tokenizer, examples.items, dev.items)
+            counts = examples.counts("train") | dev.counts("dev") | rule.figures()
+            run.log_step(0, "data", **counts)
+        training = Training(
+            config,
+            run,
+            model,
+            tokenizer,
+            weighted(examples.items, config.thread_weight),
+            dev.items,
+            Objective(config, survey, rule).to(device),
+        )
         training.steps(on_step)
         model = training.kept()
         rows = read_comparisons(data, axis=config.axis)
@@ -145,9 +166,10 @@ class Training:
         tokenizer: Any,
         examples: Sequence[Example],
         dev: Sequence[Example],
+        objective: Objective,
     ) -> None:
         self.config, self.run = config, run
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.objective = model, tokenizer, objective
         self.examples, self.dev = examples, dev
         self.forward = Forward.of(model, config, max_tokens=tokenizer.model_max_length)
         if run.restored is None:
@@ -164,7 +186,8 @@ class Training:
             eps=ADAM_EPS,
         )
         self.best_model: nn.Module | None = None
-        """Weights at the lowest dev log loss; None where the last ones are kept."""
+        """Weights at the lowest dev loss; None where the last ones are kept."""
+        self.best_objective = copy.deepcopy(objective)
         self.best_step, self.best_log_loss = 0, float("inf")
         if dev and config.keep == "best":
             self.best_model = copy.deepcopy(model)
@@ -183,8 +206,10 @@ class Training:
                 warmup=int(config.warmup_fraction * self.total),
             )
             set_lr(self.optimizer, lr)
-            stats = train_step(self.forward, batch, self.optimizer, config)
-            run.log_step(step, "train", **asdict(stats), lr=lr)
+            stats = train_step(self.forward, batch, self.optimizer, config, self.objective)
+            self.objective.descend(lr / config.lr_peak)
+            known = {name: value for name, value in asdict(stats).items() if value is not None}
+            run.log_step(step, "train", **known, lr=lr)
             if self.dev and (step % config.eval_every == 0 or step == self.total):
                 self._look_at_dev(step)
             run.progress(step, self.total, "reward model")
@@ -198,14 +223,19 @@ class Training:
         run.log_step(self.total, "kept", kept_step=kept)
 
     def kept(self) -> Any:
-        """The model to publish."""
-        return self.model if self.best_model is None else self.best_model
+        """The model to publish, what its objective learned in its config."""
+        best = self.best_model is not None
+        model = self.best_model if best else self.model
+        learned = (self.best_objective if best else self.objective).as_json()
+        setattr(model.config, CONFIG_KEY, learned)  # type: ignore[union-attr]
+        return model
 
     def fingerprints(self) -> dict[str, str]:
         """Of all that a step changes, for comparing two runs bit for bit."""
         return {
             "kept_weights": fingerprint(tensors_of(self.kept())),
             "last_weights": fingerprint(tensors_of(self.model)),
+            "objective": fingerprint(self.objective.state_dict()),
             "optimizer": fingerprint(self.optimizer.state_dict()),
             "generators": fingerprint(generator_states()),
         }
@@ -228,21 +258,25 @@ class Training:
         }
 
     def _look_at_dev(self, step: int) -> None:
-        log_loss, accuracy = dev_figures(
+        figures = dev_figures(
             Scorer(self.model, self.tokenizer, max_tokens=self.tokenizer.model_max_length),
             self.dev,
             self.config.tokens_per_forward,
+            self.objective,
         )
-        self.run.log_step(step, "dev", log_loss=log_loss, accuracy=accuracy)
-        if self.best_model is not None and log_loss < self.best_log_loss:
-            self.best_step, self.best_log_loss = step, log_loss
+        self.run.log_step(step, "dev", **figures)
+        if self.best_model is not None and figures["objective"] < self.best_log_loss:
+            self.best_step, self.best_log_loss = step, figures["objective"]
             self.best_model.load_state_dict(self.model.state_dict())
+            self.best_objective.load_state_dict(self.objective.state_dict())
 
     def _save(self, step: int) -> None:
         modules = {"model": self.model}
         if self.best_model is not None:
             modules["best"] = self.best_model
         state = {
+            "objective": self.objective.state_dict(),
+            "best_objective": self.best_objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generators": generator_states(),
             "cursor": self._cursor(step),
@@ -257,6 +291,8 @@ class Training:
         restored.restore("model", self.model)
         if self.best_model is not None:
             restored.restore("best", self.best_model)
+        self.objective.load_state_dict(restored.state["objective"])
+        self.best_objective.load_state_dict(restored.state["best_objective"])
         self.optimizer.load_state_dict(restored.state["optimizer"])
         self.best_step = restored.state["best_step"]
         self.best_log_loss = restored.state["best_log_loss"]
@@ -272,31 +308,29 @@ def train_step(
     examples: Sequence[Example],
     optimizer: "torch.optim.Optimizer | MuonWithAdamW",
     config: RewardConfig,
+    objective: Objective,
 ) -> StepStats:
-    """One update. The step goes through the model in pieces of bounded size, whose gradients add
-    up to that of the whole."""
+    """One update of the model; the objective's own numbers are left with their gradients. The step
+    goes through the model in pieces of bounded size, whose gradients add up to that of the whole.
+    """
     optimizer.zero_grad(set_to_none=True)
     count = len(examples)
-    loss = accuracy = margin = score_sum = 0.0
+    loss = accuracy = margin = strict = score_sum = 0.0
     num_rows = num_tokens = num_places = 0
     for batch in forward.batches(examples):
         scores = forward.scores(batch)  # (N,)
-        piece_loss = ranking_loss(
-            scores,
-            batch.pairs,
-            batch.targets,
-            batch.weights,
-            num_comparisons=count,
-            centring=config.centring,
-        )
+        targets = batch.targets
+        piece_loss = objective(scores, targets, num_comparisons=count)
         piece_loss.backward()
         with torch.no_grad():
-            difference = scores[batch.pairs[:, 0]] - scores[batch.pairs[:, 1]]  # (P,)
-            toward = 2 * batch.targets - 1  # (P,) from -1 to 1
-            agreed = 0.5 + 0.5 * toward * difference.sign()
+            difference = scores[targets.pairs[:, 0]] - scores[targets.pairs[:, 1]]  # (P,)
+            toward = 2 * targets.targets - 1  # (P,) from -1 to 1, 0 for ties
+            decided = targets.weights * (1 - targets.ties)  # (P,)
+            agreed = 0.5 * decided + 0.5 * targets.weights * toward * difference.sign()
             loss += piece_loss.item()
-            accuracy += (batch.weights * agreed).sum().item() / count
-            margin += (batch.weights * toward * difference).sum().item() / count
+            strict += decided.sum().item()
+            accuracy += agreed.sum().item()
+            margin += (targets.weights * toward * difference).sum().item()
             score_sum += scores.sum().item()
             num_rows += len(scores)
             num_tokens += int(batch.forest.mask.sum())
@@ -306,8 +340,8 @@ def train_step(
     optimizer.step()
     return StepStats(
         loss=loss,
-        accuracy=accuracy,
-        margin=margin,
+        accuracy=accuracy / strict if strict else None,
+        margin=margin / strict if strict else None,
         score_mean=score_sum / num_rows,
         grad_norm=grad_norm.item(),
         num_tokens=num_tokens,
@@ -316,29 +350,60 @@ def train_step(
 
 
 def dev_figures(
-    scorer: Scorer, examples: Sequence[Example], batch_tokens: int
-) -> tuple[float, float]:
-    """(log loss, accuracy), means over comparisons as in rewardmodel.evaluate."""
+    scorer: Scorer, examples: Sequence[Example], batch_tokens: int, objective: Objective
+) -> dict[str, float]:
+    """log_loss and accuracy as in rewardmodel.evaluate, over comparisons with a strict pair, if
+    there is one; objective: what the answers cost under the loss that is trained, over all. It is
+    log_loss itself where Bradley-Terry alone is trained."""
     rows = [row for example in examples for row in example.rows]
-    scores = iter(scorer.score_ids(rows, batch_tokens))
-    figures = [measure(each.table, [next(scores) for _ in each.rows]) for each in examples]
-    count = len(figures)
-    return sum(each.log_loss for each in figures) / count, sum(
-        each.correct for each in figures
-    ) / count
+    scores = scorer.score_ids(rows, batch_tokens)
+    starts = list(accumulate((len(example.rows) for example in examples), initial=0))
+    found = [
+        measure(each.table, scores[start : start + len(each.rows)])
+        for each, start in zip(examples, starts[:-1], strict=True)
+        if each.table.pairs
+    ]
+    figures = {}
+    if found:
+        figures["log_loss"] = sum(each.log_loss for each in found) / len(found)
+        figures["accuracy"] = sum(each.correct for each in found) / len(found)
+    if objective.is_bradley_terry:
+        return figures | {"objective": figures["log_loss"]}
+    batch = TargetBatch.of([each.targets for each in examples], starts[:-1], [1.0] * len(examples))
+    cost = objective.cpu_copy()(
+        torch.tensor(scores), batch, num_comparisons=len(examples), plain=True
+    )
+    return figures | {"objective": cost.item()}
+
+
+def _surveyed(config: RewardConfig, data: Path) -> Survey:
+    """What the config's loss starts from. Raises BadInput where the train rows have none of it."""
+    if not config.wants_survey:
+        return Survey()
+    survey = Survey.of(with_bar(read_comparisons(data, axis=config.axis), data, "survey"))
+    require(
+        config.strength == "ignore" or survey.strengths.num_levels > 0,
+        f"strength is {config.strength}, and no train vote in {data} has one",
+    )
+    require(
+        not config.pointwise_weight or bool(survey.scales(config.rating)),
+        f"pointwise_weight is {config.pointwise_weight}, and the train rows of {data} hold no "
+        f"rating {config.rating or 'of two levels'}: {sorted(survey.ends)}",
+    )
+    return survey
 
 
 def _read(
-    config: RewardConfig, data: Path, model: Any, tokenizer: Any
+    config: RewardConfig, data: Path, model: Any, tokenizer: Any, rule: TargetRule
 ) -> tuple[Examples, Examples]:
     """(train, dev), encoded. Raises BadInput if there is nothing to train on."""
     train_examples, dev_examples = Examples(), Examples()
     max_tokens = max_tokens_of(model, tokenizer)
     for comparison in with_bar(read_comparisons(data, axis=config.axis), data, "read"):
         if comparison.in_split("train"):
-            train_examples.add(comparison, tokenizer, max_tokens)
+            train_examples.add(comparison, tokenizer, max_tokens, rule)
         elif comparison.in_split("dev"):
-            dev_examples.add(comparison, tokenizer, max_tokens)
+            dev_examples.add(comparison, tokenizer, max_tokens, rule.without_strength())
     require(
         bool(train_examples.items),
         f"{data} holds no comparison to train on: {train_examples.counts('train')}",

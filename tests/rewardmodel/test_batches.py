@@ -3,6 +3,7 @@
 import itertools
 import random
 from array import array
+from dataclasses import replace
 
 import pytest
 
@@ -13,13 +14,30 @@ from rewardmodel.batches import (
     examples_of_step,
     num_steps,
     pieces,
+    weighted,
 )
-from rewardmodel.data import PairTable, Vote
+from rewardmodel.data import Comparison, PairTable, Vote
+from rewardmodel.targets import PLAIN
+
+
+def comparison_of(votes: list[Vote], k: int) -> Comparison:
+    return Comparison(
+        id="c",
+        split=None,
+        group="g",
+        prompt=(),
+        completion_ids=tuple(map(str, range(k))),
+        texts=tuple(map(str, range(k))),
+        votes=tuple(votes),
+        table=PairTable.of(votes),
+    )
 
 
 def example(*rows: list[int], ranking=None) -> Example:
     places = ranking or tuple((i,) for i in range(len(rows)))
-    return Example(tuple(array("i", row) for row in rows), PairTable.of([Vote(places)]))
+    comparison = comparison_of([Vote(places)], len(rows))
+    ids = tuple(array("i", row) for row in rows)
+    return Example(ids, comparison.table, PLAIN.targets(comparison))
 
 
 EXAMPLES = [
@@ -42,9 +60,9 @@ def test_a_batch_pads_on_the_right_and_points_pairs_at_its_completions(shared, l
     assert batch.forest.ids.tolist() == lines
     assert batch.forest.mask.tolist() == (batch.forest.ids != 0).tolist()
     assert batch.forest.ids.flatten()[batch.forest.ends].tolist() == [3, 2, 7, 8]
-    assert batch.pairs.tolist() == [[0, 1], [2, 3]]
-    assert batch.targets.tolist() == [1.0, 0.0]
-    assert batch.weights.tolist() == [1.0, 1.0]
+    assert batch.targets.pairs.tolist() == [[0, 1], [2, 3]]
+    assert batch.targets.targets.tolist() == [1.0, 0.0]
+    assert batch.targets.weights.tolist() == [1.0, 1.0]
 
 
 def padded(piece, shared: bool) -> int:
@@ -107,3 +125,18 @@ def test_every_epoch_shows_each_comparison_once_in_an_order_of_its_own(count):
 
 def test_steps_are_counted_with_the_ragged_one():
     assert num_steps(9, per_step=4, num_epochs=2) == 6
+
+
+def test_the_comparisons_of_a_thread_share_at_most_its_weight():
+    made = [
+        replace(example([1], [2]), group=group, weight=weight)
+        for group, weight in (("long", 1.0), ("long", 1.0), ("long", 2.0), ("short", 1.0))
+    ]
+    # Half of the long thread's 4 is kept: 0.5, 0.5, 1 and 1; their mean is 0.75.
+    capped = [each.weight for each in weighted(made, 2.0)]
+    assert capped == pytest.approx([0.5 / 0.75, 0.5 / 0.75, 1 / 0.75, 1 / 0.75])
+    assert [each.weight for each in weighted(made, None)] == pytest.approx([0.8, 0.8, 1.6, 0.8])
+
+
+def test_without_weights_each_comparison_counts_once():
+    assert [each.weight for each in weighted(EXAMPLES, None)] == [1.0] * 4

@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 
 from policy.config import BadInput
-from rewardmodel.data import (
-    LARGEST_WEIGHT,
-    SMALLEST_WEIGHT,
-    PairTable,
-    Vote,
-    parse_row,
-    parse_transcript,
-    read_comparisons,
-)
+from rewardmodel.data import PairTable, Vote, parse_row, parse_transcript, read_comparisons
+from rewardmodel.rows import LARGEST_WEIGHT, SMALLEST_WEIGHT
 
 
 def vote(ranking, **fields):
@@ -124,7 +117,7 @@ def test_a_comparison_without_a_strict_pair_has_an_empty_table():
 def test_only_votes_on_the_wanted_axis_are_kept():
     votes = [vote([["x0"], ["x1"]], axis="helpful"), vote([["x1"], ["x0"]], axis="safe")]
     comparison = parse_row(row(votes, 2), line=1, axis="safe")
-    assert comparison.votes == (Vote(((1,), (0,)), axis="safe", kind="human"),)
+    assert comparison.votes == (Vote(((1,), (0,)), axis="safe", kind="human", annotator="a1"),)
     assert comparison.table.targets == (0.0,)
 
 

@@ -29,6 +29,9 @@ from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.forward import Forward
+from rewardmodel.objective import Objective
+from rewardmodel.survey import Survey
+from rewardmodel.targets import PLAIN
 from rewardmodel.train import train, train_step
 
 SMALL = RewardConfig(
@@ -260,7 +263,9 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
         json.loads((tmp_path / name / "run.json").read_text()) for name in ("third", "whole")
     )
     assert third["fingerprints"] == whole["fingerprints"]
-    assert set(whole["fingerprints"]) == {"kept_weights", "last_weights", "optimizer", "generators"}
+    assert set(whole["fingerprints"]) == {
+        *("kept_weights", "last_weights", "optimizer", "objective", "generators")
+    }
     assert third["resumed_at_step"] == 6
     assert third["resumes"] == [{"at_step": step, "changed": []} for step in (4, 6)]
 
@@ -356,7 +361,10 @@ def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows):
         optimizer = adamw(model, lr=0.0, weight_decay=0.0)
         config = with_changes(tokens_per_forward=tokens, max_grad_norm=1e9, centring=0.01)
         forward = dataclasses.replace(Forward.of(model, config, max_tokens=64), shared=shared)
-        stats = dataclasses.asdict(train_step(forward, examples.items, optimizer, config))
+        objective = Objective(config, Survey(), PLAIN)
+        stats = dataclasses.asdict(
+            train_step(forward, examples.items, optimizer, config, objective)
+        )
         del stats["num_tokens"], stats["pad_share"]  # these do depend on the cut
         figures.append(stats)
         gradients.append(
@@ -377,7 +385,9 @@ def test_each_token_goes_through_the_model_once(tiny_lm, write_rows):
     model.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
     )
-    stats = train_step(forward, examples.items, adamw(model, lr=0.0, weight_decay=0.0), SMALL)
+    optimizer = adamw(model, lr=0.0, weight_decay=0.0)
+    objective = Objective(SMALL, Survey(), PLAIN)
+    stats = train_step(forward, examples.items, optimizer, SMALL, objective)
     places = sum(ids.numel() for ids in seen)
     pads = sum(int((ids == tokenizer.pad_token_id).sum()) for ids in seen)
     once = {  # an id with all that stands before it

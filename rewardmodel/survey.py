@@ -1,0 +1,57 @@
+"""A first look through the train rows: what the targets and the loss's own numbers start from."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rewardmodel.data import Comparison
+from rewardmodel.strength import StrengthCount
+
+
+@dataclass
+class Survey:
+    """Counts over comparisons: strengths and who agreed, ties, ratings."""
+
+    strengths: StrengthCount = field(default_factory=StrengthCount)
+    num_votes: int = 0
+    """That decide or tie a pair."""
+    tie_sum: float = 0.0
+    """Over those votes, the share of their pairs that they tie."""
+    levels: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Rating -> level -> how often it was given."""
+    ends: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Rating -> lowest and highest level of its scale, as far as rows tell."""
+
+    @classmethod
+    def of(cls, comparisons: Iterable[Comparison]) -> "Survey":
+        """Of the train rows among them."""
+        survey = cls()
+        for comparison in comparisons:
+            if comparison.in_split("train"):
+                survey.add(comparison)
+        return survey
+
+    def add(self, comparison: Comparison) -> None:
+        self.strengths.add(comparison)
+        for vote in comparison.votes:
+            ties, strict = vote.num_ties(), len(vote.strict_pairs())
+            if ties or strict:
+                self.num_votes += 1
+                self.tie_sum += ties / (ties + strict)
+        for one in comparison.judgments:
+            self.levels[one.name][one.level] += 1
+            low, high = self.ends.get(one.name, (one.low, one.high))
+            self.ends[one.name] = (min(low, one.low), max(high, one.high))
+
+    @property
+    def tie_share(self) -> float:
+        """Of an average vote's pairs, those that it ties."""
+        return self.tie_sum / self.num_votes if self.num_votes else 0.0
+
+    def scales(self, only: str | None) -> dict[str, tuple[int, int]]:
+        """Ratings with two levels or more, by name; `only` that one if it is named."""
+        return {
+            name: ends
+            for name, ends in sorted(self.ends.items())
+            if only in (None, name) and ends[0] < ends[1]
+        }
