@@ -16,6 +16,7 @@ import torch
 from django.conf import settings
 from django.db import transaction
 
+from annotation import verdicts
 from annotation.errors import BadInput
 from annotation.models import (
     JobKind,
@@ -84,7 +85,7 @@ def judge_version(version_id: int) -> Verdict | None:
         raise  # the next tick sends it again
     except Exception as error:
         # Kept as a verdict, or every tick would try and crash again; and raised for the log.
-        why = f"The gate itself failed: {type(error).__name__}: {error}"
+        why = verdicts.GATE_FAILED % {"error": f"{type(error).__name__}: {error}"}
         _keep(version, project, slot, Verdict(passed=False, verdict="failed", why=why, numbers={}))
         raise
     try:
@@ -93,7 +94,8 @@ def judge_version(version_id: int) -> Verdict | None:
         raise
     except Exception as error:
         # What was measured stands, and an admin may promote by it.
-        why = f"{verdict.why} Promoting it failed: {type(error).__name__}: {error}"
+        failure = {"why": verdict.why, "error": f"{type(error).__name__}: {error}"}
+        why = verdicts.PROMOTING_FAILED % failure
         _keep(version, project, slot, replace(verdict, why=why), promote=False)
         raise
 
@@ -137,8 +139,8 @@ def judge_sft(version: ModelVersion, project: Project) -> Verdict:
     """The first policy of a project goes in force at once; a later one is an admin's choice."""
     in_force = versions.in_force(project, Slot.POLICY)
     if in_force is None:
-        return Verdict(passed=True, verdict="first", why="The project's first policy.", numbers={})
-    why = f"{in_force.name} is in force; an SFT version takes its place only by an admin."
+        return Verdict(passed=True, verdict="first", why=verdicts.FIRST_POLICY, numbers={})
+    why = verdicts.SFT_BY_ADMIN % {"name": in_force.name}
     return Verdict(passed=False, verdict="failed", why=why, numbers={})
 
 
@@ -165,10 +167,10 @@ def first_reward(rows: Sequence[PairRow]) -> Verdict:
         "log_loss": _mean(rows, "log_loss"),
     }
     if groups < FEWEST_GROUPS:
-        why = f"The first reward model; {groups} groups on dev are too few to judge it."
+        why = verdicts.FIRST_REWARD_TOO_FEW % {"groups": groups}
         return Verdict(passed=True, verdict="first", why=why, numbers=numbers)
     passed = right.lies_above(0.5)
-    why = f"The first reward model: accuracy {right} on {groups} groups of dev."
+    why = verdicts.FIRST_REWARD % {"accuracy": right, "groups": groups}
     return Verdict(passed=passed, verdict="first" if passed else "failed", why=why, numbers=numbers)
 
 
@@ -188,13 +190,15 @@ def reward_against(new: Sequence[PairRow], old: Sequence[PairRow], name: str) ->
         "log_loss_difference": log_loss.as_json(),
     }
     if accuracy.groups == 0:
-        why = f"No dev answers to compare with {name} on; it passes unjudged."
+        why = verdicts.UNJUDGED % {"name": name}
         return Verdict(passed=True, verdict="passed", why=why, numbers=numbers)
     passed = not accuracy.lies_below(0.0) and not log_loss.lies_above(0.0)
-    why = (
-        f"Against {name} on {accuracy.groups} groups of dev: accuracy {accuracy}, "
-        f"log loss {log_loss}."
-    )
+    why = verdicts.REWARD_AGAINST % {
+        "name": name,
+        "groups": accuracy.groups,
+        "accuracy": accuracy,
+        "log_loss": log_loss,
+    }
     return Verdict(
         passed=passed, verdict="passed" if passed else "failed", why=why, numbers=numbers
     )
@@ -211,8 +215,7 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
     sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_response_tokens)
     prompts, where = _gate_prompts(project)
     if not prompts:
-        why = "The project has no prompt to try it on."
-        return Verdict(passed=False, verdict="failed", why=why, numbers={})
+        return Verdict(passed=False, verdict="failed", why=verdicts.NO_PROMPT, numbers={})
     trial = [(prompt, n) for prompt in prompts for n in range(SAMPLES_PER_PROMPT)]
     conversations = [text_messages(prompt) or [] for prompt, _ in trial]
     seeds = [seed_for("gate", version.pk, prompt.pk, n) for prompt, n in trial]
@@ -257,10 +260,14 @@ def policy_verdict(
 ) -> Verdict:
     """The rule of the policy gate, apart from the measuring."""
     passed = gain.mean > 0 and kl_nats <= budget_nats
-    why = (
-        f"Score against {against} on {gain.groups} groups of {where}: {gain}; "
-        f"KL to the root {kl_nats:.2f} of {budget_nats:g} nats."
-    )
+    why = verdicts.POLICY_AGAINST % {
+        "name": against,
+        "groups": gain.groups,
+        "where": where,
+        "gain": gain,
+        "kl_nats": f"{kl_nats:.2f}",
+        "budget_nats": f"{budget_nats:g}",
+    }
     return Verdict(
         passed=passed, verdict="passed" if passed else "failed", why=why, numbers=numbers
     )

@@ -16,6 +16,7 @@ from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
 from annotation.services.lineage import lineage_of_version
+from annotation.verdicts import in_words
 
 MAX_FIGURES = 60
 PARENT_WORDS = {
@@ -85,6 +86,7 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         "version": found,
         "lineage": lineage,
         "gate": gate,
+        "gate_says": in_words(gate.get("why", "")) if gate else "",
         "gate_figures": list(figures(gate.get("numbers", {})))[:MAX_FIGURES] if gate else [],
         "figures": list(figures(numbers))[:MAX_FIGURES],
         "parents": [(PARENT_WORDS[edge], parent) for edge, parent in lineage.parents.items()],

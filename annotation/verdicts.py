@@ -1,0 +1,66 @@
+"""What a gate says of a version: kept in English, shown in the reader's language.
+
+A gate makes its sentence from one of these; `in_words` finds which it was, whatever it was filled
+with, so that verdicts of before are shown in other languages too.
+"""
+
+import re
+
+from django.utils.translation import gettext
+
+
+def _(sentence: str) -> str:
+    """Marks a sentence for translation, which happens where it is shown."""
+    return sentence
+
+
+FIRST_POLICY = _("The project's first policy.")
+SFT_BY_ADMIN = _("%(name)s is in force; an SFT version takes its place only by an admin.")
+FIRST_REWARD_TOO_FEW = _(
+    "The first reward model; %(groups)s groups on dev are too few to judge it."
+)
+FIRST_REWARD = _("The first reward model: accuracy %(accuracy)s on %(groups)s groups of dev.")
+UNJUDGED = _("No dev answers to compare with %(name)s on; it passes unjudged.")
+REWARD_AGAINST = _(
+    "Against %(name)s on %(groups)s groups of dev: accuracy %(accuracy)s, log loss %(log_loss)s."
+)
+NO_PROMPT = _("The project has no prompt to try it on.")
+POLICY_AGAINST = _(
+    "Score against %(name)s on %(groups)s groups of %(where)s: %(gain)s; KL to the root "
+    "%(kl_nats)s of %(budget_nats)s nats."
+)
+GATE_FAILED = _("The gate itself failed: %(error)s")
+PROMOTING_FAILED = _("%(why)s Promoting it failed: %(error)s")
+SENTENCES = (
+    FIRST_POLICY,
+    SFT_BY_ADMIN,
+    FIRST_REWARD_TOO_FEW,
+    FIRST_REWARD,
+    UNJUDGED,
+    REWARD_AGAINST,
+    NO_PROMPT,
+    POLICY_AGAINST,
+    GATE_FAILED,
+    PROMOTING_FAILED,
+)
+
+
+def in_words(why: str) -> str:
+    """A gate's sentence in the language in force; one that is none of these, as it is."""
+    for sentence in SENTENCES:
+        if found := _pattern(sentence).fullmatch(why):
+            values = found.groupdict()
+            if "why" in values:
+                values["why"] = in_words(values["why"])
+            return gettext(sentence) % values
+    return why
+
+
+def _pattern(sentence: str) -> re.Pattern[str]:
+    """Of all that a sentence can be, filled with whatever."""
+    parts = re.split(r"%\((\w+)\)s", sentence)
+    literal, names = map(re.escape, parts[::2]), parts[1::2]
+    filled = next(literal) + "".join(
+        f"(?P<{name}>.+?){text}" for name, text in zip(names, literal, strict=True)
+    )
+    return re.compile(filled, re.DOTALL)
