@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,21 +82,26 @@ def save(
     sync(folder)  # the folder's new name stands before the pointer does
     pointer.replace(folder / POINTER)
     sync(folder)
-    for old in _newest_first(directory)[KEPT:]:
+    for old in _saved_in(directory)[KEPT:]:
         _remove(old)
     return final
 
 
 def latest(directories: Sequence[Path]) -> Checkpoint | None:
     """The valid checkpoint with the highest step in any of these run folders, or None."""
-    found = [path for directory in directories for path in _newest_first(directory)]
+    return next(newest_first(directories), None)
+
+
+def newest_first(directories: Sequence[Path]) -> Iterator[Checkpoint]:
+    """The valid checkpoints of these run folders; one that is damaged is told of and left out."""
+    found = [path for directory in directories for path in _saved_in(directory)]
     for path in sorted(found, key=_step_of, reverse=True):
         if (harm := harm_of(path)) is None:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             state = torch.load(path / "state.pt", weights_only=True)
-            return Checkpoint(path, int(manifest["step"]), state)
-        log.warning("The checkpoint %s is damaged and passed over: %s.", path, harm)
-    return None
+            yield Checkpoint(path, int(manifest["step"]), state)
+        else:
+            log.warning("The checkpoint %s is damaged and passed over: %s.", path, harm)
 
 
 def harm_of(path: Path) -> str | None:
@@ -180,8 +185,8 @@ def _remove(path: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def _newest_first(directory: Path) -> list[Path]:
-    """Folders of checkpoints that were saved to the end; all there are without a pointer."""
+def _saved_in(directory: Path) -> list[Path]:
+    """Folders of checkpoints that were saved to the end, newest first; all without a pointer."""
     folder = directory / "checkpoints"
     if not folder.is_dir():
         return []

@@ -13,6 +13,7 @@ uninterrupted run; under others it warns, and run.json says so.
 """
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -24,7 +25,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -99,7 +100,9 @@ class Run:
         self._require_claimable()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
-        self.restored = checkpoint.latest([self.directory, *earlier])
+        self._carried = carried
+        self._folders = [self.directory, *earlier]
+        self.restored = checkpoint.latest(self._folders)
         """The newest valid checkpoint of this run, its earlier attempts included, or None."""
         self.conditions = conditions_now()
         self.resumes: list[dict[str, Any]] = []
@@ -186,6 +189,10 @@ class Run:
         }
         checkpoint.save(self.directory, step, modules=modules, state=kept)
 
+    def checkpoints(self) -> Iterator[checkpoint.Checkpoint]:
+        """The valid checkpoints of this run, its earlier attempts included, newest first."""
+        return checkpoint.newest_first(self._folders)
+
     def resumed_otherwise(self, changed: str) -> None:
         """Warn, and note for run.json, that this resume need not end with an uninterrupted run's
         bits."""
@@ -221,6 +228,9 @@ class Run:
                 shutil.rmtree(target)
             path.replace(target)
         staging.rmdir()
+        for name in self._carried:
+            with contextlib.suppress(OSError):  # it holds something
+                (self.directory / name).rmdir()
         checkpoint.sync(self.directory / "metrics.jsonl")
         self._write_json(
             "run.json",

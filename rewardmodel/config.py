@@ -57,6 +57,11 @@ class RewardConfig:
     """Steps between two checkpoints."""
     keep: str = "best"
     """Which weights are saved: `best` (lowest dev log loss, the last without dev) or `last`."""
+    patience: int | None = None
+    """Looks at the dev split without a lower log loss after which training ends; null = never."""
+    skips_in_a_row: int = 3
+    """Steps whose loss or gradient is not finite are skipped; after so many in a row the run goes
+    back to its last checkpoint, and ends as diverged where it has been there before."""
     num_anchors: int = 256
     """Texts of the data on which scores get mean 0 and deviation 1 after training, where no
     `--anchors` are given; 0 leaves scores as trained, with them or without."""
@@ -87,7 +92,16 @@ class RewardConfig:
         require_all_positive(
             self,
             *("epochs", "comparisons_per_step", "lr_peak", "max_grad_norm", "tokens_per_forward"),
-            *("eval_every", "checkpoint_every", "layers", "heads", "width", "context", "members"),
+            *(
+                "eval_every",
+                "checkpoint_every",
+                "skips_in_a_row",
+                "layers",
+                "heads",
+                "width",
+                "context",
+                "members",
+            ),
         )
         for name, known in (("loss", LOSSES), ("strength", STRENGTHS)):
             value = getattr(self, name)
@@ -128,6 +142,10 @@ class RewardConfig:
         require(
             self.num_anchors == 0 or self.num_anchors >= 2,
             f"num_anchors must be 0 or >= 2: {self.num_anchors}",
+        )
+        require(
+            self.patience is None or self.patience >= 1,
+            f"patience must be null or >= 1: {self.patience}",
         )
         require_optimizer(self.optimizer)
         require(self.keep in ("best", "last"), f"keep must be best or last: {self.keep!r}")

@@ -22,7 +22,7 @@ from policy.conditions import (
     restore_generators,
     seed_generators,
 )
-from policy.config import load_config, require
+from policy.config import Diverged, load_config, require
 from policy.optim import (
     MuonWithAdamW,
     clip_grad_norm,
@@ -33,6 +33,7 @@ from policy.optim import (
 )
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of
+from rewardmodel import guard
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
 from rewardmodel.batches import (
     Example,
@@ -117,11 +118,20 @@ def train(
     survey = _surveyed(config, data)
     rule = TargetRule.of(config, survey)
     examples, dev = _read(config, data, model, tokenizer, rule)
+    require(
+        config.patience is None or bool(dev.items),
+        f"patience is {config.patience}, and {data} holds no dev row to look at",
+    )
     anchored = _anchors(config, data, anchors)
     with (
         deterministic(device),
         Run(
-            out, command="rewardmodel train", config=config, inputs=inputs, resume_from=resume_from
+            out,
+            command="rewardmodel train",
+            config=config,
+            inputs=inputs,
+            resume_from=resume_from,
+            carried=(guard.FOLDER,),
         ) as run,
     ):
         if run.restored is None:
@@ -146,7 +156,7 @@ def train(
             dev=(each for each in rows if each.in_split("dev")),
         )
         run.log_step(
-            training.total,
+            training.last_step,
             "scores",
             mean=scale.mean,
             deviation=scale.deviation,
@@ -189,6 +199,11 @@ class Training:
         """Weights at the lowest dev loss; None where the last ones are kept."""
         self.best_objective = copy.deepcopy(objective)
         self.best_step, self.best_log_loss = 0, float("inf")
+        self.looks_since_best = 0
+        """At the dev split."""
+        self.last_step = 0
+        """Of training, once it has ended; before `total` where patience ran out."""
+        self.guard = guard.Guard(run, most_in_a_row=config.skips_in_a_row)
         if dev and config.keep == "best":
             self.best_model = copy.deepcopy(model)
         seed_generators(config.seed)
@@ -197,8 +212,12 @@ class Training:
 
     def steps(self, on_step: OnStep | None) -> None:
         config, run = self.config, self.run
+        last = run.first_step
         for step in range(run.first_step + 1, self.total + 1):
-            batch = self._batch(step)
+            if config.patience is not None and self.looks_since_best >= config.patience:
+                run.log_step(last, "early_stop", best_step=self.best_step)
+                break
+            last = step
             lr = lr_at(
                 step - 1,
                 total=self.total,
@@ -206,21 +225,23 @@ class Training:
                 warmup=int(config.warmup_fraction * self.total),
             )
             set_lr(self.optimizer, lr)
-            stats = train_step(self.forward, batch, self.optimizer, config, self.objective)
-            self.objective.descend(lr / config.lr_peak)
-            known = {name: value for name, value in asdict(stats).items() if value is not None}
-            run.log_step(step, "train", **known, lr=lr)
+            stats = self._step(step, lr)
+            if stats is not None:
+                known = {name: value for name, value in asdict(stats).items() if value is not None}
+                run.log_step(step, "train", **known, lr=lr)
             if self.dev and (step % config.eval_every == 0 or step == self.total):
                 self._look_at_dev(step)
             run.progress(step, self.total, "reward model")
-            if on_step:
+            if on_step and stats is not None:
                 on_step(step, stats)
-            if run.should_stop or (step % config.checkpoint_every == 0 and step < self.total):
+            due = step % config.checkpoint_every == 0 and step < self.total
+            if run.should_stop or (due and stats is not None):
                 self._save(step)
             if run.should_stop and step < self.total:
                 run.stop_here(step)
-        kept = self.best_step if self.best_model is not None else self.total
-        run.log_step(self.total, "kept", kept_step=kept)
+        kept = self.best_step if self.best_model is not None else last
+        run.log_step(last, "kept", kept_step=kept)
+        self.last_step = last
 
     def kept(self) -> Any:
         """The model to publish, what its objective learned in its config."""
@@ -239,6 +260,23 @@ class Training:
             "optimizer": fingerprint(self.optimizer.state_dict()),
             "generators": fingerprint(generator_states()),
         }
+
+    def _step(self, step: int, lr: float) -> StepStats | None:
+        """One update; None where it was skipped, or undone, because a number is not finite."""
+        batch = self._batch(step)
+        try:
+            stats = train_step(self.forward, batch, self.optimizer, self.config, self.objective)
+        except Diverged as problem:  # the weights have not moved
+            self.objective.zero_grad(set_to_none=True)
+            back = self.guard.skip(step, batch, self.forward, problem)
+            if back is not None:
+                back.restore("model", self.model)
+                self.objective.load_state_dict(back.state["objective"])
+                self.optimizer.load_state_dict(back.state["optimizer"])
+            return None
+        self.objective.descend(lr / self.config.lr_peak)
+        self.guard.good_step()
+        return stats
 
     def _batch(self, step: int) -> list[Example]:
         config = self.config
@@ -265,10 +303,13 @@ class Training:
             self.objective,
         )
         self.run.log_step(step, "dev", **figures)
-        if self.best_model is not None and figures["objective"] < self.best_log_loss:
+        self.looks_since_best += 1
+        if figures["objective"] < self.best_log_loss:
             self.best_step, self.best_log_loss = step, figures["objective"]
-            self.best_model.load_state_dict(self.model.state_dict())
-            self.best_objective.load_state_dict(self.objective.state_dict())
+            self.looks_since_best = 0
+            if self.best_model is not None:
+                self.best_model.load_state_dict(self.model.state_dict())
+                self.best_objective.load_state_dict(self.objective.state_dict())
 
     def _save(self, step: int) -> None:
         modules = {"model": self.model}
@@ -282,6 +323,8 @@ class Training:
             "cursor": self._cursor(step),
             "best_step": self.best_step,
             "best_log_loss": self.best_log_loss,
+            "looks_since_best": self.looks_since_best,
+            "guard": self.guard.state(),
         }
         self.run.save_checkpoint(step, modules=modules, state=state)
 
@@ -296,6 +339,8 @@ class Training:
         self.optimizer.load_state_dict(restored.state["optimizer"])
         self.best_step = restored.state["best_step"]
         self.best_log_loss = restored.state["best_log_loss"]
+        self.looks_since_best = restored.state["looks_since_best"]
+        self.guard.restore(restored.state["guard"])
         restore_generators(restored.state["generators"])
         if restored.state["cursor"] != self._cursor(restored.step):
             self.run.resumed_otherwise(
