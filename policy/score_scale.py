@@ -89,7 +89,7 @@ def fold(model: Any, probe: Callable[[], Sequence[float]]) -> ScoreScale:
     """
     before = torch.tensor(probe(), dtype=torch.float64)  # (N,)
     mean, deviation = before.mean().item(), before.std(correction=0).item()
-    head = _head(model)
+    head = score_head(model)
     if head is None or not math.isfinite(mean) or deviation <= 1e-6 * max(1.0, abs(mean)):
         return ScoreScale()
     wanted = (before - mean) / deviation
@@ -126,7 +126,7 @@ def _put_back(head: nn.Linear, weight: Tensor, bias: Tensor | None) -> None:
         head.bias.copy_(bias)
 
 
-def _head(model: Any) -> nn.Linear | None:
+def score_head(model: Any) -> nn.Linear | None:
     """The matrix that gives the score: the last one of one row outside the trunk."""
     trunk = model.base_model_prefix + "."
     heads = [

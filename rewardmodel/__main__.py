@@ -4,11 +4,13 @@ import argparse
 import sys
 
 from policy.run import main_guard
-from rewardmodel import anchors, ensemble, evaluate, score, train
+from rewardmodel import anchors, ensemble, evaluate, features, refit, score, train
 
 COMMANDS = {
     "train": (train, "learn scores from comparisons"),
     "ensemble": (ensemble, "one model from several that were trained before"),
+    "features": (features, "what a frozen model's head sees of a file's completions"),
+    "refit": (refit, "a new head for a frozen model, from its features"),
     "evaluate": (evaluate, "agreement of a model's scores with votes, as JSON"),
     "score": (score, "a score for every completion of a file"),
     "anchors": (anchors, "freeze the texts that scores are normalised on"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from policy.backbone import GPTShape, new_gpt, save_model
 from policy.tokenizer import train_tokenizer
@@ -38,3 +39,23 @@ def tiny_lm(tmp_path: Path) -> Path:
     model = new_gpt(tokenizer, GPTShape(width=32, layers=1, heads=2, context=64), seed=0)
     save_model(model, tokenizer, tmp_path / "lm")
     return tmp_path / "lm"
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path) -> Path:
+    """A one-layer encoder with random weights and a byte-level tokenizer, saved without a head."""
+    tokenizer = train_tokenizer(["Say good things."], vocab_size=300, context=64)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertModel(config)
+    save_model(model, tokenizer, tmp_path / "bert")
+    return tmp_path / "bert"
