@@ -3,8 +3,8 @@
     python -m rewardmodel features --model DIR --data FILE --out features.safetensors
     python -m rewardmodel refit --model DIR --features features.safetensors --data FILE --out DIR2
 
-The loss is Bradley-Terry on soft targets (rewardmodel/losses.py), convex in the head, and is taken to its
-minimum by L-BFGS. N = completions, D = width of the features, P = pairs.
+The loss is Bradley-Terry on soft targets (rewardmodel/losses.py), convex in the head, and is taken
+to its minimum by L-BFGS. N = completions, D = width of the features, P = pairs.
 """
 
 import argparse
