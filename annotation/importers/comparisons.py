@@ -52,6 +52,28 @@ def parse(row: Mapping[str, Any]) -> ComparisonRow:
     return ComparisonRow(prompt=prompt, completions=completions, votes=votes)
 
 
+def parse_unanswered(row: Mapping[str, Any]) -> ComparisonRow:
+    """A prompt with completions that nobody has judged yet. Raises Refused with the reason.
+
+    A completion is a text or an object with `text` and, if known, `model`.
+    """
+    require(row, "prompt", "completions")
+    if row.get("votes"):
+        raise Refused("it has votes already: import_preferences takes such rows")
+    messages = messages_of(row["prompt"], "prompt")
+    if not isinstance(row["completions"], list):
+        raise Refused(f"completions must be a list: {clip(row['completions'])}")
+    completions = []
+    for place, entry in enumerate(row["completions"], start=1):
+        found = {"text": entry} if isinstance(entry, str) else entry
+        if not isinstance(found, dict) or "text" not in found:
+            raise Refused(f"completion {place} must be a text or an object with one: {clip(entry)}")
+        text = text_of(found["text"], f"completion {place}")
+        completions.append(CompletionRow(text=text, writer=name_of(found, "model")))
+    require_distinct(completions)
+    return ComparisonRow(prompt=prompt_of(row, messages), completions=completions, votes=[])
+
+
 def _completions(value: object) -> tuple[list[CompletionRow], dict[str, int]]:
     """The completions and the place of each id."""
     if not isinstance(value, list):

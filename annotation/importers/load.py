@@ -40,6 +40,7 @@ from annotation.models import (
     Source,
 )
 from annotation.services.audit import record
+from annotation.services.batches import HIGHEST_PRIORITY
 from annotation.services.disagreements import look_again
 from annotation.services.ledger import (
     add_completion,
@@ -59,6 +60,11 @@ PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] =
     "trl": trl.parse,
     "comparisons": comparisons.parse,
     "oasst-zh": oasst_zh.parse,
+}
+
+NOT_TO_BE_SHOWN = {
+    LEAK: "a completion names its maker",
+    ALIKE: "two completions are near-identical",
 }
 
 
@@ -244,6 +250,24 @@ def preference_store(*, project: Project, source: Source, format: str) -> Store:
     return lambda row: store_comparison(batch, parse(row))
 
 
+def question_store(
+    *, project: Project, source: Source, batch: str, answers_wanted: int, skill: str, priority: int
+) -> Store:
+    """What takes a row of completions without votes into a batch that labelers are handed.
+
+    skill, priority: of the batch, if it is made now. Raises BadInput.
+    """
+    if answers_wanted < 1:
+        raise BadInput(f"A comparison wants one answer or more: {answers_wanted}.")
+    if abs(priority) > HIGHEST_PRIORITY:
+        highest = HIGHEST_PRIORITY
+        raise BadInput(f"A priority is from {-highest} to {highest}: {priority}.")
+    if len(skill) > 40:
+        raise BadInput(f"A skill has at most 40 characters: {clip(skill)}.")
+    into = batch_for(project=project, name=batch, source=source, skill=skill, priority=priority)
+    return lambda row: open_question(into, comparisons.parse_unanswered(row), answers_wanted)
+
+
 def prompt_store(*, project: Project, source: Source) -> Store:
     """What takes a prompts row into the project."""
 
@@ -295,6 +319,25 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> Stored:
         look_again(comparison.pk)
     texts = [completion.text for completion in row.completions]
     return Stored(new, _split_remark(row.prompt, prompt), _caught(batch.project, texts))
+
+
+def open_question(batch: Batch, row: ComparisonRow, answers_wanted: int) -> Stored:
+    """Put a prompt with its completions into the queue, once per batch.
+
+    Raises Refused for what no labeler here may be shown; see annotation/leaks.py.
+    """
+    if fault := _caught(batch.project, [completion.text for completion in row.completions]):
+        raise Refused(NOT_TO_BE_SHOWN[fault])
+    prompt, _ = _prompt(batch.project, batch.source, row.prompt)
+    completions = add_imported_completions(
+        prompt=prompt,
+        source=batch.source,
+        written=[(each.text, each.writer) for each in row.completions],
+    )
+    _, created = open_comparison(
+        batch=batch, prompt=prompt, completions=completions, answers_wanted=answers_wanted
+    )
+    return Stored(created, _split_remark(row.prompt, prompt))
 
 
 def _caught(project: Project, texts: list[str]) -> str:

@@ -22,7 +22,9 @@ from annotation.models import (
     Ranking,
     Source,
 )
-from tests.annotation.making import make_project
+from annotation.services.projects import annotator_for
+from annotation.services.queue import claim_comparison
+from tests.annotation.making import make_member, make_project
 
 pytestmark = pytest.mark.django_db
 TABLES = (Annotator, Comparison, Completion, Generation, Preference, Prompt, Ranking, Source)
@@ -397,3 +399,40 @@ def test_real_chinese_rankings_come_in_with_all_their_answers(project, shared_da
     assert "547 rows: 541 imported, 0 already there, 6 refused." in said
     assert Ranking.objects.count() == 541
     assert {len(ranking.groups) for ranking in Ranking.objects.all()} == {2, 3, 4, 5, 6, 8}
+
+
+def question(number, *texts, **more):
+    return {"id": f"q{number}", "prompt": f"Question {number}?", "completions": [*texts], **more}
+
+
+def test_completions_without_votes_go_to_labelers(project, tmp_path):
+    rows = [
+        question(1, "Monday to Friday.", "Every day.", language="en"),
+        question(2, {"text": "Yes.", "model": "tiny"}, {"text": "No."}, {"text": "Perhaps."}),
+        question(3, "Only one."),
+        question(4, "The same.", "The same."),
+        question(5, "We are open until ten.", "I am ChatGPT, a model trained by OpenAI."),
+        question(6, "A.", "B.", votes=[{"ranking": [["a"], ["b"]]}]),
+    ]
+    path = write(tmp_path / "questions.jsonl", rows)
+    said = run("import_comparisons", path, batch="shop", answers=2, skill="law", priority=3)
+    assert "6 rows: 2 imported, 0 already there, 4 refused." in said
+    assert "line 5: refused: a completion names its maker" in said
+    assert "line 6: refused: it has votes already: import_preferences takes such rows" in said
+    opened = Comparison.objects.order_by("pk").values_list(
+        "batch__name", "purpose", "open_slots", "answers_wanted", "skill", "priority"
+    )
+    assert list(opened) == [("shop", "production", 2, 2, "law", 3)] * 2
+    member = make_member(project, skills=["law"])
+    lease = claim_comparison(annotator=annotator_for(user=member, project=project))
+    assert lease.comparison.prompt.external_id in ("q1", "q2")
+    assert "0 imported, 2 already there" in run("import_comparisons", path, batch="shop", answers=2)
+
+
+@pytest.mark.parametrize("options", [{"answers": 0}, {"priority": 40_000}, {"skill": "s" * 41}])
+def test_a_batch_that_cannot_be_is_refused_before_a_row_is_read(project, tmp_path, options):
+    path = write(tmp_path / "questions.jsonl", [question(1, "A.", "B.")])
+    before = counts()
+    with pytest.raises(CommandError, match=r"0|40000|sss"):
+        run("import_comparisons", path, **options)
+    assert counts() == before
