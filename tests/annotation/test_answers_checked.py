@@ -215,6 +215,23 @@ def test_judgments_are_kept_by_completion_and_come_out_in_the_snapshot(asked):
     (row,) = snapshots.rows_of(frozen)
     said = {one["completion"]: (one["ratings"], one["flags"]) for one in row["judgments"]}
     assert said == {str(first): ({"correct": 2}, ["unsafe"]), str(second): ({"correct": 5}, [])}
+    assert [one["scales"] for one in row["judgments"]] == [{"correct": [1, 5]}] * 2
+
+
+@pytest.mark.django_db
+def test_a_strength_comes_out_with_the_highest_that_was_asked_and_the_line(settings, tmp_path):
+    settings.ARTIFACTS_DIR = tmp_path
+    project = make_project()
+    new_scheme(project=project, by=None, options={"strength_steps": 7, "acceptability": True})
+    make_comparisons(project, batch="after the scheme")
+    project.prompts.update(split="train")
+    lease = claim_comparison(annotator=make_annotator(project))
+    groups = [[pk] for pk in lease.presented_order]
+    ranking = AxisRanking(groups=groups, strengths=[2], acceptable=1)
+    submit_preference(assignment=lease, rankings=[ranking], key="k")
+    frozen = snapshots.freeze(project=project, kind="comparisons")
+    ((vote,),) = [row["votes"] for row in snapshots.rows_of(frozen)]
+    assert (vote["strength"], vote["strength_levels"], vote["acceptable"]) == ([2], 3, 1)
 
 
 def test_an_ideal_answer_is_a_demonstration_until_its_answer_goes(asked):

@@ -115,7 +115,7 @@ def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]
         .prefetch_related(
             "entries__completion",
             Prefetch("entries__completion__generations", written.select_related("model_version")),
-            Prefetch("preferences", votes.select_related("annotator").order_by("pk")),
+            Prefetch("preferences", votes.select_related("annotator", "scheme").order_by("pk")),
             Prefetch("decisions", decisions_at(project, position).select_related("by")),
             "preferences__rankings",
             "preferences__judgments",

@@ -13,6 +13,7 @@ from annotation.models import (
     Prompt,
     Ranking,
 )
+from annotation.services.schemes import Options
 from annotation.services.weights import Weights
 
 Row = dict[str, Any]
@@ -97,8 +98,10 @@ def _by_completion(vote: Preference) -> list[Any]:
 
 
 def vote_row(vote: Preference, ranking: Any, weight: float = 1.0) -> Row:
-    """One axis of a vote."""
-    return _said(ranking, vote.annotator) | {"weight": weight, "preference": vote.pk}
+    """One axis of a vote; with a strength also `strength_levels`, the highest that was asked."""
+    said = _said(ranking, vote.annotator) | {"weight": weight, "preference": vote.pk}
+    levels = Options.of(vote.scheme.options).levels if ranking.strengths else 0
+    return said | ({"strength_levels": levels} if levels else {})
 
 
 def _said(ranking: Any, by: Annotator) -> Row:
@@ -119,8 +122,10 @@ def _said(ranking: Any, by: Annotator) -> Row:
 
 
 def judgment_row(vote: Preference, judgment: Any) -> Row:
-    """What a vote says of one completion by itself."""
-    return {
+    """What a vote says of one completion by itself; `scales` are the ends of its ratings."""
+    rated = Options.of(vote.scheme.options).ratings if judgment.ratings else ()
+    scales = {one.name: [one.low, one.high] for one in rated if one.name in judgment.ratings}
+    return ({"scales": scales} if scales else {}) | {
         "annotator": str(vote.annotator_id),
         "kind": vote.annotator.kind,
         "preference": vote.pk,
