@@ -4,15 +4,16 @@ import argparse
 import sys
 
 from policy.run import main_guard
-from rewardmodel import anchors, ensemble, evaluate, features, refit, score, train
+from rewardmodel import anchors, curve, ensemble, examine, features, refit, score, train
 
 COMMANDS = {
     "train": (train, "learn scores from comparisons"),
     "ensemble": (ensemble, "one model from several that were trained before"),
     "features": (features, "what a frozen model's head sees of a file's completions"),
     "refit": (refit, "a new head for a frozen model, from its features"),
-    "evaluate": (evaluate, "agreement of a model's scores with votes, as JSON"),
+    "evaluate": (examine, "how good a model is, as JSON and as a report"),
     "score": (score, "a score for every completion of a file"),
+    "curve": (curve, "accuracy by the amount of data"),
     "anchors": (anchors, "freeze the texts that scores are normalised on"),
 }
 

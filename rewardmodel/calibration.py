@@ -35,13 +35,16 @@ class LogOdds:
         columns = (torch.tensor(each, dtype=torch.float64) for each in (log_odds, targets, weights))
         return cls(*columns)
 
+    def nats(self, temperature: float = 1.0) -> Tensor:
+        """(P,) cross-entropy of each pair at this temperature."""
+        count = len(self.log_odds)
+        scores = torch.cat([self.log_odds / temperature, torch.zeros(1, dtype=torch.float64)])
+        pairs = torch.stack([torch.arange(count), torch.full((count,), count)], dim=1)
+        return pair_nats(scores, pairs, self.targets)
+
     def log_loss(self, temperature: float = 1.0) -> float:
         """Mean cross-entropy at this temperature, nats."""
-        scores = torch.cat([self.log_odds / temperature, torch.zeros(1, dtype=torch.float64)])
-        last = len(scores) - 1
-        pairs = torch.tensor([(place, last) for place in range(last)])
-        nats = pair_nats(scores, pairs, self.targets)
-        return ((self.weights * nats).sum() / self.weights.sum()).item()
+        return ((self.weights * self.nats(temperature)).sum() / self.weights.sum()).item()
 
 
 def fit_temperature(points: LogOdds) -> float:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from rewardmodel.rows import clip, parse_strengths, parse_string, parse_weight, 
 COMPARISON_KEYS = ("id", "split", "prompt", "completions", "votes")
 VOTE_KEYS = ("axis", "ranking", "strength", "weight", "annotator", "kind")
 COMPLETION_KEYS = ("id", "text", "model")
+
+LABELS = ("source", "language", "task", "purpose", "subset")
+"""Keys of a row that its figures are told apart by; `subset` is RewardBench's."""
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 """Turn marks of hh-rlhf transcripts, the usual text of TRL rows that have no `prompt`."""
@@ -134,6 +137,8 @@ class Comparison:
     table: PairTable
     judgments: tuple[Judgment, ...] = ()
     weight: float = 1.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What else the row says of itself: source, language, task, subset, and its `attributes`."""
 
     def in_split(self, split: str) -> bool:
         """split: train (with the rows that have none), dev, test or all."""
@@ -209,7 +214,20 @@ def _comparison(
         table=PairTable.of(votes),
         judgments=tuple(judgments),
         weight=parse_weight(row.get("weight"), "weight of a row"),
+        labels=_labels(row),
     )
+
+
+def _labels(row: Mapping[str, Any]) -> dict[str, str]:
+    """By name, as texts; what is neither a text nor a number is passed over."""
+    attributes = row.get("attributes")
+    named = {name: row.get(name) for name in LABELS}
+    named |= attributes if isinstance(attributes, dict) else {}
+    return {
+        str(name): str(value)
+        for name, value in named.items()
+        if isinstance(value, str | int | float) and value != ""
+    }
 
 
 def _vote(row: object, index: Mapping[str, int]) -> Vote:

@@ -14,11 +14,8 @@ The interval is a percentile bootstrap that draws groups (a row's `group`, else 
 replacement, for answers to one prompt are not independent.
 """
 
-import argparse
-import json
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,20 +23,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from policy.config import require
-from policy.data import content_hash
 from policy.ensemble import Scored
-from policy.run import device_from
 from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
 from rewardmodel.calibration import LogOdds
-from rewardmodel.data import Comparison, PairTable, Vote, read_comparisons
+from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.disagreement import Disagreement
-from rewardmodel.files import appearing, with_bar
 from rewardmodel.losses import pair_nats
 
 NUM_RESAMPLES = 2000
 INTERVAL = 0.95
+DRAWS_AT_ONCE = 1_000_000
+"""Groups drawn together in the bootstrap: bounds memory."""
 COMPARISONS_AT_ONCE = 512
 """Encoded, sorted by length and scored together: bounds memory, saves padding."""
 
@@ -60,13 +55,15 @@ class PairRow(NamedTuple):
 class Judged:
     """One comparison that counts with the scores of its completions, without their texts."""
 
-    id: str
+    place: int
+    """Of the comparison among all that were read."""
     group: str
     scores: tuple[float, ...]
     chars: tuple[int, ...]
     """Length of each completion."""
     votes: tuple[Vote, ...]
     table: PairTable
+    labels: Mapping[str, str]
 
     def pairs(self) -> Iterator[tuple[tuple[int, int], float, float]]:
         """(i, j), share of votes for i, weight; as in PairTable."""
@@ -115,6 +112,7 @@ class Evaluation:
     """What was counted and measured on the way through a file."""
 
     rows: list[PairRow] = field(default_factory=list)
+    num_read: int = 0
     num_answers: int = 0
     num_pairs: int = 0
     num_ties: int = 0
@@ -140,9 +138,10 @@ class Evaluation:
         return evaluation
 
     def _add(self, scorer: Scorer, window: Sequence[Comparison]) -> None:
-        kept: list[Comparison] = []
+        kept: list[tuple[int, Comparison]] = []
         ids: list[list[int]] = []
         for comparison in window:
+            place, self.num_read = self.num_read, self.num_read + 1
             self.num_ties += comparison.table.num_ties
             if not comparison.table.pairs:
                 self.num_no_strict_pair += 1
@@ -152,14 +151,14 @@ class Evaluation:
             except TooLong:
                 self.num_too_long += 1
                 continue
-            kept.append(comparison)
+            kept.append((place, comparison))
             ids += [each.ids for each in encoded]
             self.num_prompts_shortened += any(each.dropped_turns for each in encoded)
         scored = iter(scorer.scored_ids(ids))
-        for comparison in kept:
-            self._count(comparison, [next(scored) for _ in comparison.texts])
+        for place, comparison in kept:
+            self._count(place, comparison, [next(scored) for _ in comparison.texts])
 
-    def _count(self, comparison: Comparison, scored: Sequence[Scored]) -> None:
+    def _count(self, place: int, comparison: Comparison, scored: Sequence[Scored]) -> None:
         table = comparison.table
         scores = [each.score for each in scored]
         self.rows.append(PairRow(comparison.group, *self._measure(table, scores), 1.0))
@@ -167,12 +166,13 @@ class Evaluation:
         self.disagreement.add(table, scored, [self._measure(table, own) for own in members])
         self.judged.append(
             Judged(
-                comparison.id,
+                place,
                 comparison.group,
                 tuple(scores),
                 tuple(len(text) for text in comparison.texts),
                 comparison.votes,
                 table,
+                comparison.labels,
             )
         )
         self.num_answers += table.num_answers
@@ -230,12 +230,13 @@ def bootstrap(
         return means, dict.fromkeys(names)
     generator = torch.Generator().manual_seed(seed)
     drawn = []
-    for _ in range(num_resamples):
-        picks = torch.randint(len(sums), (len(sums),), generator=generator)
-        resample = sums[picks].sum(0)
-        drawn.append(resample[:2] / resample[2])
+    at_once = max(1, DRAWS_AT_ONCE // len(sums))
+    for start in range(0, num_resamples, at_once):
+        shape = (min(at_once, num_resamples - start), len(sums))
+        resample = sums[torch.randint(len(sums), shape, generator=generator)].sum(1)  # (R, 3)
+        drawn.append(resample[:, :2] / resample[:, 2:])
     tails = torch.tensor([(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], dtype=torch.float64)
-    ends = torch.quantile(torch.stack(drawn), tails, dim=0)  # (2, 2)
+    ends = torch.quantile(torch.cat(drawn), tails, dim=0)  # (2, 2)
     return means, {name: ends[:, at].tolist() for at, name in enumerate(names)}
 
 
@@ -248,54 +249,3 @@ def group_sums(rows: Sequence[PairRow]) -> Tensor:
         entry[1] += row.weight * row.correct
         entry[2] += row.weight
     return torch.tensor(list(sums.values()), dtype=torch.float64)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, help="reward-model directory")
-    parser.add_argument("--data", type=Path, required=True, help="comparisons or TRL rows, JSONL")
-    parser.add_argument(
-        "--split",
-        choices=("train", "dev", "test", "all"),
-        default="dev",
-        help="rows of this split (rows without one are train); default dev, for test is sealed",
-    )
-    parser.add_argument("--axis", help="only votes on this axis")
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
-    parser.add_argument("--per-group", type=Path, help="write one JSONL row per comparison here")
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto by default")
-
-
-def run_command(args: argparse.Namespace) -> int:
-    """JSON on stdout. Raises BadInput where the split holds nothing that can be measured."""
-    require(args.data.is_file(), f"there is no file {args.data}")
-    scorer = load_scorer(args.model, device_from(args.device))
-    rows = read_comparisons(args.data, axis=args.axis)
-    splits: Counter[str] = Counter()
-
-    def wanted() -> Iterable[Comparison]:
-        for comparison in with_bar(rows, args.data, "evaluate"):
-            splits[comparison.split or "train"] += 1
-            if comparison.in_split(args.split):
-                yield comparison
-
-    evaluation = Evaluation.of(scorer, wanted())
-    require(
-        bool(evaluation.rows),
-        f"{args.data}: no comparison of split {args.split} has a strict pair that the model can "
-        f"score; rows by split: {dict(splits)}",
-    )
-    figures = {
-        "model": str(args.model),
-        "data_sha256": content_hash(args.data),
-        "split": args.split,
-        **evaluation.figures(),
-    }
-    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-    if args.per_group:
-        with appearing(args.per_group) as file:
-            file.writelines(json.dumps(row._asdict()) + "\n" for row in evaluation.rows)
-    if args.out:
-        with appearing(args.out) as file:
-            file.write(text)
-    sys.stdout.write(text)
-    return 0

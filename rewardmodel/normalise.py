@@ -50,10 +50,15 @@ def with_dev(scale: ScoreScale, scorer: Scorer, dev: Iterable[Comparison]) -> Sc
 
 def anchor_ids(scorer: Scorer, anchors: Anchors) -> list[list[int]]:
     """The anchors as ids; those too long for the model are passed over."""
-    found = []
+    return list(encoded_anchors(scorer, anchors).values())
+
+
+def encoded_anchors(scorer: Scorer, anchors: Anchors) -> dict[str, list[int]]:
+    """`anchor_ids` by the hashes of the anchors."""
+    found = {}
     for anchor in anchors.items:
         try:
-            found.append(scorer.encode(anchor.prompt, anchor.text).ids)
+            found[anchor.sha256] = scorer.encode(anchor.prompt, anchor.text).ids
         except TooLong:
             continue
     return found

@@ -1,0 +1,140 @@
+"""`evaluate`: every diagnostic of a reward model on one split of a file, as JSON and as a report.
+
+Reads comparisons, TRL rows and RewardBench's (`prompt`, `chosen`, `rejected`, `subset`; they name
+no split, so `--split all`). With --against another model is measured on the same rows, and the
+scores of the anchors show how far the two are apart.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from policy.config import require
+from policy.data import content_hash
+from policy.run import device_from
+from policy.scoring import Scorer, load_scorer
+from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
+from rewardmodel.calibration import calibration
+from rewardmodel.data import Comparison, read_comparisons
+from rewardmodel.diagnostics import against, best_of_n, ceiling, correlations, drift, slices
+from rewardmodel.evaluate import Evaluation
+from rewardmodel.files import appearing, with_bar
+from rewardmodel.normalise import encoded_anchors
+from rewardmodel.report import write_report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="reward-model directory")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="comparisons, TRL or RewardBench rows, JSONL"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "dev", "test", "all"),
+        default="dev",
+        help="rows of this split (rows without one are train); default dev, for test is sealed",
+    )
+    parser.add_argument("--axis", help="only votes on this axis")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="another reward model, on the same rows"
+    )
+    parser.add_argument(
+        "--anchors",
+        type=Path,
+        metavar="FILE",
+        help="with --against: the texts whose scores are compared; by default those that `anchors` "
+        "would draw from the data",
+    )
+    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write a model card with pictures and their data here; the model's own directory puts "
+        "them next to the weights",
+    )
+    parser.add_argument("--per-group", type=Path, help="write one JSONL row per comparison here")
+    parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto by default")
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """JSON on stdout. Raises BadInput where the split holds nothing that can be measured."""
+    require(args.data.is_file(), f"there is no file {args.data}")
+    require(
+        args.anchors is None or args.against is not None,
+        f"--anchors goes with --against: {args.anchors} would not be looked at",
+    )
+    device = device_from(args.device)
+    scorer = load_scorer(args.model, device)
+    evaluation = measured(scorer, args.data, split=args.split, axis=args.axis)
+    figures = {
+        "model": str(args.model),
+        "data_sha256": content_hash(args.data),
+        "split": args.split,
+        **evaluation.figures(),
+        **diagnosed(evaluation),
+    }
+    drifted: list[tuple[float, float]] = []
+    if args.against is not None:
+        other = load_scorer(args.against, device)
+        old = measured(other, args.data, split=args.split, axis=args.axis)
+        figures["against"] = {"model": str(args.against), **against(evaluation, old)}
+        anchors = read_anchors(args.anchors) if args.anchors else sample_anchors(args.data)
+        drifted = on_both(scorer, other, anchors)
+        if len(drifted) >= 2:
+            figures["drift"] = {"anchors_sha256": anchors.sha256, **drift(drifted)}
+    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+    if args.per_group:
+        with appearing(args.per_group) as file:
+            file.writelines(json.dumps(row._asdict()) + "\n" for row in evaluation.rows)
+    if args.report:
+        write_report(figures, args.report, drifted=drifted)
+    if args.out:
+        with appearing(args.out) as file:
+            file.write(text)
+    sys.stdout.write(text)
+    return 0
+
+
+def measured(scorer: Scorer, data: Path, *, split: str, axis: str | None = None) -> Evaluation:
+    """The rows of a split. Raises BadInput where none has a pair that the model can score."""
+    splits: Counter[str] = Counter()
+
+    def wanted() -> Iterable[Comparison]:
+        for comparison in with_bar(read_comparisons(data, axis=axis), data, "evaluate"):
+            splits[comparison.split or "train"] += 1
+            if comparison.in_split(split):
+                yield comparison
+
+    evaluation = Evaluation.of(scorer, wanted())
+    require(
+        bool(evaluation.rows),
+        f"{data}: no comparison of split {split} has a strict pair that the model can "
+        f"score; rows by split: {dict(splits)}",
+    )
+    return evaluation
+
+
+def diagnosed(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything that is said of one model beyond accuracy and log loss."""
+    return {
+        "score_scale": asdict(evaluation.scale),
+        "calibration": calibration(evaluation.log_odds(), evaluation.scale.temperature),
+        "slices": slices(evaluation),
+        "ceiling": ceiling(evaluation),
+        "correlations": correlations(evaluation),
+        "best_of_n": best_of_n(evaluation),
+    }
+
+
+def on_both(new: Scorer, old: Scorer, anchors: Anchors) -> list[tuple[float, float]]:
+    """(score by the new model, by the old one) of the anchors that both can take."""
+    ids, old_ids = encoded_anchors(new, anchors), encoded_anchors(old, anchors)
+    both = [key for key in ids if key in old_ids]
+    scores = new.score_ids([ids[key] for key in both])
+    return list(zip(scores, old.score_ids([old_ids[key] for key in both]), strict=True))

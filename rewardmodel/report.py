@@ -1,0 +1,205 @@
+"""A folder that says how good a reward model is: README.md, pictures, and the data behind them."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rewardmodel.files import appearing
+from rewardmodel.plots import best_of_n_plot, drift_plot, reliability_plot, slices_plot
+
+
+def write_report(
+    figures: Mapping[str, Any], folder: Path, *, drifted: Sequence[tuple[float, float]]
+) -> None:
+    """figures: the JSON of `evaluate`. drifted: scores of the anchors by the model and
+    by the one it is compared with, where there is one.
+
+    Files of an earlier report are replaced; whatever else the folder holds is left alone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with appearing(folder / "evaluation.json") as file:
+        json.dump(figures, file, indent=2, ensure_ascii=False)
+    calibration = figures["calibration"]
+    pictures = {"Reliability": "reliability.png"}
+    reliability_plot(calibration, folder / "reliability.png")
+    _csv(
+        folder / "reliability.csv",
+        [
+            {"temperature": temperature, **each}
+            for temperature, key in (
+                (1.0, "reliability"),
+                (calibration["temperature"], "reliability_calibrated"),
+            )
+            for each in calibration[key]
+        ],
+    )
+    for by, parts in figures["slices"].items():
+        name = f"accuracy-by-{_file_name(by)}"
+        pictures[f"Accuracy by {by}"] = f"{name}.png"
+        slices_plot(parts, by, figures["accuracy"], folder / f"{name}.png")
+        _csv(folder / f"{name}.csv", [_flat(part) for part in parts])
+    pictures["Best of n"] = "best-of-n.png"
+    best_of_n_plot(figures["best_of_n"], folder / "best-of-n.png")
+    _csv(folder / "best-of-n.csv", [_flat(row) for row in figures["best_of_n"]])
+    if "drift" in figures:
+        pictures["Scores of the anchors"] = "drift.png"
+        names = (Path(figures["model"]).name, Path(figures["against"]["model"]).name)
+        drift_plot(drifted, names, folder / "drift.png")
+        _csv(folder / "drift.csv", [{"new": new, "old": old} for new, old in drifted])
+    with appearing(folder / "README.md") as file:
+        file.write(card(figures, pictures))
+
+
+def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
+    """The model card: what was measured on what, in Markdown."""
+    calibration, scale = figures["calibration"], figures["score_scale"]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        "tags: [reward-model]",
+        "---",
+        "",
+        f"# Reward model {Path(figures['model']).name}",
+        "",
+        "Gives an answer to a prompt one score; higher is what people would rather have. "
+        f"P(a over b) = sigmoid({_short(scale['deviation'])} x (score a - score b) / "
+        f"{_short(calibration['temperature'])}).",
+        "",
+        f"Scores have mean 0 and deviation 1 on {scale['num_anchors']} anchor texts "
+        f"(sha256 `{scale['anchors_sha256']}`)."
+        if scale["folded"] != "nothing"
+        else "Scores are as trained: they are not normalised.",
+        _shift_line(scale),
+        "",
+        f"Measured on split {figures['split']} of the data with sha256 `{figures['data_sha256']}`: "
+        f"{figures['n']} comparisons in {figures['num_groups']} groups, {figures['num_answers']} "
+        f"answers. Intervals hold {figures['interval_share']:.0%} and draw groups.",
+        "",
+        "| figure | value | interval |",
+        "| --- | --- | --- |",
+        _row("accuracy", figures["accuracy"], figures["accuracy_interval"]),
+        _row("log loss, nats", figures["log_loss"], figures["log_loss_interval"]),
+        _row("ECE, ten bins of equal mass, temperature 1", calibration["ece"]["equal_mass"]),
+        _row("ECE, equal mass, fitted temperature", calibration["ece_calibrated"]["equal_mass"]),
+        _row("ECE, equal width, temperature 1", calibration["ece"]["equal_width"]),
+        _row("ECE, equal width, fitted temperature", calibration["ece_calibrated"]["equal_width"]),
+        _row("temperature", calibration["temperature"]),
+        *_ceiling_lines(figures["ceiling"]),
+        *_against_lines(figures.get("against")),
+        *_drift_lines(figures.get("drift")),
+        *_correlation_lines(figures["correlations"]),
+        "",
+        *_slices_lines(figures["slices"]),
+        *(line for name, file in pictures.items() for line in (f"![{name}]({file})", "")),
+    ]
+    return "\n".join(lines)
+
+
+def _shift_line(scale: Mapping[str, Any]) -> str:
+    if scale["folded"] != "config":
+        return "Hugging Face's own class computes the same scores."
+    return (
+        f"Hugging Face's own class computes scores that are {-scale['shift']:+.6g} apart from "
+        "these, the same for every text: the model has no bias that could hold the shift."
+    )
+
+
+def _ceiling_lines(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    on = f"on {found['n']} comparisons with several votes"
+    return [
+        _row(f"the model, {on}", found["model"], found["model_interval"]),
+        _row("a vote against the majority of the others", found["human"], found["human_interval"]),
+        _row("no order can beat", found["majority"], found["majority_interval"]),
+    ]
+
+
+def _against_lines(found: Mapping[str, Any] | None) -> list[str]:
+    if not found or not found["n"]:
+        return []
+    name = Path(found["model"]).name
+    return [
+        _row(
+            f"{figure} minus {name}'s, {found['n']} pairs",
+            found[key],
+            found[f"{key}_interval"],
+        )
+        for figure, key in (
+            ("accuracy", "accuracy_difference"),
+            ("log loss", "log_loss_difference"),
+        )
+    ]
+
+
+def _drift_lines(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    return [
+        _row(f"drift on {found['num_texts']} anchors, mean", found["mean"]),
+        _row("drift, deviation", found["deviation"]),
+    ]
+
+
+def _correlation_lines(found: Mapping[str, Any]) -> list[str]:
+    names = {
+        "length_within": "score and length within a comparison, Spearman",
+        "length": "score and length, Spearman",
+        "position_within": "score and place in the row, within a comparison, Spearman",
+    }
+    return [_row(name, found[key]["spearman"]) for key, name in names.items() if found[key]]
+
+
+def _slices_lines(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    lines = []
+    for by, parts in slices.items():
+        lines += [f"| {_cell(by)} | n | accuracy | interval |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {_cell(part['part'])} | {part['n']} | {part['accuracy']:.3f} | "
+            f"{_interval(part['accuracy_interval'])} |"
+            for part in parts
+        ]
+        lines.append("")
+    return lines
+
+
+def _row(name: str, value: float, interval: Sequence[float] | None = None) -> str:
+    return f"| {_cell(name)} | {value:.3f} | {_interval(interval)} |"
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _file_name(label: str) -> str:
+    """A label of the data as a part of a file's name."""
+    return "".join(sign if sign.isalnum() else "-" for sign in label)[:60]
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Intervals as two columns."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name.endswith("_interval"):
+            flat[f"{name}_low"], flat[f"{name}_high"] = value or (None, None)
+        else:
+            flat[name] = value
+    return flat
+
+
+def _csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with appearing(path) as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
