@@ -5,7 +5,7 @@ its last real token, which is found from the mask. The pad id says nothing about
 well have sampled that id.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,17 +126,25 @@ def scores_at_last_token(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     return head(hidden[rows, last]).squeeze(-1).float()
 
 
-def scores_of_forest(model: Any, forest: Forest) -> Tensor:
+def scores_of_forest(
+    model: Any,
+    forest: Forest,
+    *,
+    autocast: torch.dtype | None = None,
+    trunk: Callable[..., Any] | None = None,
+) -> Tensor:
     """One score per row of the trees, (N,) float32, with gradient where the model has it.
 
     Equal to `scores_at_last_token` of the rows one by one. Trees that share anything are for models
-    of which `shares_exactly` is true.
+    of which `shares_exactly` is true. autocast: what the trunk computes in; the head is fp32.
+    trunk: the model's own trunk, compiled.
     """
     head = getattr(model, "score", None)
-    if head is None:
-        return scores_at_last_token(model, forest.ids, forest.mask)
-    hidden = hidden_of_forest(model, forest).flatten(0, 1)  # (B x S, D)
-    return head(hidden[forest.ends]).squeeze(-1).float()
+    with torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None):
+        if head is None:
+            return scores_at_last_token(model, forest.ids, forest.mask)
+        hidden = hidden_of_forest(model, forest, trunk).flatten(0, 1)  # (B x S, D)
+    return head(hidden[forest.ends].float()).squeeze(-1)
 
 
 class Scorer:

@@ -7,7 +7,7 @@ attention this is exact: what an id is read with is what it would be read with i
 Axes: B trees, S ids of the longest, N rows of all trees, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,12 +127,15 @@ def _seen(trees: Sequence[Tree], longest: int) -> Tensor:
     return sees
 
 
-def hidden_of_forest(model: Any, forest: Forest) -> Tensor:
-    """Last hidden states of the trunk under any head, (B, S, D); padding holds nothing of use."""
+def hidden_of_forest(model: Any, forest: Forest, trunk: Callable[..., Any] | None = None) -> Tensor:
+    """Last hidden states of the trunk under any head, (B, S, D); padding holds nothing of use.
+
+    trunk: what is called for trees that share anything, the model's own by default.
+    """
     if forest.sees is None:
         return forward_hidden(model, forest.ids, forest.mask)
     inner = model.base_model
-    return inner(
+    return (trunk or inner)(
         input_ids=forest.ids,
         attention_mask=_attention_masks(inner, forest.sees, forest.positions),
         position_ids=forest.positions,

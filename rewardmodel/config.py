@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from policy.compute import require_precision
 from policy.config import require, require_all_positive, require_optimizer
 from policy.ensemble import RULES
 
@@ -50,7 +51,17 @@ class RewardConfig:
     max_tokens: int | None = None
     """Longest prompt with completion; null is what the model takes. Kept with the model."""
     tokens_per_forward: int = 2048
-    """Padded tokens that go through the model at once; changes memory and speed, no result."""
+    """Padded tokens that go through the model at once; changes memory and speed, no result. Halved
+    where a GPU's memory runs out."""
+    precision: str = "fp32"
+    """`fp32`, `bf16` (autocast: weights, head, loss and optimizer stay fp32), or `auto`: bf16 where
+    the device multiplies in it."""
+    compile: bool = False
+    """torch.compile, where a compiler is found: a minute or more at the start, then faster. The
+    bits of a resumed run are promised without it."""
+    gradient_checkpointing: bool = False
+    """Compute the layers again on the way back instead of keeping them: less memory, a third
+    slower."""
     eval_every: int = 20
     """Steps between two looks at the dev split, where there is one."""
     checkpoint_every: int = 50
@@ -148,6 +159,7 @@ class RewardConfig:
             f"patience must be null or >= 1: {self.patience}",
         )
         require_optimizer(self.optimizer)
+        require_precision(self.precision)
         require(self.keep in ("best", "last"), f"keep must be best or last: {self.keep!r}")
         require(self.rule in RULES, f"rule must be one of {', '.join(RULES)}: {self.rule!r}")
         require(self.vocab_size >= 300, f"vocab_size must be >= 300: {self.vocab_size}")

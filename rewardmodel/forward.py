@@ -1,41 +1,53 @@
-"""How a run asks its model for scores."""
+"""How a run asks its model for scores: what is shared, in which precision, how much at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
+from policy.compute import autocast_dtype, compiled, fuse_gelu
 from policy.scoring import scores_of_forest
 from policy.shared_prompt import shares_exactly
 from rewardmodel.batches import Batch, Example, pieces
 from rewardmodel.config import RewardConfig
 
+Result = TypeVar("Result")
 
-@dataclass(frozen=True, slots=True)
+
 class Forward:
     """A model, and the way in which comparisons go through it."""
 
-    model: Any
-    shared: bool
-    """A prompt is read once for all its completions; else once for each."""
-    tokens_per_forward: int
+    def __init__(self, model: Any, config: RewardConfig, *, max_tokens: int) -> None:
+        """The fastest way that the config allows and that is exact for this model: found by trying.
 
-    @classmethod
-    def of(cls, model: Any, config: RewardConfig, *, max_tokens: int) -> "Forward":
-        """The fastest way that is exact for this model, which is found by trying."""
-        return cls(
-            model=model,
-            shared=shares_exactly(model, max_tokens),
-            tokens_per_forward=config.tokens_per_forward,
-        )
+        The model's GELU is fused, which changes no number beyond rounding.
+        """
+        self.model = model
+        self.shared = shares_exactly(model, max_tokens)
+        """A prompt is read once for all its completions; else once for each."""
+        self.tokens_per_forward = config.tokens_per_forward
+        self.autocast = autocast_dtype(config.precision, model.device)
+        self.checkpoints = config.gradient_checkpointing
+        fuse_gelu(model)
+        self.trunk = compiled(model.base_model) if config.compile and self.shared else None
+        if self.checkpoints:
+            kept = {"use_reentrant": False}
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=kept)
+        self._in_pieces = False
+        self._largest_piece = 0
 
-    def batches(self, examples: Sequence[Example]) -> list[Batch]:
+    def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         """A step's comparisons, cut into what goes through the model at once."""
-        return [
-            Batch.of(piece, self.model.config.pad_token_id, self.model.device, shared=self.shared)
-            for piece in self.pieces(examples)
-        ]
+        self._in_pieces = True
+        cut = self.pieces(examples)
+        self._largest_piece = max(map(len, cut))
+        pad_id, device = self.model.config.pad_token_id, self.model.device
+        for piece in cut:
+            yield Batch.of(piece, pad_id, device, shared=self.shared)
+        self._in_pieces = False
 
     def pieces(self, examples: Sequence[Example]) -> list[list[Example]]:
         """How a step's comparisons are cut."""
@@ -43,8 +55,46 @@ class Forward:
 
     def scores(self, batch: Batch) -> Tensor:
         """(N,) float32, one per completion, with gradient."""
-        return scores_of_forest(self.model, batch.forest)
+        self.model.train(self.checkpoints)  # transformers recomputes in training alone; no dropout
+        scores = scores_of_forest(
+            self.model, batch.forest, autocast=self.autocast, trunk=self.trunk
+        )
+        self.model.eval()
+        return scores
+
+    def within_memory(self, step: Callable[[], Result]) -> Result:
+        """step(), again from its start with half as much at once where the GPU's memory ran out.
+
+        `step` may change nothing before all pieces are through, its gradients excepted. Once a
+        comparison by itself is too much, the error is raised.
+        """
+        while True:
+            try:
+                return step()
+            except torch.OutOfMemoryError:
+                if not self._in_pieces or self._largest_piece == 1:
+                    raise
+                self.tokens_per_forward //= 2
+            torch.cuda.empty_cache()
+            sys.stderr.write(
+                f"out of memory: {self.tokens_per_forward} tokens go through at once from now on\n"
+            )
+
+    def warm_up(self, examples: Sequence[Example]) -> None:
+        """Let the compiler do its work before the first step, and say how long it took."""
+        if self.trunk is None:
+            return
+        began = time.monotonic()
+        for count in (1, 2):  # a single line is a shape of its own to it
+            for batch in self.batches(examples[:count]):
+                self.scores(batch).sum().backward()
+        self.model.zero_grad(set_to_none=True)
+        sys.stderr.write(f"compiled in {time.monotonic() - began:.0f} s\n")
 
     def described(self) -> dict[str, int]:
         """For the run's log."""
-        return {"shared_prompt": int(self.shared)}
+        return {
+            "shared_prompt": int(self.shared),
+            "bf16": int(self.autocast is torch.bfloat16),
+            "compiled": int(self.trunk is not None),
+        }

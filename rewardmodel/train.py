@@ -181,7 +181,7 @@ class Training:
         self.config, self.run = config, run
         self.model, self.tokenizer, self.objective = model, tokenizer, objective
         self.examples, self.dev = examples, dev
-        self.forward = Forward.of(model, config, max_tokens=tokenizer.model_max_length)
+        self.forward = Forward(model, config, max_tokens=tokenizer.model_max_length)
         if run.restored is None:
             run.log_step(0, "forward", **self.forward.described())
         self.total = num_steps(
@@ -213,6 +213,7 @@ class Training:
     def steps(self, on_step: OnStep | None) -> None:
         config, run = self.config, self.run
         last = run.first_step
+        self.forward.warm_up(self.examples)
         for step in range(run.first_step + 1, self.total + 1):
             if config.patience is not None and self.looks_since_best >= config.patience:
                 run.log_step(last, "early_stop", best_step=self.best_step)
@@ -265,7 +266,9 @@ class Training:
         """One update; None where it was skipped, or undone, because a number is not finite."""
         batch = self._batch(step)
         try:
-            stats = train_step(self.forward, batch, self.optimizer, self.config, self.objective)
+            stats = self.forward.within_memory(
+                lambda: train_step(self.forward, batch, self.optimizer, self.config, self.objective)
+            )
         except Diverged as problem:  # the weights have not moved
             self.objective.zero_grad(set_to_none=True)
             back = self.guard.skip(step, batch, self.forward, problem)
@@ -359,6 +362,7 @@ def train_step(
     goes through the model in pieces of bounded size, whose gradients add up to that of the whole.
     """
     optimizer.zero_grad(set_to_none=True)
+    objective.zero_grad(set_to_none=True)
     count = len(examples)
     loss = accuracy = margin = strict = score_sum = 0.0
     num_rows = num_tokens = num_places = 0

@@ -360,7 +360,8 @@ def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows):
             examples.add(comparison, tokenizer, 64)
         optimizer = adamw(model, lr=0.0, weight_decay=0.0)
         config = with_changes(tokens_per_forward=tokens, max_grad_norm=1e9, centring=0.01)
-        forward = dataclasses.replace(Forward.of(model, config, max_tokens=64), shared=shared)
+        forward = Forward(model, config, max_tokens=64)
+        forward.shared = shared
         objective = Objective(config, Survey(), PLAIN)
         stats = dataclasses.asdict(
             train_step(forward, examples.items, optimizer, config, objective)
@@ -380,7 +381,7 @@ def test_each_token_goes_through_the_model_once(tiny_lm, write_rows):
     examples = Examples()
     for comparison in read_comparisons(write_rows(gold_rows(5, seed=1, split="train"))):
         examples.add(comparison, tokenizer, 64)
-    forward = Forward.of(model, SMALL, max_tokens=64)
+    forward = Forward(model, SMALL, max_tokens=64)
     seen = []
     model.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
