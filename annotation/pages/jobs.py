@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
@@ -20,7 +21,6 @@ from annotation.pages.charts import Chart, line_chart
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.jobs import cancel_job, data_files
-from annotation.services.wishes import ask_for_training
 from annotation.storable import TOO_DEEP, fault_of
 
 JOBS_PER_PAGE = 50
@@ -43,6 +43,10 @@ class PlainJSONField(forms.JSONField):
         if fault:
             raise forms.ValidationError(f"{fault}.")
         return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """As it was typed, be it JSON or not."""
+        return InvalidJSONInput(data or "")
 
 
 class StartForm(forms.Form):
@@ -175,32 +179,6 @@ def metrics_csv(request: HttpRequest, membership: Membership, job_id: int) -> Ht
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="job-{found.pk}-metrics.csv"'},
     )
-
-
-@project_page(*ADMINISTER, methods=("POST",))
-def start(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Queue a job."""
-    project = membership.project
-    form = StartForm(request.POST, project=project)
-    if not form.is_valid():
-        for name, sentences in form.errors.items():
-            messages.error(request, f"{name}: {' '.join(str(one) for one in sentences)}")
-        return redirect("overview", slug=project.slug)
-    asked = form.cleaned_data
-    inputs = asked["inputs"] or {}
-    if asked["paths"] and isinstance(inputs, dict):
-        inputs = inputs | {"data": asked["paths"]}
-    with told(request):
-        job = ask_for_training(
-            project=project,
-            kind=asked["kind"],
-            config=asked["config"] or {},
-            inputs=inputs,
-            lane=asked["lane"],
-            by=user_of(request),
-        )
-        messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
-    return redirect("overview", slug=project.slug)
 
 
 @project_page(*ADMINISTER, methods=("POST",))

@@ -26,6 +26,7 @@ from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
 from annotation.services.loop import RULE_FIELDS, change_loop, change_rule
 from annotation.services.versions import slots_to_roll_back
+from annotation.services.wishes import ask_for_training
 
 ACTIVE = (JobStatus.RUNNING, JobStatus.QUEUED)
 RECENT_JOBS = 8
@@ -84,6 +85,12 @@ def state_of(project: Project) -> dict[str, Any]:
 @project_page()
 def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
     """The whole page; everybody in the project may look, admins may act."""
+    return _page(request, membership, StartForm(project=membership.project))
+
+
+def _page(
+    request: HttpRequest, membership: Membership, start_form: StartForm, status: int = 200
+) -> HttpResponse:
     project = membership.project
     context = state_of(project)
     if membership.role in ADMINISTER:
@@ -91,10 +98,36 @@ def overview(request: HttpRequest, membership: Membership) -> HttpResponse:
         context["rule_form"] = RuleForm(
             initial=model_to_dict(context["rule"], RULE_FIELDS) if context["rule"] else None
         )
-        context["start_form"] = StartForm(project=project)
+        context["start_form"] = start_form
         entries = project.audit_entries.select_related("actor").order_by("-pk")
         context["audit"] = audit.lines(project, list(entries[:RECENT_AUDIT]))
-    return project_template(request, membership, "pages/overview.html", context)
+    return project_template(request, membership, "pages/overview.html", context, status)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def start(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Queue a job; what cannot be queued stays in the form as it was typed."""
+    project = membership.project
+    form = StartForm(request.POST, project=project)
+    if form.is_valid():
+        asked = form.cleaned_data
+        inputs = asked["inputs"] or {}
+        if asked["paths"] and isinstance(inputs, dict):
+            inputs = inputs | {"data": asked["paths"]}
+        with told(request):
+            job = ask_for_training(
+                project=project,
+                kind=asked["kind"],
+                config=asked["config"] or {},
+                inputs=inputs,
+                lane=asked["lane"],
+                by=user_of(request),
+            )
+            messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
+            return redirect("overview", slug=project.slug)
+    for name, sentences in form.errors.items():
+        messages.error(request, f"{name}: {' '.join(str(one) for one in sentences)}")
+    return _page(request, membership, form, status=422)
 
 
 @project_page()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.conf import settings
+from django.utils.html import escape
 
 from annotation.models import (
     AuditEntry,
@@ -182,8 +183,10 @@ def test_an_admin_queues_a_job(cast, enter):
 )
 def test_a_job_that_makes_no_sense_is_told_and_not_queued(cast, enter, form, words):
     whole = {"kind": "sft", "lane": "loop", "config": "{}", "inputs": "{}"} | form
-    response = enter(cast.admin).post("/p/shop/jobs/start/", whole, follow=True)
-    assert words in response.content.decode()
+    response = enter(cast.admin).post("/p/shop/jobs/start/", whole)
+    html = response.content.decode()
+    assert (response.status_code, words in html) == (422, True)
+    assert escape(whole["config"]) + "</textarea>" in html  # as it was typed
     assert not TrainingJob.objects.exists()
 
 
