@@ -48,7 +48,8 @@ class ScoreScale:
     """Texts of the anchors that the model could take."""
     dev: Mapping[str, Any] | None = None
     """Figures on the dev split when training ended: n, num_groups, accuracy and its interval,
-    log_loss, calibrated_log_loss. None where there was none."""
+    log_loss and ece (ten bins of equal mass), both also calibrated_; human_accuracy, a vote's
+    against the majority of the others, where several answered. None where there was none."""
 
     @classmethod
     def of(cls, model: Any) -> "ScoreScale":

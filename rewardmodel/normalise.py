@@ -7,8 +7,9 @@ from typing import Any
 from policy.score_scale import ScoreScale, fold
 from policy.scoring import Scorer, TooLong, max_tokens_of
 from rewardmodel.anchors import Anchors
-from rewardmodel.calibration import fit_temperature
+from rewardmodel.calibration import fit_temperature, reliability
 from rewardmodel.data import Comparison
+from rewardmodel.diagnostics import ceiling
 from rewardmodel.evaluate import Evaluation
 
 
@@ -45,6 +46,10 @@ def with_dev(scale: ScoreScale, scorer: Scorer, dev: Iterable[Comparison]) -> Sc
     names = ("n", "num_groups", "accuracy", "accuracy_interval", "log_loss")
     told = {name: figures[name] for name in names}
     told["calibrated_log_loss"] = points.log_loss(temperature)
+    told["ece"] = reliability(points).ece
+    told["calibrated_ece"] = reliability(points, temperature=temperature).ece
+    if (several := ceiling(evaluation)) is not None:
+        told["human_accuracy"] = several["human"]
     return replace(scale, temperature=temperature, dev=told)
 
 

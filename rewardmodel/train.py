@@ -161,6 +161,11 @@ def train(
             mean=scale.mean,
             deviation=scale.deviation,
             temperature=scale.temperature,
+            **{
+                f"dev_{name}": value
+                for name, value in (scale.dev or {}).items()
+                if isinstance(value, int | float)
+            },
         )
         run.finish(lambda folder: save_model(model, tokenizer, folder), training.fingerprints())
 

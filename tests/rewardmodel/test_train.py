@@ -25,9 +25,10 @@ from policy.optim import adamw
 from policy.scoring import load_scorer
 from rewardmodel.anchors import read_anchors, sample_anchors
 from rewardmodel.batches import Examples
+from rewardmodel.calibration import reliability
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
-from rewardmodel.evaluate import evaluate_pairs
+from rewardmodel.evaluate import Evaluation, evaluate_pairs
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective
 from rewardmodel.survey import Survey
@@ -176,6 +177,15 @@ def test_scores_of_a_trained_model_have_mean_0_and_deviation_1_on_its_anchors(go
     assert scale.dev["calibrated_log_loss"] <= scale.dev["log_loss"]
     assert metrics(model, "scores")[0]["temperature"] == scale.temperature
     assert scale.why_weak() is None
+    points = Evaluation.of(scorer, dev).log_odds()
+    assert scale.dev["ece"] == pytest.approx(reliability(points).ece)
+    assert scale.dev["calibrated_ece"] == pytest.approx(
+        reliability(points, temperature=scale.temperature).ece
+    )
+    assert "human_accuracy" not in scale.dev  # one vote to each comparison
+    logged = metrics(model, "scores")[0]
+    assert logged["dev_ece"] == scale.dev["ece"]
+    assert logged["dev_accuracy"] == scale.dev["accuracy"]
 
 
 def test_anchors_that_are_given_are_those_that_are_used(write_rows, tmp_path):
