@@ -35,13 +35,14 @@ browser: setup
 setup: $(READY) $(WRITTEN) $(WORDS)
 
 # Torch carries no hash in the lock: its CPU and CUDA builds share a version number.
-$(READY): requirements.lock Makefile
+$(READY): requirements.lock requirements-torch.lock Makefile
 	@command -v $(PYTHON) >/dev/null || { echo "Concord needs Python 3.11: $(PYTHON) was not found (PYTHON=... names another)." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Concord needs Python 3.11, $(PYTHON) is another." >&2; exit 2; }
 	@test -f $@ || rm -rf .venv  # half of one, perhaps of another Python
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --disable-pip-version-check torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes -r requirements-torch.lock
 	@touch $@
 
 $(WORDS): $(WORDS:.mo=.po) $(READY)

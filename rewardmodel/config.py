@@ -79,6 +79,9 @@ class RewardConfig:
     seed: int = 0
     """Orders the comparisons and draws the head, and the whole model with `--init none`."""
 
+    lora_rank: int = 0
+    """Of adapters beside the trunk's matrices, which then stand still; 0 trains all weights. 16 is
+    usual, with ten times the learning rate of a full training."""
     members: int = 1
     """Models in an ensemble, each with a seed of its own; 4 or 5 are usual (arXiv:2310.02743)."""
     rule: str = "mean"
@@ -138,7 +141,7 @@ class RewardConfig:
             f"thread_weight must be null or above 0: {self.thread_weight}",
         )
         for name in (
-            *("weight_decay", "centring", "uncertainty_weight"),
+            *("weight_decay", "centring", "uncertainty_weight", "lora_rank"),
             *("strength_margin", "pointwise_weight"),
         ):
             require(getattr(self, name) >= 0, f"{name} must be >= 0: {getattr(self, name)}")

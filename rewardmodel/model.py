@@ -10,6 +10,7 @@ from policy.scoring import max_tokens_of
 from policy.text import PAD
 from policy.tokenizer import train_tokenizer
 from rewardmodel.config import RewardConfig
+from rewardmodel.lora import add_adapters
 
 
 def starting_model(
@@ -25,7 +26,8 @@ def starting_model(
     init: a directory or hub name of a causal LM, an encoder or a reward model, with its tokenizer.
     None: a GPT of the config's size with random weights; its tokenizer is that of `tokenizer_from`
     or, without one, is learned from `texts()`. The tokenizer's `model_max_length` becomes the
-    longest input of the run, and travels with the model.
+    longest input of the run, and travels with the model. With a lora_rank only adapters and head
+    want a gradient.
     """
     require(
         init is None or tokenizer_from is None,
@@ -48,6 +50,8 @@ def starting_model(
         f"max_tokens is {config.max_tokens}, and the model takes {longest}",
     )
     tokenizer.model_max_length = config.max_tokens or longest
+    if config.lora_rank:
+        add_adapters(model, rank=config.lora_rank, seed=config.seed)
     return model, tokenizer
 
 

@@ -48,6 +48,7 @@ from rewardmodel.ensemble import train_ensemble
 from rewardmodel.evaluate import measure
 from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
+from rewardmodel.lora import merge_adapters
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
 from rewardmodel.objective import CONFIG_KEY, Objective
@@ -147,7 +148,7 @@ def train(
             Objective(config, survey, rule).to(device),
         )
         training.steps(on_step)
-        model = training.kept()
+        model = merge_adapters(training.kept())
         rows = read_comparisons(data, axis=config.axis)
         scale = normalise(
             model,
