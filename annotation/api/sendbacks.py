@@ -17,9 +17,7 @@ from annotation.permissions import LABEL, REVIEW
 from annotation.services import sendbacks as service
 from annotation.services.answers import MAX_IDEAL, MAX_NOTE, Judgment
 from annotation.services.rankings import AxisRanking
-from annotation.services.review import revise_preference
-
-CAUSE = "edited by the annotator"
+from annotation.services.review import BY_THE_ANNOTATOR, revise_preference
 
 
 class CommentIn(serializers.Serializer[Any]):
@@ -133,7 +131,7 @@ class ReviseView(ProjectView):
             judgments=judgments,
             note=data.get("note"),
             ideal=data.get("ideal"),
-            cause=CAUSE,
+            cause=BY_THE_ANNOTATOR,
             by=self.user,
         )
         return Response(PreferenceOut(revised).data, status=201)

@@ -33,7 +33,7 @@ from annotation.pages.waiting import desk_of
 from annotation.permissions import LABEL
 from annotation.services import queue
 from annotation.services.projects import annotator_for
-from annotation.services.review import revise_preference
+from annotation.services.review import BY_THE_ANNOTATOR, revise_preference
 from annotation.services.schemes import Attribute, Options
 from annotation.services.standing import is_warned
 from annotation.services.worktime import note_activity
@@ -416,7 +416,7 @@ def edit(request: HttpRequest, membership: Membership, preference_id: int) -> Ht
             judgments=answer.judgments,
             note=answer.note,
             ideal=answer.ideal,
-            cause="edited by the annotator",
+            cause=BY_THE_ANNOTATOR,
             by=user_of(request),
         )
     except BadInput as error:

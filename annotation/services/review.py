@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 
 from annotation.errors import Conflict
 from annotation.models import Comparison, Preference, SendBack, SendBackState, User
@@ -17,6 +17,9 @@ from annotation.services.overlap import settle
 from annotation.services.rankings import AxisRanking
 from annotation.services.reasons import MAX_REASON, said_why
 from annotation.services.schemes import Options
+
+BY_THE_ANNOTATOR = gettext_noop("edited by the annotator")
+"""The cause of whoever changes an answer of their own; kept in English, shown in the reader's."""
 
 
 @transaction.atomic
