@@ -67,7 +67,9 @@ class NothingToDo(ConcordError):
     """No comparison can be claimed now.
 
     reason: "done" (all answered), "all_leased" (others hold the rest: try again after
-    retry_after_seconds) or "none_for_you" (what is open is not for this annotator). Three more are
+    retry_after_seconds) or "none_for_you" (what is open is not for this annotator; `because` says
+    where that is for their wish: "refused", they want no sensitive ones, or for the day's cap on
+    these: "capped"; empty: languages, skills and past answers). Three more are
     about the annotator: "stopped" (below the bar of hidden checks), "not_qualified" (the
     qualification was not passed), "qualification_out" (no item of it is left for them now).
     """
@@ -86,6 +88,7 @@ class NothingToDo(ConcordError):
             "qualification_out",
         ],
         retry_after_seconds: int | None = None,
+        because: Literal["", "refused", "capped"] = "",
     ) -> None:
         sentences = {
             "done": "Every comparison of this project has its answers.",
@@ -99,6 +102,12 @@ class NothingToDo(ConcordError):
             "qualification_out": "The qualification of this project has no question left for you "
             "just now. Answer the one you have, or tell the lead of the project.",
         }
-        super().__init__(sentences[reason])
+        of_sensitive = {
+            "refused": "What is open for you is sensitive, and you want none of these.",
+            "capped": "What is open for you is sensitive, and you had as many of these as the "
+            "project gives out in a day.",
+        }
+        super().__init__(of_sensitive[because] if because else sentences[reason])
         self.reason = reason
+        self.because = because
         self.retry_after_seconds = retry_after_seconds

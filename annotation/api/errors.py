@@ -17,6 +17,8 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
         response = _response(error.code, error.detail, error.status)
         if isinstance(error, NothingToDo):
             response.data["reason"] = error.reason
+            if error.because:
+                response.data["because"] = error.because
             if error.retry_after_seconds is not None:
                 response.data["retry_after_seconds"] = error.retry_after_seconds
                 response["Retry-After"] = str(error.retry_after_seconds)

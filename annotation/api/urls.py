@@ -17,6 +17,7 @@ from annotation.api import (
     reviews,
     schema,
     sendbacks,
+    sensitive,
     versions,
     voids,
 )
@@ -27,6 +28,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *guidelines.urlpatterns,
     *questions.urlpatterns,
     *sendbacks.urlpatterns,
+    *sensitive.urlpatterns,
     *voids.urlpatterns,
     *invitations.urlpatterns,
     *live.urlpatterns,

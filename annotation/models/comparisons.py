@@ -275,7 +275,8 @@ class WalkPlace(models.Model):
     reached = models.FloatField()
     began_at = models.FloatField()
     paused = models.TextField(blank=True)
-    """Ids of the batches that were paused then; with others the place says nothing."""
+    """Ids of the batches that were passed over then, because they were paused or sensitive; with
+    others the place says nothing."""
 
     class Meta:
         constraints = [

@@ -40,6 +40,8 @@ class Project(models.Model):
     """No completion that names its maker (annotation/leaks.py) is put before a labeler."""
     catch_alike = models.BooleanField(default=True)
     """Nor are two that are near-identical."""
+    sensitive_per_day = models.PositiveSmallIntegerField(null=True, blank=True)
+    """Comparisons of sensitive batches that one annotator is given in a day; null = any number."""
     chat_open = models.BooleanField(default=False)
     """Members who label may chat with the models that LiveSetup names."""
     checks = models.JSONField(default=dict, blank=True)
@@ -64,6 +66,10 @@ class Project(models.Model):
             ),
             models.CheckConstraint(
                 name="project_answers_wanted", condition=Q(answers_wanted__gte=1)
+            ),
+            models.CheckConstraint(
+                name="project_sensitive_per_day",
+                condition=Q(sensitive_per_day__isnull=True) | Q(sensitive_per_day__gte=1),
             ),
         ]
 
@@ -133,6 +139,9 @@ class Annotator(models.Model):
     external_id = models.CharField(max_length=200, blank=True, default="")
     """The id in the dataset that an outside annotator came from."""
     created_at = models.DateTimeField(auto_now_add=True)
+
+    refuses_sensitive = models.BooleanField(default=False)
+    """Wants nothing of sensitive batches."""
 
     # Kept on the row that every claim reads anyway, so that no claim counts checks.
     until_check = models.PositiveIntegerField(null=True, blank=True)
@@ -242,7 +251,8 @@ class Batch(models.Model):
     adaptive = models.BooleanField(default=False)
     """Two answers first, the others where these two differ (annotation/overlap.py)."""
     sensitive = models.BooleanField(default=False)
-    """Its texts are veiled until a labeler has them shown."""
+    """Its texts are veiled until a labeler has them shown, and it is passed over for whoever wants
+    none of these or had enough of them today (services.sensitive)."""
     skip_mode = models.CharField(max_length=6, choices=SkipMode.choices, default=SkipMode.OTHERS)
     skips_to_retire = models.PositiveSmallIntegerField(default=1)
     """How many people must skip a comparison until it is retired, where the mode says so."""
@@ -276,7 +286,8 @@ class Batch(models.Model):
         ]
         indexes = [
             # services.lanes reads these with every claim
-            models.Index(fields=["project"], name="batch_paused", condition=Q(paused=True))
+            models.Index(fields=["project"], name="batch_paused", condition=Q(paused=True)),
+            models.Index(fields=["project"], name="batch_sensitive", condition=Q(sensitive=True)),
         ]
 
     def __str__(self) -> str:

@@ -14,6 +14,8 @@ class WorkDay(models.Model):
     active_seconds = models.FloatField(default=0.0)
     """At work by the page's measure, idle taken out, never more than the clock on the wall."""
     skips = models.PositiveIntegerField(default=0)
+    sensitive = models.PositiveIntegerField(default=0)
+    """Comparisons of sensitive batches that were handed out, answered or not."""
     reported_at = models.DateTimeField(null=True, blank=True)
     """Up to when the clock on the wall has been used."""
 

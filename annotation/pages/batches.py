@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from annotation import markdown
 from annotation.errors import ChangedMeanwhile
 from annotation.models import Batch, Comparison, Membership, Project, Scheme, SkipMode, Strategy
+from annotation.pages.sensitive import CapForm
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, REVIEW
 from annotation.services.batches import (
@@ -109,7 +110,8 @@ class BatchForm(forms.Form):
         label=gettext_lazy("Sensitive: veiled until a labeler looks"),
         required=False,
         help_text=gettext_lazy(
-            "What may upset. A skill on the batch keeps it to those who agreed."
+            "What may upset. A labeler can refuse such batches, the page Batches caps them by the "
+            "day, and a skill keeps one to those who agreed."
         ),
     )
     skip_mode = forms.ChoiceField(
@@ -172,6 +174,7 @@ def batches(request: HttpRequest, membership: Membership) -> HttpResponse:
     context = {
         "lines": [_line(batch, progress[batch.pk]) for batch in shown],
         "older": shown[-1].pk if len(page) > BATCHES_PER_PAGE else None,
+        "cap_form": CapForm(initial={"per_day": membership.project.sensitive_per_day}),
     }
     return project_template(request, membership, "pages/batches.html", context)
 

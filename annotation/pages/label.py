@@ -28,6 +28,7 @@ from annotation.models import (
 )
 from annotation.pages.answers import Choice, answer_from, choices_of, fields_of, letters
 from annotation.pages.guideline_sheets import panel_of
+from annotation.pages.sensitive import standing_of
 from annotation.pages.shell import project_page, project_template, user_of
 from annotation.pages.waiting import desk_of
 from annotation.permissions import LABEL
@@ -266,6 +267,7 @@ def _answer(
     if "work" in context and (guideline := context["work"].assignment.guideline):
         context["panel"] = panel_of(guideline, annotator)
     context["is_warned"] = is_warned(annotator)
+    context["sensitive"] = standing_of(annotator)
     context["last"] = _own_answers(membership, request).order_by("-pk").first()
     return project_template(request, membership, template, context, status=status)
 

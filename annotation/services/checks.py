@@ -93,7 +93,8 @@ def lease_of_hidden_check(
     """A hidden check in the place of a comparison of the walk, where one is due; else None.
 
     Each call counts one new comparison of the annotator. The check is asked and shown like what it
-    stands in for, so that nothing tells them apart. Raises IntegrityError as `take` does.
+    stands in for, so that nothing tells them apart; a sensitive one stands in for no other than a
+    sensitive comparison. Raises IntegrityError as `take` does.
     """
     every = _rules(annotator).gold_every
     if not every:
@@ -113,6 +114,7 @@ def lease_of_hidden_check(
         item
         for item in _for_annotator(annotator, GoldUse.HIDDEN)
         if _can_be_said(constraints_of(item), instead_of.batch.scheme)
+        and (instead_of.batch.sensitive or not item.origin.batch.sensitive)
     ]
     if not items:
         return None
@@ -156,12 +158,14 @@ def _take(
 
 def _for_annotator(annotator: Annotator, use: str) -> list[GoldItem]:
     """Live items of a use in the annotator's languages and skills that are new to them: nor did
-    they see its original or another copy of it, or vote on it as an expert."""
+    they see its original or another copy of it, or vote on it as an expert. None of sensitive
+    origin for whoever refuses these."""
     languages, skills = fitness(annotator)
     return [
         item
         for item in _new_to(annotator, use)
         if fits((item.comparison.language, item.comparison.skill), languages, skills)
+        and not (annotator.refuses_sensitive and item.origin.batch.sensitive)
     ]
 
 
@@ -175,7 +179,7 @@ def _new_to(annotator: Annotator, use: str) -> QuerySet[GoldItem]:
         .exclude(Exists(GoldCheck.objects.filter(copies)))
         .exclude(Exists(PracticeAnswer.objects.filter(copies)))
         .exclude(Exists(voted))
-        .select_related("comparison__batch")
+        .select_related("comparison__batch", "origin__batch")
         .order_by("num_shown", "pk")[:MOST_ITEMS]
     )
 

@@ -11,7 +11,8 @@ when they passed, so the walk has three stages:
     2  once round: what was (re)opened since the round began, in the order of its opening
 
 `Comparison.opened_at`, which a trigger keeps, makes stage 2 complete: a slot that comes free behind
-somebody's back is met there. A place holds only while the same batches are paused.
+somebody's back is met there. A place holds only while the same batches are passed over, be it that
+they are paused, or sensitive and not for this annotator today.
 """
 
 import hashlib
@@ -69,6 +70,8 @@ class View:
     """All with something open, the highest priority first."""
     paused: frozenset[int]
     """Batches."""
+    sensitive: frozenset[int]
+    """Batches, paused or not."""
 
 
 def view_of(project_id: int) -> View:
@@ -76,26 +79,31 @@ def view_of(project_id: int) -> View:
     with connection.cursor() as cursor:
         cursor.execute(_LANES[connection.vendor], {"project": project_id})
         rows = cursor.fetchall()
-    paused = rows[0][3] if rows else None
+    paused, sensitive = rows[0][3:] if rows else (None, None)
     return View(
         lanes=[Lane(*row[:3]) for row in rows],
-        paused=frozenset(int(pk) for pk in (paused or "").split(",") if pk),
+        paused=_ids_in(paused),
+        sensitive=_ids_in(sensitive),
     )
 
 
-def next_in(lane: Lane, paused: frozenset[int], annotator: Annotator) -> list[int]:
+def _ids_in(listed: str | None) -> frozenset[int]:
+    return frozenset(int(pk) for pk in (listed or "").split(",") if pk)
+
+
+def next_in(lane: Lane, passed_over: frozenset[int], annotator: Annotator) -> list[int]:
     """The next comparisons of a lane for the annotator, a few; notes how far the walk came.
 
-    Empty when there is nothing (more) for them.
+    passed_over: batches. Empty when there is nothing (more) for them.
     """
     home = place_on_ring(annotator)
-    noted = _noted_place(annotator, lane, paused)
+    noted = _noted_place(annotator, lane, passed_over)
     place = noted or Place(0, home, time.time())
     look, passed = FIRST_LOOK, 0
     fresh: list[Found] = []
     while not fresh:
         seen = _look(lane, place, home, annotator, look)
-        fresh = [one for one in seen if not one.is_mine and one.batch not in paused]
+        fresh = [one for one in seen if not one.is_mine and one.batch not in passed_over]
         passed += seen.index(fresh[0]) if fresh else len(seen)
         if fresh or len(seen) == look:
             place = place._replace(reached=(fresh or seen)[0 if fresh else -1].key)
@@ -105,7 +113,7 @@ def next_in(lane: Lane, paused: frozenset[int], annotator: Annotator) -> list[in
         else:
             break
     if passed >= REMEMBERED:
-        _note(annotator, lane, paused, place)
+        _note(annotator, lane, passed_over, place)
     return [one.pk for one in fresh]
 
 
@@ -151,23 +159,23 @@ _PLACE = Prepared(
 )
 
 
-def _noted_place(annotator: Annotator, lane: Lane, paused: frozenset[int]) -> Place | None:
-    noted = _PLACE.first(annotator=annotator.pk, paused=_listed(paused), **lane._asdict())
+def _noted_place(annotator: Annotator, lane: Lane, passed_over: frozenset[int]) -> Place | None:
+    noted = _PLACE.first(annotator=annotator.pk, paused=_listed(passed_over), **lane._asdict())
     return Place(*noted) if noted else None
 
 
-def _note(annotator: Annotator, lane: Lane, paused: frozenset[int], place: Place) -> None:
+def _note(annotator: Annotator, lane: Lane, passed_over: frozenset[int], place: Place) -> None:
     if place.stage == 2:  # what is younger than that may still be under way
         place = place._replace(reached=min(place.reached, time.time() - MARGIN_SECONDS))
     WalkPlace.objects.update_or_create(
         annotator=annotator,
         **lane._asdict(),
-        defaults={**place._asdict(), "paused": _listed(paused)},
+        defaults={**place._asdict(), "paused": _listed(passed_over)},
     )
 
 
-def _listed(paused: frozenset[int]) -> str:
-    return ",".join(map(str, sorted(paused)))
+def _listed(passed_over: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(passed_over)))
 
 
 # SQL by hand: what the partial indexes hold must stand in it as constants, or neither database sees
@@ -211,7 +219,9 @@ _LANES = {
         )
         SELECT priority, language, skill,
             (SELECT {_LISTED[vendor]} FROM annotation_batch
-             WHERE project_id = %(project)s AND paused)
+             WHERE project_id = %(project)s AND paused),
+            (SELECT {_LISTED[vendor]} FROM annotation_batch
+             WHERE project_id = %(project)s AND sensitive)
         FROM lane
     """
     for vendor in _NEXT_LANE

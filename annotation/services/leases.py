@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, F, QuerySet, Subquery
+from django.utils import timezone
 
 from annotation.models import (
     Annotator,
@@ -25,6 +26,7 @@ from annotation.orders import order_of
 from annotation.prepared import Prepared, insert
 from annotation.services.overlap import settle
 from annotation.services.projects import current_guideline
+from annotation.services.sensitive import count_one
 
 PREFETCH_SECONDS = 120
 """A prefetched lease is short: it only bridges the reading of the one before."""
@@ -56,7 +58,7 @@ _HELD = Prepared(
 _ENDED = Prepared(
     lambda comparison, annotator: Assignment.objects.filter(
         comparison=comparison, annotator=annotator, state__in=MAY_COME_AGAIN
-    ).values_list("pk"),
+    ).values_list("pk", "leased_at"),
     comparison=1,
     annotator=1,
 )
@@ -127,7 +129,8 @@ def take(
     now: datetime,
     stands_in_for: Batch | None = None,
 ) -> Assignment | None:
-    """Take one slot and write the lease; None where the last slot has just gone.
+    """Take one slot and write the lease; None where the last slot has just gone, or the annotator
+    was given as many sensitive comparisons today as the project allows.
 
     stands_in_for: the batch it is to look like, None = its own. Raises IntegrityError where the
     annotator holds another lease of this kind.
@@ -153,7 +156,13 @@ def take(
         "skip_reason": "",
     }
     lease["selector"], lease["propensity"] = comparison.handed_out_by
-    if ended := _ENDED(comparison=comparison.pk, annotator=annotator.pk):
+    ended = _ENDED(comparison=comparison.pk, annotator=annotator.pk)
+    if (stands_in_for or comparison.batch).sensitive:
+        had_today = ended and timezone.localdate(ended[0][1]) == timezone.localdate(now)
+        if not had_today and not count_one(annotator, now):
+            transaction.set_rollback(True)  # the slot goes back
+            return None
+    if ended:
         again = Assignment.objects.filter(pk=ended[0][0])
         again.update(**lease)
         return again.get()

@@ -34,16 +34,18 @@ class Lesson:
 
 
 def practice_items(annotator: Annotator) -> list[tuple[GoldItem, PracticeAnswer | None]]:
-    """The live items in the annotator's languages and skills, oldest first, with their answers."""
+    """The live items in the annotator's languages and skills, oldest first, with their answers;
+    none of sensitive origin for whoever refuses these."""
     languages, skills = fitness(annotator)
     answered = {one.item_id: one for one in PracticeAnswer.objects.filter(annotator=annotator)}
     items = GoldItem.objects.filter(
         project=annotator.project_id, use=GoldUse.PRACTICE, state=GoldState.LIVE
-    ).select_related("comparison__prompt")
+    ).select_related("comparison__prompt", "origin__batch")
     return [
         (item, answered.get(item.pk))
         for item in items.order_by("pk")
         if fits((item.comparison.language, item.comparison.skill), languages, skills)
+        and not (annotator.refuses_sensitive and item.origin.batch.sensitive)
     ]
 
 

@@ -30,7 +30,7 @@ from annotation.models import (
     SkipMode,
 )
 from annotation.prepared import Prepared, insert
-from annotation.services import answers, checks, repeats, standing, walk
+from annotation.services import answers, checks, repeats, sensitive, standing, walk
 from annotation.services.answers import Answer, Judgment
 from annotation.services.batches import retire_comparison
 from annotation.services.disagreements import look_again
@@ -93,7 +93,7 @@ def claim_comparison(
                 return lease
         except IntegrityError:
             continue  # another tab of the same person was faster: its lease is theirs too
-        candidates = walk.candidates(annotator, membership) or walk.put_off(annotator)
+        candidates = walk.candidates(annotator, membership, now) or walk.put_off(annotator, now)
         if not candidates:
             if lease := lease_at_hand(annotator, kind, now):
                 return lease  # another tab took the last one between the two looks
@@ -139,6 +139,13 @@ def release_lease(*, assignment: Assignment) -> Assignment:
     give_back(Assignment.objects.filter(pk=assignment.pk), AssignmentState.RELEASED)
     assignment.refresh_from_db()
     return assignment
+
+
+def refuse_sensitive(*, annotator: Annotator, refuses: bool) -> None:
+    """Give the annotator no comparison of a sensitive batch from now on, or some again; what they
+    hold of these goes back."""
+    for lease in sensitive.set_wish(annotator=annotator, refuses=refuses):
+        release_lease(assignment=lease)
 
 
 @transaction.atomic

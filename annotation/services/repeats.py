@@ -32,7 +32,8 @@ LOOKED_AT = 200
 def lease_of_repeat(
     annotator: Annotator, instead_of: Comparison, kind: str, now: datetime
 ) -> Assignment | None:
-    """A repeat in the place of a comparison of the walk, where one is due; else None.
+    """A repeat in the place of a comparison of the walk, where one is due; else None. A sensitive
+    question is repeated in the place of another alone.
 
     Each call counts one new comparison of the annotator. Raises IntegrityError as `take` does.
     """
@@ -48,14 +49,17 @@ def lease_of_repeat(
     if left > 0:
         return None
     with transaction.atomic():
-        repeat = _given_back(annotator) or _new_repeat(annotator, rules.repeat_gap, instead_of)
+        repeat = _given_back(annotator, instead_of) or _new_repeat(
+            annotator, rules.repeat_gap, instead_of
+        )
         return take(repeat, annotator, kind, now, instead_of.batch) if repeat else None
 
 
-def _given_back(annotator: Annotator) -> Comparison | None:
+def _given_back(annotator: Annotator, instead_of: Comparison) -> Comparison | None:
     """A repeat that the annotator let expire, which nobody else can answer."""
     return (
         Comparison.objects.filter(
+            batch__sensitive__in=_alike(instead_of),
             project=annotator.project_id,
             purpose=Purpose.REPEAT,
             open_slots__gt=0,
@@ -89,12 +93,18 @@ def _new_repeat(annotator: Annotator, between: int, instead_of: Comparison) -> C
             scheme=instead_of.batch.scheme_id,
             assignment__isnull=False,
             comparison__purpose=Purpose.PRODUCTION,
+            comparison__batch__sensitive__in=_alike(instead_of),
             comparison__retired_at__isnull=True,
         ).values_list("comparison_id", flat=True)[:LOOKED_AT]
     )
     if not found:
         return None
     return _copy(Comparison.objects.get(pk=random.choice(found)), annotator)
+
+
+def _alike(instead_of: Comparison) -> tuple[bool, ...]:
+    """What Batch.sensitive may be of a question asked in this one's place."""
+    return (False, True) if instead_of.batch.sensitive else (False,)
 
 
 def _copy(first: Comparison, annotator: Annotator) -> Comparison:

@@ -10,15 +10,16 @@ import math
 import random
 from datetime import datetime
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, Literal
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from annotation.errors import NothingToDo
 from annotation.models import (
     Annotator,
     Assignment,
     AssignmentState,
+    Batch,
     Comparison,
     Membership,
     Preference,
@@ -29,6 +30,7 @@ from annotation.prepared import Prepared
 from annotation.services.lanes import next_in, view_of
 from annotation.services.leases import MAY_COME_AGAIN
 from annotation.services.selection import choose
+from annotation.services.sensitive import why_none
 
 MAX_RETRY_SECONDS = 60
 WALKED = (Purpose.PRODUCTION, Purpose.EVALUATION)
@@ -42,18 +44,24 @@ _COMPARISON = Prepared(
 )
 
 
-def candidates(annotator: Annotator, membership: Membership | None = None) -> list[Comparison]:
+def candidates(
+    annotator: Annotator, membership: Membership | None = None, now: datetime | None = None
+) -> list[Comparison]:
     """The next open comparison for this annotator, of the highest priority there is.
 
-    Empty when there is nothing (more) for them. membership: theirs, where it is at hand.
+    Empty when there is nothing (more) for them. membership: theirs, where it is at hand. now: says
+    of which day the cap on sensitive ones is.
     """
     view = view_of(annotator.project_id)
+    passed_over = view.paused
+    if view.sensitive and why_none(annotator, now):
+        passed_over |= view.sensitive
     pool = (membership.languages, membership.skills) if membership else fitness(annotator)
     mine = [lane for lane in view.lanes if fits(lane[1:], *pool)]
     for _, level in groupby(mine, key=lambda lane: lane.priority):
         lanes = list(level)
         for lane in random.sample(lanes, len(lanes)):
-            if found := next_in(lane, view.paused, annotator):
+            if found := next_in(lane, passed_over, annotator):
                 return [_by_strategy(_COMPARISON(pk=found[0])[0], annotator)]
     return []
 
@@ -69,7 +77,7 @@ def _by_strategy(walked: Comparison, annotator: Annotator) -> Comparison:
     return chosen
 
 
-def put_off(annotator: Annotator) -> list[Comparison]:
+def put_off(annotator: Annotator, now: datetime | None = None) -> list[Comparison]:
     """Open comparisons that this annotator put off until nothing else is left, oldest first."""
     languages, skills = fitness(annotator)
     found = (
@@ -78,7 +86,7 @@ def put_off(annotator: Annotator) -> list[Comparison]:
             project=annotator.project_id,
             assignments__annotator=annotator,
             assignments__state=AssignmentState.LATER,
-            batch__paused=False,
+            batch__in=_handed_out(annotator, now),
         )
         .select_related("batch")
         .order_by("assignments__leased_at", "pk")
@@ -113,8 +121,14 @@ def fits(pool: Pool, languages: list[str], skills: list[str]) -> bool:
     return speaks and (not skill or skill in skills)
 
 
+def _handed_out(annotator: Annotator, now: datetime | None) -> QuerySet[Batch]:
+    """Batches that are not paused, and not sensitive where the annotator is to get none."""
+    batches = Batch.objects.filter(project=annotator.project_id, paused=False)
+    return batches.filter(sensitive=False) if why_none(annotator, now) else batches
+
+
 def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
-    """Which of the three messages it is."""
+    """Which of the three messages it is, and whether it is about sensitive comparisons."""
     leases = Assignment.objects.filter(
         project=annotator.project_id, holds_slot=True, comparison__purpose__in=WALKED
     )
@@ -126,7 +140,7 @@ def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
                 Comparison.objects.filter(_may_be_mine(annotator), pk=OuterRef("comparison_id"))
             ),
             comparison__retired_at__isnull=True,
-            comparison__batch__paused=False,
+            comparison__batch__in=_handed_out(annotator, now),
         )
         .order_by("expires_at")
         .values_list("expires_at", "comparison__language", "comparison__skill")
@@ -136,8 +150,25 @@ def nothing_to_do(annotator: Annotator, now: datetime) -> NothingToDo:
             seconds = math.ceil((expires_at - now).total_seconds())
             return NothingToDo("all_leased", min(max(seconds, 1), MAX_RETRY_SECONDS))
     if leases.exists() or Comparison.objects.filter(IN_WALK, project=annotator.project_id).exists():
-        return NothingToDo("none_for_you")
+        return NothingToDo("none_for_you", because=_passed_over(annotator, now))
     return NothingToDo("done")
+
+
+def _passed_over(annotator: Annotator, now: datetime) -> Literal["", "refused", "capped"]:
+    """Why sensitive comparisons that are open and fit are not for the annotator; empty: none is."""
+    because = why_none(annotator, now)
+    if not because:
+        return ""
+    pools = Comparison.objects.filter(
+        IN_WALK,
+        _may_be_mine(annotator),
+        project=annotator.project_id,
+        batch__sensitive=True,
+        batch__paused=False,
+    ).values_list("language", "skill")
+    languages, skills = fitness(annotator)
+    found = any(fits(pool, languages, skills) for pool in islice(pools.iterator(), 1000))
+    return because if found else ""
 
 
 def _may_be_mine(annotator: Annotator) -> Q:

@@ -63,7 +63,7 @@ def note_activity(
 
 def count_skip(*, annotator_id: int, now: datetime | None = None) -> None:
     """One more comparison was given back with a reason."""
-    row = _day_of(annotator_id, now or timezone.now())
+    row = day_of(annotator_id, now or timezone.now())
     WorkDay.objects.filter(pk=row.pk).update(skips=F("skips") + 1)
 
 
@@ -91,13 +91,14 @@ def _by_day(since: datetime, now: datetime, seconds: float) -> list[_Piece]:
 
 def _add(annotator_id: int, piece: _Piece, since: datetime) -> float:
     """The seconds, or 0: of two tabs that report at once, one's time is the other's too."""
-    row = _day_of(annotator_id, piece.end - timedelta(microseconds=1))
+    row = day_of(annotator_id, piece.end - timedelta(microseconds=1))
     free = WorkDay.objects.filter(pk=row.pk, reported_at__lte=max(since, _midnight(row.day)))
     taken = free.update(active_seconds=F("active_seconds") + piece.seconds, reported_at=piece.end)
     return piece.seconds if taken else 0.0
 
 
-def _day_of(annotator_id: int, now: datetime) -> WorkDay:
+def day_of(annotator_id: int, now: datetime) -> WorkDay:
+    """The annotator's row of the day, made at the first call."""
     day = timezone.localdate(now)
     row, _ = WorkDay.objects.get_or_create(
         annotator_id=annotator_id,

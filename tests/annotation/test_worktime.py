@@ -69,14 +69,14 @@ def test_a_report_that_comes_while_another_is_taken_in_is_the_same_time(
     annotator, lease, monkeypatch
 ):
     ahead = queue.claim_comparison(annotator=annotator, kind="prefetched", now=NOON)
-    day_of = worktime._day_of
+    day_of = worktime.day_of
 
     def day_after_the_other_tab_reported(*about):
-        monkeypatch.setattr(worktime, "_day_of", day_of)
+        monkeypatch.setattr(worktime, "day_of", day_of)
         note_activity(assignment=ahead, active_seconds=60, now=after(60))
         return day_of(*about)
 
-    monkeypatch.setattr(worktime, "_day_of", day_after_the_other_tab_reported)
+    monkeypatch.setattr(worktime, "day_of", day_after_the_other_tab_reported)
     note_activity(assignment=lease, active_seconds=60, now=after(60))
     assert WorkDay.objects.get().active_seconds == 60
 
