@@ -7,6 +7,7 @@ well have sampled that id.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from policy.config import BadInput, require
 from policy.data import Message
 from policy.ensemble import Ensemble, Scored, is_ensemble, load_ensemble
 from policy.score_scale import ScoreScale
-from policy.shared_prompt import Forest, hidden_of_forest
+from policy.shared_prompt import Forest, Tree, alike, hidden_of_forest, shares_exactly
 from policy.text import encode_completion, render_prompt
 
 
@@ -207,15 +208,28 @@ class Scorer:
         """`score_ids`, with what an ensemble knows beside the score."""
         return [Scored(score) for score in self.score_ids(rows, batch_tokens)]
 
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether rows that begin alike can be read together: tried once."""
+        return shares_exactly(self.model, self.max_tokens)
+
     @torch.inference_mode()
     def score_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[float]:
-        """Scores of rows of ids, prompt and completion together, in the order given."""
+        """Scores of rows of ids, prompt and completion together, in the order given.
+
+        Rows that begin alike, such as completions of one prompt, are read together where the model
+        allows it.
+        """
         scores = [0.0] * len(rows)
-        for batch in batches_by_length([len(row) for row in rows], batch_tokens):
-            ids, mask = pad_right([rows[index] for index in batch], self.model.config.pad_token_id)
-            device = self.model.device
-            values = scores_at_last_token(self.model, ids.to(device), mask.to(device)).tolist()
-            for index, value in zip(batch, values, strict=True):
+        longest = min(batch_tokens, 2 * self.max_tokens)
+        groups = alike(rows, longest) if self.shares_prompts else [[at] for at in range(len(rows))]
+        trees = [Tree.of([rows[index] for index in group]) for group in groups]
+        for batch in batches_by_length([len(tree.ids) for tree in trees], batch_tokens):
+            pad_id, device = self.model.config.pad_token_id, self.model.device
+            forest = Forest.of([trees[number] for number in batch], pad_id, device)
+            values = scores_of_forest(self.model, forest).tolist()
+            places = [index for number in batch for index in groups[number]]
+            for index, value in zip(places, values, strict=True):
                 scores[index] = value + self.scale.shift
         return scores
 

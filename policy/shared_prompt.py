@@ -76,6 +76,28 @@ def num_shared(first: Sequence[int], second: Sequence[int]) -> int:
     return min(len(first), len(second))
 
 
+def alike(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+    """Indices of rows in groups that are worth a tree, of at most max_tokens ids each.
+
+    A row joins the one before it in sorted order if they share half of it or more: attention in a
+    tree costs what its length costs squared, so that a few equal ids at the start do not pay.
+    """
+    groups: list[list[int]] = []
+    before: Sequence[int] = ()
+    total = 0
+    for index in sorted(range(len(rows)), key=lambda index: list(rows[index])):
+        row = rows[index]
+        shared = num_shared(before, row)
+        if groups and 2 * shared >= len(row) and total + len(row) - shared <= max_tokens:
+            groups[-1].append(index)
+            total += len(row) - shared
+        else:
+            groups.append([index])
+            total = len(row)
+        before = row
+    return groups
+
+
 @dataclass(frozen=True, slots=True)
 class Forest:
     """Trees side by side, padded on the right.

@@ -225,3 +225,23 @@ def test_a_folder_that_holds_no_reward_model_is_refused_with_a_sentence(tiny_pol
         load_scorer(tmp_path / "absent")
     with pytest.raises(BadInput, match="holds a GPT2LMHeadModel, not a reward model"):
         load_scorer(tiny_policy())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_completions_of_one_prompt_are_read_with_it_once(reward_model, kind):
+    scorer = load_scorer(reward_model(kind))
+    completions = ["a", "b c", "a b", "j i h", "c", "d d"]
+    prompts = [said(*"abcdefgh"), said("c")] * 3  # three of each, in turns
+    alone = [
+        scorer.score([prompt], [completion])[0]
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    seen = []
+    scorer.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    close(scorer.score(prompts, completions), alone)
+    pad = scorer.model.config.pad_token_id
+    rows = [scorer.encode(*pair).ids for pair in zip(prompts, completions, strict=True)]
+    read = sum(int((ids != pad).sum()) for ids in seen)
+    assert read < 0.7 * sum(map(len, rows))

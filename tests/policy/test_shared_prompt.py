@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from policy.scoring import pad_right, scores_at_last_token, scores_of_forest
-from policy.shared_prompt import Forest, Tree, shares_exactly
+from policy.shared_prompt import Forest, Tree, alike, shares_exactly
 
 VOCABULARY = 50
 SMALL = {"vocab_size": VOCABULARY, "num_labels": 1, "pad_token_id": 0}
@@ -180,3 +180,9 @@ def test_a_model_that_does_not_share_exactly_is_known_too():
     assert not shares_exactly(made(lambda: BloomForSequenceClassification(bloom)), 64)
     bert = BertConfig(**SMALL, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     assert not shares_exactly(made(lambda: BertForSequenceClassification(bert)), 64)
+
+
+def test_rows_are_alike_that_share_half_and_fit():
+    rows = [[1, 2, 3, 4], [9, 9], [1, 2, 7, 8], [1, 5, 5, 5], [1, 2, 3, 6]]
+    assert alike(rows, 100) == [[0, 4, 2], [3], [1]]
+    assert alike(rows, 5) == [[0, 4], [2], [3], [1]]
