@@ -27,8 +27,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Any
 
 import torch
 import transformers
@@ -39,6 +39,7 @@ from policy import checkpoint
 from policy.conditions import conditions_now, differences
 from policy.config import BadInput, Diverged, Stopped, require, to_json
 from policy.data import content_hash
+from policy.stopping import StopsOnRequest
 
 SUPERVISOR_FD = "CONCORD_SUPERVISOR_FD"
 PROGRESS_SECONDS = 1.0
@@ -57,7 +58,7 @@ def seed_for(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-class Run:
+class Run(StopsOnRequest):
     """One attempt at one training run. Use as a context manager; see the module's docstring.
 
     A loop starts at `run.restored.step` if there is a checkpoint, logs the rows of a step before it
@@ -73,13 +74,16 @@ class Run:
         inputs: Mapping[str, Path | str],
         resume_from: Sequence[Path | str] = (),
         carried: Sequence[str] = (),
+        num_processes: int = 1,
     ) -> None:
         """Claim the folder, or raise BadInput and leave it as it was.
 
         inputs: name -> file or folder; a list of files is named data.0, data.1 ... `resume_from`:
         folders of earlier attempts at the same run. `carried`: sub-folders whose files are named
         step-NNNNNN*; those up to the restored step come along from an earlier attempt.
+        `num_processes`: that train together, this one included (policy/processes.py).
         """
+        super().__init__()
         self.directory = Path(directory)
         self.config = config
         self.identity = {
@@ -87,11 +91,9 @@ class Run:
             "config": to_json(config),
             "inputs": {name: content_hash(path) for name, path in inputs.items()},
         }
-        self.should_stop = False
         self._started = time.monotonic()
         self._progress_at = 0.0
         self._bar: tqdm[Any] | None = None
-        self._previous_handlers: dict[int, Any] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
         earlier = [Path(path) for path in resume_from if (Path(path) / "run.json").is_file()]
@@ -101,10 +103,11 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         self._carried = carried
-        self._folders = [self.directory, *earlier]
-        self.restored = checkpoint.latest(self._folders)
+        self.folders = [self.directory, *earlier]
+        """Where its checkpoints may lie."""
+        self.restored = checkpoint.latest(self.folders)
         """The newest valid checkpoint of this run, its earlier attempts included, or None."""
-        self.conditions = conditions_now()
+        self.conditions = conditions_now(num_processes)
         self.resumes: list[dict[str, Any]] = []
         """Where the run was taken up again, and what was not as before."""
         if self.restored:
@@ -121,20 +124,13 @@ class Run:
         """Steps that are done already: the loop is range(first_step, total)."""
         return self.restored.step if self.restored else 0
 
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous_handlers[number] = signal.signal(number, self._on_signal)
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
+        super().__exit__(kind, error, trace)
         if self._bar is not None:
             self._bar.close()
         self._metrics.close()
@@ -152,6 +148,10 @@ class Run:
         self._metrics.write(json.dumps(row) + "\n")
         self._metrics.flush()
         self._last[phase] = row
+
+    def write_beside(self, name: str, text: str) -> None:
+        """A file in one of the carried sub-folders."""
+        (self.directory / name).write_text(text, encoding="utf-8")
 
     def progress(self, step: int, total: int, phase: str) -> None:
         """`step` of `total` are done. The file and the bar (terminal only) follow."""
@@ -191,7 +191,7 @@ class Run:
 
     def checkpoints(self) -> Iterator[checkpoint.Checkpoint]:
         """The valid checkpoints of this run, its earlier attempts included, newest first."""
-        return checkpoint.newest_first(self._folders)
+        return checkpoint.newest_first(self.folders)
 
     def resumed_otherwise(self, changed: str) -> None:
         """Warn, and note for run.json, that this resume need not end with an uninterrupted run's
@@ -313,11 +313,6 @@ class Run:
             for path in sorted((source / name).glob("step-*")):
                 if _step_of(path) <= self.first_step:
                     shutil.copy2(path, folder / path.name)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.should_stop:
-            raise KeyboardInterrupt
-        self.should_stop = True
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self._replace(name, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())

@@ -35,6 +35,11 @@ class Example:
     group: str = ""
     weight: float = 1.0
 
+    @property
+    def num_tokens(self) -> int:
+        """Of its rows, each with its prompt."""
+        return sum(len(row) for row in self.rows)
+
     def lines(self, shared: bool) -> list[Tree]:
         """What goes through the model: one tree of all rows, or each row by itself."""
         return [Tree.of(self.rows)] if shared else [Tree.of([row]) for row in self.rows]

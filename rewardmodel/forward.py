@@ -43,7 +43,7 @@ class Forward:
         """A step's comparisons, cut into what goes through the model at once."""
         self._in_pieces = True
         cut = self.pieces(examples)
-        self._largest_piece = max(map(len, cut))
+        self._largest_piece = max(map(len, cut), default=0)
         pad_id, device = self.model.config.pad_token_id, self.model.device
         for piece in cut:
             yield Batch.of(piece, pad_id, device, shared=self.shared)

@@ -9,6 +9,7 @@ import torch
 
 from policy.checkpoint import Checkpoint
 from policy.config import Diverged
+from policy.processes import Follower
 from policy.run import Run
 from rewardmodel.batches import Example
 from rewardmodel.forward import Forward
@@ -26,7 +27,7 @@ class Guard:
     checkpoint a second time, or none: the run has diverged.
     """
 
-    def __init__(self, run: Run, *, most_in_a_row: int) -> None:
+    def __init__(self, run: Run | Follower, *, most_in_a_row: int) -> None:
         self.run, self.most_in_a_row = run, most_in_a_row
         self.num_skipped = self.in_a_row = 0
         self.rolled_back_to = -1
@@ -90,5 +91,5 @@ class Guard:
                 finite = [score if math.isfinite(score) else None for score in scores]
                 comparisons.append({"id": example.id, "scores": finite})
         said = {"step": step, "why": why, "comparisons": comparisons}
-        path = self.run.directory / FOLDER / f"step-{step:06d}.json"
-        path.write_text(json.dumps(said, ensure_ascii=False, indent=1), encoding="utf-8")
+        text = json.dumps(said, ensure_ascii=False, indent=1)
+        self.run.write_beside(f"{FOLDER}/step-{step:06d}.json", text)

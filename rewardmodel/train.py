@@ -31,6 +31,7 @@ from policy.optim import (
     require_finite,
     set_lr,
 )
+from policy.processes import ALONE, Follower, Processes, joined, opened
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of
 from rewardmodel import guard
@@ -95,6 +96,7 @@ def train(
     anchors: Path | None = None,
     resume_from: Sequence[Path] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Write a directory that `AutoModelForSequenceClassification.from_pretrained` loads.
@@ -126,13 +128,17 @@ def train(
     anchored = _anchors(config, data, anchors)
     with (
         deterministic(device),
-        Run(
-            out,
-            command="rewardmodel train",
-            config=config,
-            inputs=inputs,
-            resume_from=resume_from,
-            carried=(guard.FOLDER,),
+        opened(
+            processes,
+            lambda: Run(
+                out,
+                command="rewardmodel train",
+                config=config,
+                inputs=inputs,
+                resume_from=resume_from,
+                carried=(guard.FOLDER,),
+                num_processes=processes.count,
+            ),
         ) as run,
     ):
         if run.restored is None:
@@ -141,6 +147,7 @@ def train(
         training = Training(
             config,
             run,
+            processes,
             model,
             tokenizer,
             weighted(examples.items, config.thread_weight),
@@ -148,6 +155,8 @@ def train(
             Objective(config, survey, rule).to(device),
         )
         training.steps(on_step)
+        if not processes.is_first:
+            return
         model = merge_adapters(training.kept())
         rows = read_comparisons(data, axis=config.axis)
         scale = normalise(
@@ -177,14 +186,15 @@ class Training:
     def __init__(
         self,
         config: RewardConfig,
-        run: Run,
+        run: Run | Follower,
+        processes: Processes,
         model: Any,
         tokenizer: Any,
         examples: Sequence[Example],
         dev: Sequence[Example],
         objective: Objective,
     ) -> None:
-        self.config, self.run = config, run
+        self.config, self.run, self.processes = config, run, processes
         self.model, self.tokenizer, self.objective = model, tokenizer, objective
         self.examples, self.dev = examples, dev
         self.forward = Forward(model, config, max_tokens=tokenizer.model_max_length)
@@ -241,10 +251,11 @@ class Training:
             run.progress(step, self.total, "reward model")
             if on_step and stats is not None:
                 on_step(step, stats)
+            should_stop = self.processes.any(run.should_stop)
             due = step % config.checkpoint_every == 0 and step < self.total
-            if run.should_stop or (due and stats is not None):
+            if should_stop or (due and stats is not None):
                 self._save(step)
-            if run.should_stop and step < self.total:
+            if should_stop and step < self.total:
                 run.stop_here(step)
         kept = self.best_step if self.best_model is not None else last
         run.log_step(last, "kept", kept_step=kept)
@@ -273,7 +284,14 @@ class Training:
         batch = self._batch(step)
         try:
             stats = self.forward.within_memory(
-                lambda: train_step(self.forward, batch, self.optimizer, self.config, self.objective)
+                lambda: train_step(
+                    self.forward,
+                    batch,
+                    self.optimizer,
+                    self.config,
+                    self.objective,
+                    self.processes,
+                )
             )
         except Diverged as problem:  # the weights have not moved
             self.objective.zero_grad(set_to_none=True)
@@ -305,11 +323,9 @@ class Training:
         }
 
     def _look_at_dev(self, step: int) -> None:
-        figures = dev_figures(
-            Scorer(self.model, self.tokenizer, max_tokens=self.tokenizer.model_max_length),
-            self.dev,
-            self.config.tokens_per_forward,
-            self.objective,
+        scorer = Scorer(self.model, self.tokenizer, max_tokens=self.tokenizer.model_max_length)
+        figures = self.processes.from_first(
+            lambda: dev_figures(scorer, self.dev, self.config.tokens_per_forward, self.objective)
         )
         self.run.log_step(step, "dev", **figures)
         self.looks_since_best += 1
@@ -336,6 +352,7 @@ class Training:
             "guard": self.guard.state(),
         }
         self.run.save_checkpoint(step, modules=modules, state=state)
+        self.processes.wait()  # whoever goes back to it must find it
 
     def _restore(self) -> None:
         restored = self.run.restored
@@ -363,16 +380,18 @@ def train_step(
     optimizer: "torch.optim.Optimizer | MuonWithAdamW",
     config: RewardConfig,
     objective: Objective,
+    processes: Processes = ALONE,
 ) -> StepStats:
     """One update of the model; the objective's own numbers are left with their gradients. The step
-    goes through the model in pieces of bounded size, whose gradients add up to that of the whole.
+    goes through the model in pieces of bounded size, whose gradients add up to that of the whole,
+    over all processes; so do the figures.
     """
     optimizer.zero_grad(set_to_none=True)
     objective.zero_grad(set_to_none=True)
     count = len(examples)
     loss = accuracy = margin = strict = score_sum = 0.0
-    num_rows = num_tokens = num_places = 0
-    for batch in forward.batches(examples):
+    num_rows = num_tokens = num_places = 0.0
+    for batch in forward.batches(processes.share(examples, lambda each: each.num_tokens)):
         scores = forward.scores(batch)  # (N,)
         targets = batch.targets
         piece_loss = objective(scores, targets, num_comparisons=count)
@@ -390,6 +409,11 @@ def train_step(
             num_rows += len(scores)
             num_tokens += int(batch.forest.mask.sum())
             num_places += batch.forest.mask.numel()
+    processes.sum_gradients(forward.model)
+    processes.sum_gradients(objective)
+    loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places = processes.sum(
+        [loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places]
+    )
     grad_norm = clip_grad_norm(forward.model, config.max_grad_norm)
     require_finite(loss=loss, grad_norm=grad_norm)  # before the weights move
     optimizer.step()
@@ -399,7 +423,7 @@ def train_step(
         margin=margin / strict if strict else None,
         score_mean=score_sum / num_rows,
         grad_norm=grad_norm.item(),
-        num_tokens=num_tokens,
+        num_tokens=int(num_tokens),
         pad_share=1 - num_tokens / num_places,
     )
 
@@ -510,11 +534,12 @@ def run_command(args: argparse.Namespace) -> int:
         "tokenizer_from": args.tokenizer,
         "anchors": args.anchors,
         "resume_from": args.resume_from,
-        "device": device_from(args.device),
     }
-    if config.members > 1:
-        train_ensemble(config, inits=inits, train_one=train, **shared)
-        return 0
-    require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
-    train(config, init=inits[0], **shared)
+    with joined(device_from(args.device)) as (processes, device):
+        if config.members > 1:
+            require(processes.count == 1, "an ensemble is trained by one process, not by several")
+            train_ensemble(config, inits=inits, train_one=train, device=device, **shared)
+            return 0
+        require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
+        train(config, init=inits[0], device=device, processes=processes, **shared)
     return 0
