@@ -1,0 +1,258 @@
+"""How fast a reward model is trained, beside TRL's RewardTrainer on the same ids and weights.
+
+    python tests/benchmarks/reward_speed.py --data DIR [--quick] [--without-trl] [--folder DIR]
+
+DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/ and fine-grained-rlhf/ (the real data sets). A
+GPT-2 of 5.3 million random weights; pairs of up to 512 tokens, 16 a step, one epoch; rankings of
+four, which TRL gets as pairs, 16 rankings' worth a step. Each figure is the median of three runs,
+each in a process of its own, the settings in turn. TRL is installed into the folder at the first
+call (TRL_REQUIREMENTS), in an environment of its own. A Markdown table goes to stdout.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from policy.backbone import save_model, score_model_from
+from policy.config import BadInput
+from policy.optim import adamw
+from policy.tokenizer import train_tokenizer
+from rewardmodel.batches import Example, Examples, examples_of_step, num_steps
+from rewardmodel.config import RewardConfig
+from rewardmodel.data import Comparison, parse_row
+from rewardmodel.forward import Forward
+from rewardmodel.objective import Objective
+from rewardmodel.survey import Survey
+from rewardmodel.targets import PLAIN
+from rewardmodel.train import train_step
+
+HERE = Path(__file__).resolve().parent
+TRL_REQUIREMENTS = (f"torch=={torch.__version__}", "trl==1.16.*", "transformers==5.23.0")
+PER_STEP, MAX_TOKENS = 16, 512
+CONCORD: dict[str, dict[str, Any]] = {
+    "Concord, fp32": {},
+    "Concord, bf16": {"precision": "bf16"},
+    "Concord, bf16, compiled": {"precision": "bf16", "compile": True},
+}
+TRL = {"TRL, plain fp32": "plain", "TRL, its defaults": "defaults", "TRL, at its best": "best"}
+
+
+def pairs(data: Path) -> Iterator[Comparison]:
+    """The human preferences of hh-rlhf that share a prompt."""
+    path = data / "hh-rlhf" / "harmless-base-test.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line, text in enumerate(lines, 1):
+            try:
+                yield parse_row(json.loads(text), line=line)
+            except BadInput:
+                continue  # three part before their last answer
+
+
+def rankings(data: Path) -> Iterator[Comparison]:
+    """Four answers to a question; people compared each two of them."""
+    (path,) = sorted((data / "fine-grained-rlhf").glob("*.json*"))
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        text = file.read()
+    rows = json.loads(text) if text[0] == "[" else map(json.loads, text.splitlines())
+    for number, row in enumerate(rows):
+        texts = [row[f"prediction {place}"] for place in range(1, 5)]
+        votes = [
+            [f"{first if wins == 1 else second}", f"{second if wins == 1 else first}"]
+            for (first, second), wins in zip(
+                ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)), row["preference"], strict=True
+            )
+            if wins
+        ]
+        vote = {"axis": None, "strength": None, "weight": None, "annotator": None, "kind": "human"}
+        made = {
+            "id": str(number),
+            "split": None,
+            "prompt": [{"role": "user", "content": row["question"]}],
+            "completions": [
+                {"id": str(at), "text": each, "model": None} for at, each in enumerate(texts)
+            ],
+            "votes": [{**vote, "ranking": [[name] for name in each]} for each in votes],
+        }
+        try:
+            yield parse_row(made, line=number)
+        except BadInput:
+            continue  # two answers of one text
+
+
+def prepare(folder: Path, data: Path, quick: bool) -> None:
+    """folder/model and, for each case, folder/CASE.jsonl: the ids that both sides train on."""
+    read = {"pairs": list(pairs(data)), "rankings": list(rankings(data))}
+    texts = (text for each in read["pairs"] for text in each.texts)
+    tokenizer = train_tokenizer(texts, vocab_size=2048, context=MAX_TOKENS)
+    torch.manual_seed(0)
+    size = {"n_embd": 32, "n_layer": 1} if quick else {"n_embd": 256, "n_layer": 6}
+    trunk = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_head=4,
+            n_positions=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **size,
+        )
+    )
+    save_model(trunk, tokenizer, folder / "trunk")
+    save_model(*score_model_from(folder / "trunk", seed=0), folder / "model")
+    for case, comparisons in read.items():
+        examples = encoded(comparisons[: 2 * PER_STEP] if quick else comparisons, tokenizer)
+        with (folder / f"{case}.jsonl").open("w", encoding="utf-8") as file:
+            for example in examples:
+                rows = [list(row) for row in example.rows]
+                table = zip(example.table.pairs, example.table.targets, strict=True)
+                strict = [(i, j) if share > 0.5 else (j, i) for (i, j), share in table]
+                file.write(json.dumps({"rows": rows, "pairs": strict}) + "\n")
+
+
+def encoded(comparisons: Sequence[Comparison], tokenizer: Any) -> list[Example]:
+    """Those whose rows all fit without a loss, for TRL drops the others."""
+    examples = Examples()
+    for comparison in comparisons:
+        examples.add(comparison, tokenizer, MAX_TOKENS)
+    return examples.items
+
+
+def train_concord(folder: Path, case: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """One epoch over the case's comparisons; what it took."""
+    config = replace(RewardConfig(comparisons_per_step=PER_STEP, lr_peak=1e-4), **changes)
+    model, tokenizer = score_model_from(folder / "model", seed=0)
+    chosen = pairs if case == "pairs" else rankings
+    wanted = sum(1 for _ in (folder / f"{case}.jsonl").open(encoding="utf-8"))
+    examples = encoded(list(chosen(Path(os.environ["CONCORD_SHARED_DATA"]))), tokenizer)[:wanted]
+    forward = Forward(model, config, max_tokens=MAX_TOKENS)
+    objective = Objective(config, Survey(), PLAIN)
+    optimizer = adamw(model, lr=config.lr_peak, weight_decay=0.0)
+    began = time.perf_counter()
+    forward.warm_up(examples)
+    warm = time.perf_counter()
+    pads = []
+    for step in range(1, num_steps(len(examples), per_step=PER_STEP, num_epochs=1) + 1):
+        batch = examples_of_step(examples, step, per_step=PER_STEP, seed=0)
+        pads.append(train_step(forward, batch, optimizer, config, objective).pad_share)
+    ended = time.perf_counter()
+    return {
+        "comparisons": len(examples),
+        "seconds": ended - warm,
+        "warm_up_seconds": warm - began,
+        "pad_share": statistics.mean(pads),
+    }
+
+
+def first_step(folder: Path) -> tuple[float, torch.Tensor]:
+    """(loss, gradient) of Concord in fp32 on the first step's pairs, in file order."""
+    model, tokenizer = score_model_from(folder / "model", seed=0)
+    data = Path(os.environ["CONCORD_SHARED_DATA"])
+    examples = encoded(list(pairs(data))[: 2 * PER_STEP], tokenizer)[:PER_STEP]
+    config = RewardConfig(max_grad_norm=1e9)
+    forward = Forward(model, config, max_tokens=MAX_TOKENS)
+    objective = Objective(config, Survey(), PLAIN)
+    stats = train_step(forward, examples, adamw(model, lr=0.0, weight_decay=0.0), config, objective)
+    names = sorted(name for name, p in model.named_parameters() if p.grad is not None)
+    gradients = dict(model.named_parameters())
+    return stats.loss, torch.cat([gradients[name].grad.flatten() for name in names])
+
+
+def trl_python(folder: Path) -> Path:
+    """The interpreter of TRL's environment, from pip at the first call."""
+    python = folder / "trl" / "bin" / "python"
+    if not python.is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "trl")], check=True)
+    installed = subprocess.run(
+        [str(python), "-c", "import trl"], capture_output=True, check=False, timeout=120
+    )
+    if installed.returncode:
+        pip = [str(python), "-m", "pip", "install", "--quiet", *TRL_REQUIREMENTS]
+        subprocess.run(pip, check=True)
+    return python
+
+
+def measured(words: Sequence[str]) -> dict[str, Any]:
+    """The JSON that a process of its own prints last."""
+    done = subprocess.run([*words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\n{done.stderr[-3000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("CONCORD_SHARED_DATA"))
+    parser.add_argument("--folder", type=Path, default=Path("var/benchmark"))
+    parser.add_argument("--quick", action="store_true", help="two steps of a tiny model, once")
+    parser.add_argument("--without-trl", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # CASE=NAME, in a process of its own
+    args = parser.parse_args()
+    if args.data is None:
+        parser.error("--data or CONCORD_SHARED_DATA names the folder of the real data")
+    os.environ["CONCORD_SHARED_DATA"] = str(args.data)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if args.one:
+        case, _, name = args.one.partition("=")
+        figures = train_concord(args.folder, case, CONCORD[name])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({**figures, "peak_mib": peak}))
+        return
+    args.folder.mkdir(parents=True, exist_ok=True)
+    prepare(args.folder, args.data, args.quick)
+    concord = [name for name in CONCORD if not (args.quick and "compiled" in name)]
+    trl = [] if args.without_trl else [name for name in TRL if not (args.quick and "best" in name)]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for _ in range(1 if args.quick else 3):
+        for case in ("pairs", "rankings"):
+            for name in concord:
+                words = [sys.executable, __file__, "--folder", str(args.folder)]
+                words += ["--one", f"{case}={name}"]
+                found.setdefault((case, name), []).append(measured(words))
+            for name in trl:
+                words = [str(trl_python(args.folder)), str(HERE / "reward_speed_trl.py")]
+                words += [str(args.folder), case, TRL[name]]
+                found.setdefault((case, name), []).append(measured(words))
+    print("| case | setting | comparisons/s | with warm-up | warm-up s | peak MiB | padding |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for (case, name), runs in found.items():
+        rate = statistics.median(run["comparisons"] / run["seconds"] for run in runs)
+        whole = statistics.median(
+            run["comparisons"] / (run["seconds"] + run["warm_up_seconds"]) for run in runs
+        )
+        warm = statistics.median(run["warm_up_seconds"] for run in runs)
+        peak = statistics.median(run["peak_mib"] for run in runs)
+        pads = f"{runs[0]['pad_share']:.1%}" if "pad_share" in runs[0] else ""
+        print(f"| {case} | {name} | {rate:.2f} | {whole:.2f} | {warm:.0f} | {peak:.0f} | {pads} |")
+    if trl:
+        said = measured(
+            [
+                str(trl_python(args.folder)),
+                str(HERE / "reward_speed_trl.py"),
+                *(str(args.folder), "pairs", "first-step"),
+            ]
+        )
+        loss, gradient = first_step(args.folder)
+        theirs = torch.load(args.folder / "first-step.pt", weights_only=True)
+        apart = ((gradient - theirs).norm() / theirs.norm()).item()
+        print(f"\nFirst step in fp32: loss {loss:.7f}, TRL's {said['loss']:.7f}; ", end="")
+        print(f"their gradients differ by {apart:.1e} of their norm.")
+
+
+if __name__ == "__main__":
+    main()
