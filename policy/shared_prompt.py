@@ -157,7 +157,8 @@ def hidden_of_forest(model: Any, forest: Forest, trunk: Callable[..., Any] | Non
     if forest.sees is None:
         return forward_hidden(model, forest.ids, forest.mask)
     inner = model.base_model
-    return (trunk or inner)(
+    read = inner if trunk is None else trunk  # a compiled trunk has no truth value
+    return read(
         input_ids=forest.ids,
         attention_mask=_attention_masks(inner, forest.sees, forest.positions),
         position_ids=forest.positions,

@@ -130,8 +130,19 @@ def test_a_compiled_trunk_is_called_with_the_same_words_and_leaves_the_model_alo
 ):
     calls = []
 
+    class Compiled:
+        def __init__(self, trunk):
+            self.trunk = trunk
+
+        def __call__(self, **words):
+            calls.append(set(words))
+            return self.trunk(**words)
+
+        def __len__(self):  # as torch.compile's has: of no length, and so of no truth value
+            raise TypeError("does not support len()")
+
     def fake_compile(trunk, dynamic):
-        return lambda **words: calls.append(set(words)) or trunk(**words)
+        return Compiled(trunk)
 
     monkeypatch.setattr("policy.compute.torch.compile", fake_compile)
     monkeypatch.setattr("policy.compute.shutil.which", lambda name: "/usr/bin/" + name)
