@@ -25,6 +25,7 @@ SETTINGS = {
         "bf16": True,
         "gradient_checkpointing": False,
         "train_sampling_strategy": "group_by_length",
+        "remove_unused_columns": False,  # the lengths would go with them
         "optim": "adamw_torch_fused",
         "torch_compile": shutil.which("g++") is not None,
     },
