@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 from annotation.models import AuditEntry, Project, User
 
 WORDS = {
+    "annotator.sensitive": gettext_lazy("chose about sensitive questions"),
     "batch.change": gettext_lazy("changed a batch"),
     "annotator.fail": gettext_lazy("an annotator did not pass the qualification"),
     "annotator.lift": gettext_lazy("let a stopped annotator work on"),
@@ -53,6 +54,7 @@ WORDS = {
     "project.create": gettext_lazy("made the project"),
     "project.loop": gettext_lazy("changed how the loop runs"),
     "project.retrain_rule": gettext_lazy("changed when it trains"),
+    "project.sensitive": gettext_lazy("capped sensitive questions"),
     "report.decide": gettext_lazy("answered a report"),
     "review.bar": gettext_lazy("set the bar of review"),
     "question.answer": gettext_lazy("answered a question"),

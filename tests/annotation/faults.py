@@ -92,7 +92,7 @@ def no_first(key: str, assignment: Assignment, answer: Answer) -> None:
     """Never remembers that a key was used."""
 
 
-def opens_no_slot(rows: Any, **values: Any) -> int:
+def opens_no_slot(batch: Any, rows: Any, **values: Any) -> int:
     """Asks for more answers and opens no slots for them."""
     values.pop("open_slots", None)
     return int(rows.update(**values))

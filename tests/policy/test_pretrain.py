@@ -240,7 +240,7 @@ def test_stopped_on_request_it_saves_first(corpus, tmp_path, packed):
     with pytest.raises(Stopped, match="after step 7"):
         train(config, [corpus], out, on_step=stop)
     saved = sorted(path.name for path in (out / "checkpoints").iterdir())
-    assert saved == ["step-000005", "step-000007"]
+    assert saved == ["newest", "step-000005", "step-000007"]
     train(config, [corpus], out)
     assert_same_weights(whole, out)
     assert rows_of(out) == rows_of(whole)

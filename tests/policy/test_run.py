@@ -269,7 +269,7 @@ def test_a_resume_under_other_conditions_warns_and_says_so(opened, tmp_path, mon
     threads = torch.get_num_threads()
     monkeypatch.setattr("torch.get_num_threads", lambda: threads + 1)
     transformers = said["versions"]["transformers"]
-    monkeypatch.setattr("transformers.__version__", "0.1")
+    monkeypatch.setattr("policy.conditions.transformers.__version__", "0.1")
     monkeypatch.setattr("policy.conditions.git_revision", lambda: "abc")
     with opened() as run:
         run.finish(write_model)

@@ -173,7 +173,7 @@ def test_killed_while_it_saves_it_ends_bit_for_bit_the_same(tiny_policy, data, t
     )
     assert child.returncode == -signal.SIGKILL
     left = sorted(path.name for path in (killed / "checkpoints").iterdir())
-    assert left == [".staged-000015", "step-000005", "step-000010"]
+    assert left == [".staged-000015", "newest", "step-000005", "step-000010"]
     steps = []
     train(TINY, data, init, killed, on_step=lambda step, _: steps.append(step))
     assert steps[0] == 11
