@@ -1,17 +1,12 @@
-"""Train a reward model on comparisons: each token once through the model, the loss on all pairs.
-
-N = completions in a forward pass, P = pairs.
-"""
+"""Train a reward model on comparisons: each token once through the model, the loss on all pairs."""
 
 import argparse
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import accumulate
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from policy.backbone import save_model
@@ -23,14 +18,7 @@ from policy.conditions import (
     seed_generators,
 )
 from policy.config import Diverged, load_config, require
-from policy.optim import (
-    MuonWithAdamW,
-    clip_grad_norm,
-    lr_at,
-    optimizer_for,
-    require_finite,
-    set_lr,
-)
+from policy.optim import lr_at, optimizer_for, set_lr
 from policy.processes import ALONE, Follower, Processes, joined, opened
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of
@@ -46,15 +34,15 @@ from rewardmodel.batches import (
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.ensemble import train_ensemble
-from rewardmodel.evaluate import measure
 from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
 from rewardmodel.lora import merge_adapters
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
 from rewardmodel.objective import CONFIG_KEY, Objective
+from rewardmodel.step import StepStats, dev_figures, train_step
 from rewardmodel.survey import Survey
-from rewardmodel.targets import TargetBatch, TargetRule
+from rewardmodel.targets import TargetRule
 
 ADAM_EPS = 1e-5
 """lm-human-preferences and its reproduction (arXiv:2403.17031); PyTorch's 1e-8 makes the first
@@ -62,25 +50,6 @@ steps larger."""
 
 BETA2 = 0.98
 """AdamW's second-moment decay."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepStats:
-    """Figures of one optimizer step, on the batch before its update; weighted as the loss is."""
-
-    loss: float
-    """Nats per comparison."""
-    accuracy: float | None
-    """On pairs, ties left out; None, as the next, where the batch has no strict one."""
-    margin: float | None
-    """Mean of the score difference in the direction that the votes prefer."""
-    score_mean: float
-    grad_norm: float
-    """Before clipping."""
-    num_tokens: int
-    """That went through the model, each once."""
-    pad_share: float
-    """Of what went through the model."""
 
 
 OnStep = Callable[[int, StepStats], None]
@@ -372,87 +341,6 @@ class Training:
             self.run.resumed_otherwise(
                 "the batch that comes next holds other comparisons or tokens"
             )
-
-
-def train_step(
-    forward: Forward,
-    examples: Sequence[Example],
-    optimizer: "torch.optim.Optimizer | MuonWithAdamW",
-    config: RewardConfig,
-    objective: Objective,
-    processes: Processes = ALONE,
-) -> StepStats:
-    """One update of the model; the objective's own numbers are left with their gradients. The step
-    goes through the model in pieces of bounded size, whose gradients add up to that of the whole,
-    over all processes; so do the figures.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    objective.zero_grad(set_to_none=True)
-    count = len(examples)
-    loss = accuracy = margin = strict = score_sum = 0.0
-    num_rows = num_tokens = num_places = 0.0
-    for batch in forward.batches(processes.share(examples, lambda each: each.num_tokens)):
-        scores = forward.scores(batch)  # (N,)
-        targets = batch.targets
-        piece_loss = objective(scores, targets, num_comparisons=count)
-        piece_loss.backward()
-        with torch.no_grad():
-            difference = scores[targets.pairs[:, 0]] - scores[targets.pairs[:, 1]]  # (P,)
-            toward = 2 * targets.targets - 1  # (P,) from -1 to 1, 0 for ties
-            decided = targets.weights * (1 - targets.ties)  # (P,)
-            agreed = 0.5 * decided + 0.5 * targets.weights * toward * difference.sign()
-            loss += piece_loss.item()
-            strict += decided.sum().item()
-            accuracy += agreed.sum().item()
-            margin += (targets.weights * toward * difference).sum().item()
-            score_sum += scores.sum().item()
-            num_rows += len(scores)
-            num_tokens += int(batch.forest.mask.sum())
-            num_places += batch.forest.mask.numel()
-    processes.sum_gradients(forward.model)
-    processes.sum_gradients(objective)
-    loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places = processes.sum(
-        [loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places]
-    )
-    grad_norm = clip_grad_norm(forward.model, config.max_grad_norm)
-    require_finite(loss=loss, grad_norm=grad_norm)  # before the weights move
-    optimizer.step()
-    return StepStats(
-        loss=loss,
-        accuracy=accuracy / strict if strict else None,
-        margin=margin / strict if strict else None,
-        score_mean=score_sum / num_rows,
-        grad_norm=grad_norm.item(),
-        num_tokens=int(num_tokens),
-        pad_share=1 - num_tokens / num_places,
-    )
-
-
-def dev_figures(
-    scorer: Scorer, examples: Sequence[Example], batch_tokens: int, objective: Objective
-) -> dict[str, float]:
-    """log_loss and accuracy as in rewardmodel.evaluate, over comparisons with a strict pair, if
-    there is one; objective: what the answers cost under the loss that is trained, over all. It is
-    log_loss itself where Bradley-Terry alone is trained."""
-    rows = [row for example in examples for row in example.rows]
-    scores = scorer.score_ids(rows, batch_tokens)
-    starts = list(accumulate((len(example.rows) for example in examples), initial=0))
-    found = [
-        measure(each.table, scores[start : start + len(each.rows)])
-        for each, start in zip(examples, starts[:-1], strict=True)
-        if each.table.pairs
-    ]
-    figures = {}
-    if found:
-        figures["log_loss"] = sum(each.log_loss for each in found) / len(found)
-        figures["accuracy"] = sum(each.correct for each in found) / len(found)
-    if objective.is_bradley_terry:
-        return figures | {"objective": figures["log_loss"]}
-    batch = TargetBatch.of([each.targets for each in examples], starts[:-1], [1.0] * len(examples))
-    cost = objective.cpu_copy()(
-        torch.tensor(scores), batch, num_comparisons=len(examples), plain=True
-    )
-    return figures | {"objective": cost.item()}
 
 
 def _surveyed(config: RewardConfig, data: Path) -> Survey:

@@ -36,9 +36,9 @@ from rewardmodel.config import RewardConfig
 from rewardmodel.data import Comparison, parse_row
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective
+from rewardmodel.step import train_step
 from rewardmodel.survey import Survey
 from rewardmodel.targets import PLAIN
-from rewardmodel.train import train_step
 
 HERE = Path(__file__).resolve().parent
 TRL_REQUIREMENTS = (f"torch=={torch.__version__}", "trl==1.16.*", "transformers==5.23.0")

@@ -13,9 +13,9 @@ from rewardmodel.config import RewardConfig
 from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective
+from rewardmodel.step import train_step
 from rewardmodel.survey import Survey
 from rewardmodel.targets import PLAIN
-from rewardmodel.train import train_step
 
 CONFIG = RewardConfig(max_grad_norm=1e9)
 

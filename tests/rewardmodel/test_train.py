@@ -31,9 +31,10 @@ from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import Evaluation, evaluate_pairs
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective
+from rewardmodel.step import train_step
 from rewardmodel.survey import Survey
 from rewardmodel.targets import PLAIN
-from rewardmodel.train import train, train_step
+from rewardmodel.train import train
 
 SMALL = RewardConfig(
     layers=1,
