@@ -58,14 +58,19 @@ def wish(project, corpus):
 
 
 class Trainers:
-    """Looks at the processes of a job, and remembers the most that lived at once."""
+    """Looks at the processes of a job, and remembers the most that lived at once.
+
+    What a trainer starts itself (git, asked for the revision) inherits its environment and is none.
+    """
 
     def __init__(self, job: TrainingJob, concord: Installation) -> None:
         self.prefix = str(concord.var / "artifacts" / "jobs" / str(job.pk) / "attempt-")
         self.most = 0
 
     def living(self) -> list[psutil.Process]:
-        found = [one for one in psutil.process_iter() if self._is_ours(one)]
+        ours = [one for one in psutil.process_iter(["ppid"]) if self._is_ours(one)]
+        pids = {one.pid for one in ours}
+        found = [one for one in ours if one.info["ppid"] not in pids]
         self.most = max(self.most, len(found))
         return found
 
