@@ -1,61 +1,115 @@
 """Are the probabilities that scores stand for those with which people choose?
 
-P = pairs, B = bins. A pair's log odds are those that the model gives its first completion over its
-second, in nats: deviation x difference of the scores. Its target is the share of votes for the
-first, its weight the pair's share of its comparison.
+P = pairs, B = bins, K = outcomes: the first is better, or the second, and of a model that was
+trained with ties the tie. A pair's log odds are those that the model gives its first
+completion over its second, in nats: deviation x difference of the scores. Its target is the share
+of votes for the first and half of those that tie the two, its weight the pair's share of its
+comparison.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rewardmodel.losses import pair_nats
+from rewardmodel.losses import pair_logprobs, pair_nats
 
 NUM_BINS = 10
 COOLEST, HOTTEST = 1e-2, 1e2
 """Temperatures beyond these say no more: every pair right, or an order no better than chance."""
 
 
+class Confidence(NamedTuple):
+    """Of each pair's likeliest outcome, (P,) float64 both: its probability, and the share of votes
+    for it. Equally likely outcomes have the mean of their shares."""
+
+    confidence: Tensor
+    accuracy: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class LogOdds:
-    """Three (P,) float64 tensors; see above."""
+    """(P,) float64 tensors; see above. ties, log_nu: as in losses.pair_nats, both or neither."""
 
     log_odds: Tensor
     targets: Tensor
     weights: Tensor
+    ties: Tensor | None = None
+    log_nu: float | None = None
 
     @classmethod
     def of(
-        cls, log_odds: Sequence[float], targets: Sequence[float], weights: Sequence[float]
+        cls,
+        log_odds: Sequence[float],
+        targets: Sequence[float],
+        weights: Sequence[float],
+        *,
+        ties: Sequence[float] | None = None,
+        log_nu: float | None = None,
     ) -> "LogOdds":
-        columns = (torch.tensor(each, dtype=torch.float64) for each in (log_odds, targets, weights))
-        return cls(*columns)
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64)
+
+        return cls(
+            log_odds=column(log_odds),
+            targets=column(targets),
+            weights=column(weights),
+            ties=None if ties is None else column(ties),
+            log_nu=log_nu,
+        )
+
+    def __len__(self) -> int:
+        return len(self.log_odds)
 
     def nats(self, temperature: float = 1.0) -> Tensor:
         """(P,) cross-entropy of each pair at this temperature."""
-        count = len(self.log_odds)
+        count = len(self)
         scores = torch.cat([self.log_odds / temperature, torch.zeros(1, dtype=torch.float64)])
         pairs = torch.stack([torch.arange(count), torch.full((count,), count)], dim=1)
-        return pair_nats(scores, pairs, self.targets)
+        return pair_nats(scores, pairs, self.targets, ties=self.ties, log_nu=self.log_nu)
 
     def log_loss(self, temperature: float = 1.0) -> float:
         """Mean cross-entropy at this temperature, nats."""
         return ((self.weights * self.nats(temperature)).sum() / self.weights.sum()).item()
 
+    def probabilities(self, temperature: float = 1.0) -> Tensor:
+        """(P, K) of first, tie, second by Davidson's model; without ties of first and second.
+
+        A temperature divides the log odds alone: how often equals are tied stays as it was learned.
+        """
+        z = self.log_odds / temperature
+        if self.log_nu is None:
+            return torch.stack((torch.sigmoid(z), torch.sigmoid(-z)), dim=-1)
+        return pair_logprobs(z, self.log_nu).exp()
+
+    def shares(self) -> Tensor:
+        """(P, K) of the votes for each outcome."""
+        if self.ties is None:
+            return torch.stack((self.targets, 1 - self.targets), dim=-1)
+        half = self.ties / 2
+        return torch.stack((self.targets - half, self.ties, 1 - self.targets - half), dim=-1)
+
+    def likeliest(self, temperature: float = 1.0) -> Confidence:
+        probabilities = self.probabilities(temperature)  # (P, K)
+        confidence = probabilities.amax(-1)  # (P,)
+        chosen = (probabilities == confidence[:, None]).double()  # (P, K)
+        return Confidence(confidence, (chosen * self.shares()).sum(-1) / chosen.sum(-1))
+
 
 def fit_temperature(points: LogOdds) -> float:
     """The temperature of lowest log loss (arXiv:1706.04599, section 4.2), in [COOLEST, HOTTEST].
 
-    The loss is convex in b = 1 / temperature; its slope, the mean of z (sigmoid(b z) - target), is
-    followed to its zero by halving.
+    The loss is convex in b = 1 / temperature; its slope, the mean of z (expected - target), where
+    a tie is half for each, is followed to its zero by halving.
     """
 
     def slope(b: float) -> float:
-        off = torch.sigmoid(b * points.log_odds) - points.targets
+        probabilities = points.probabilities(1 / b)
+        expected = (1 + probabilities[:, 0] - probabilities[:, -1]) / 2
+        off = expected - points.targets
         return (points.weights * points.log_odds * off).sum().item()
 
     low, high = 1 / HOTTEST, 1 / COOLEST
@@ -83,7 +137,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """A reliability diagram's data: bins of confidence from one half to 1, empty ones left out."""
+    """A reliability diagram's data: bins of rising confidence, empty ones left out."""
 
     bins: tuple[Bin, ...]
 
@@ -99,26 +153,42 @@ class Reliability:
 def reliability(
     points: LogOdds, *, temperature: float = 1.0, equal: str = "mass", num_bins: int = NUM_BINS
 ) -> Reliability:
-    """Confidence against accuracy.
+    """Confidence in each pair's likeliest outcome, from 1 / K to 1, against its share of the votes.
 
-    A pair's confidence is the probability of the completion that the model prefers, its accuracy
-    the share of votes for that one; equal scores have one half of both. equal: `mass` bins hold
-    equal weight (the sorted pairs are cut where the weight below a pair's middle passes k / B),
-    `width` bins cut [0.5, 1] evenly.
+    equal: `mass` bins hold equal weight (the sorted pairs are cut where the weight below a pair's
+    middle passes k / B), `width` bins cut [1 / K, 1] evenly.
     """
-    z = points.log_odds / temperature
-    confidence = torch.sigmoid(z.abs())  # (P,) in [0.5, 1]
-    agreed = torch.where(z > 0, points.targets, 1 - points.targets)
-    accuracy = torch.where(z == 0, torch.full_like(z, 0.5), agreed)
-    weights = points.weights / points.weights.sum()
+    least = 1 / points.shares().shape[-1]
+    found = points.likeliest(temperature)
+    return binned(*found, points.weights, equal=equal, num_bins=num_bins, least=least)
+
+
+def tie_reliability(points: LogOdds) -> Reliability:
+    """The probability of a tie, from 0 to 1, against the share of ties; bins of equal mass. Of
+    points with ties."""
+    return binned(points.probabilities()[:, 1], points.shares()[:, 1], points.weights, least=0.0)
+
+
+def binned(
+    confidence: Tensor,
+    accuracy: Tensor,
+    weights: Tensor,
+    *,
+    least: float,
+    equal: str = "mass",
+    num_bins: int = NUM_BINS,
+) -> Reliability:
+    """All (P,) float64; confidence in [least, 1]. See `reliability`."""
+    weights = weights / weights.sum()
     if equal == "mass":
         order = torch.argsort(confidence, stable=True)
-        below = torch.empty_like(z)
+        below = torch.empty_like(confidence)
         below[order] = weights[order].cumsum(0) - weights[order] / 2
         place = (below * num_bins).long()
     else:
-        place = ((confidence - 0.5) * 2 * num_bins).long()
+        place = ((confidence - least) / (1 - least) * num_bins).long()
     place = place.clamp(0, num_bins - 1)  # (P,) bin of each pair
+    width = (1 - least) / num_bins
     bins = []
     for number in range(num_bins):
         here = place == number
@@ -129,7 +199,7 @@ def reliability(
         edges = (
             (confidence[here].min().item(), confidence[here].max().item())
             if equal == "mass"
-            else (0.5 + number / (2 * num_bins), 0.5 + (number + 1) / (2 * num_bins))
+            else (least + number * width, least + (number + 1) * width)
         )
         bins.append(
             Bin(
@@ -148,7 +218,8 @@ def calibration(points: LogOdds, temperature: float) -> dict[str, Any]:
     temperature; temperature_here is the one that these very pairs would ask for."""
     before, after = reliability(points), reliability(points, temperature=temperature)
     wide = [reliability(points, temperature=at, equal="width").ece for at in (1.0, temperature)]
-    return {
+    found = {
+        "outcomes": points.shares().shape[-1],
         "temperature": temperature,
         "temperature_here": fit_temperature(points),
         "ece_bins": NUM_BINS,
@@ -159,3 +230,7 @@ def calibration(points: LogOdds, temperature: float) -> dict[str, Any]:
         "reliability": before.as_json(),
         "reliability_calibrated": after.as_json(),
     }
+    if points.ties is not None:
+        ties = tie_reliability(points)
+        found |= {"tie_ece": ties.ece, "tie_reliability": ties.as_json()}
+    return found

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
+from rewardmodel.bootstrap import PairRow, bootstrap
 from rewardmodel.data import PairTable, Vote
-from rewardmodel.evaluate import Evaluation, Judged, PairRow, bootstrap, measure
+from rewardmodel.evaluate import Evaluation, Judged, measure
 
 NUM_MARGIN_BINS = 5
 MOST_VALUES = 30
@@ -84,6 +85,8 @@ def slices(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
     """Accuracy and log loss of parts, by what the parts are of: margin, agreement, length, axis,
     and each label that the rows carry (source, language, subset ...)."""
     points = pair_points(evaluation)
+    if not points:
+        return {}
     found = {
         "margin": _figures(_by_margin(points)),
         "agreement": _figures(

@@ -4,14 +4,16 @@ What is measured. Take one comparison. Each of its votes that decides a pair has
 or more pairs; the vote's accuracy is the share of those pairs that the scores order the same way,
 a pair with equal scores counting one half; the comparison's accuracy is the mean over its votes,
 by vote weight. So a model is measured against the answers themselves, not against a majority:
-where two of three votes prefer A, putting A first is worth 2/3. Log loss is the mean, in the same
-weights, of `-log sigmoid(deviation x (r_better - r_worse))`: the training loss without centring,
-in the units that the model was trained in (policy/score_scale.py). The figures are
-means over comparisons, each counted once. Ties give no pair and are counted. A comparison that no
-vote decides, or with a completion too long for the model, is left out and counted.
+where two of three votes prefer A, putting A first is worth 2/3. Strict log loss is the mean, in the
+same weights, of `-log sigmoid(deviation x (r_better - r_worse))`: the training loss without
+centring, in the units that the model was trained in (policy/score_scale.py). The figures are means
+over comparisons, each counted once. A comparison that no vote decides, or with a completion too
+long for the model, is left out of them and counted.
 
-The interval is a percentile bootstrap that draws groups (a row's `group`, else its prompt) with
-replacement, for answers to one prompt are not independent.
+Ties give no strict pair. Of a model that learned them by Davidson a tie is an answer like the
+others: `log_loss` is then that of three outcomes, over comparisons with any (outcomes.py), and
+strict log loss, which is the same measure for every model, stands beside it. Of others the two are
+one. Judgments of single completions have figures of their own (pointwise.py).
 """
 
 from collections import Counter
@@ -21,34 +23,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
+from rewardmodel.bootstrap import INTERVAL, PairRow, bootstrap
 from rewardmodel.calibration import LogOdds
 from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.disagreement import Disagreement
+from rewardmodel.learned import Learned
 from rewardmodel.losses import pair_nats
+from rewardmodel.outcomes import Outcomes
+from rewardmodel.pointwise import Pointwise
 
-NUM_RESAMPLES = 2000
-INTERVAL = 0.95
-DRAWS_AT_ONCE = 1_000_000
-"""Groups drawn together in the bootstrap: bounds memory."""
 COMPARISONS_AT_ONCE = 512
 """Encoded, sorted by length and scored together: bounds memory, saves padding."""
-
-
-class PairRow(NamedTuple):
-    """One comparison's share of the figures: what two models are compared on, group by group."""
-
-    group: str
-    log_loss: float
-    """Nats, the mean over the comparison's votes."""
-    correct: float
-    """In [0, 1], the mean over the comparison's votes."""
-    weight: float
-    """1: each comparison counts once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +108,25 @@ class Evaluation:
     num_score_ties: int = 0
     num_no_strict_pair: int = 0
     num_too_long: int = 0
+    num_others_too_long: int = 0
+    """Without a strict pair, but with ties or judgments that would have been measured."""
     num_prompts_shortened: int = 0
     votes_by_kind: Counter[str] = field(default_factory=Counter)
     scale: ScoreScale = field(default_factory=ScoreScale)
     judged: list[Judged] = field(default_factory=list)
     disagreement: Disagreement = field(default_factory=Disagreement)
+    outcomes: Outcomes | None = None
+    """Where the model learned ties."""
+    pointwise: Pointwise = field(default_factory=lambda: Pointwise({}))
 
     @classmethod
     def of(cls, scorer: Scorer, comparisons: Iterable[Comparison]) -> "Evaluation":
-        evaluation = cls(scale=scorer.scale)
+        learned = Learned.of(scorer)
+        evaluation = cls(
+            scale=scorer.scale,
+            outcomes=None if learned.log_nu is None else Outcomes(learned.log_nu),
+            pointwise=Pointwise(learned.scales),
+        )
         window: list[Comparison] = []
         for comparison in comparisons:
             window.append(comparison)
@@ -143,13 +142,15 @@ class Evaluation:
         for comparison in window:
             place, self.num_read = self.num_read, self.num_read + 1
             self.num_ties += comparison.table.num_ties
-            if not comparison.table.pairs:
-                self.num_no_strict_pair += 1
+            strict = bool(comparison.table.pairs)
+            self.num_no_strict_pair += not strict
+            if not strict and not self._says_more(comparison):
                 continue
             try:
                 encoded = [scorer.encode(comparison.prompt, text) for text in comparison.texts]
             except TooLong:
-                self.num_too_long += 1
+                self.num_too_long += strict
+                self.num_others_too_long += not strict
                 continue
             kept.append((place, comparison))
             ids += [each.ids for each in encoded]
@@ -158,9 +159,20 @@ class Evaluation:
         for place, comparison in kept:
             self._count(place, comparison, [next(scored) for _ in comparison.texts])
 
+    def _says_more(self, comparison: Comparison) -> bool:
+        """Whether there is something to measure beside strict pairs."""
+        learns_ties = self.outcomes is not None and comparison.table.num_ties > 0
+        return learns_ties or bool(comparison.judgments)
+
     def _count(self, place: int, comparison: Comparison, scored: Sequence[Scored]) -> None:
         table = comparison.table
         scores = [each.score for each in scored]
+        nats = [self.scale.mean + self.scale.deviation * score for score in scores]
+        if self.outcomes is not None:
+            self.outcomes.add(comparison, nats)
+        self.pointwise.add(comparison, nats)
+        if not table.pairs:
+            return
         self.rows.append(PairRow(comparison.group, *self._measure(table, scores), 1.0))
         members = zip(*(each.members for each in scored), strict=True)  # none of a single model
         self.disagreement.add(table, scored, [self._measure(table, own) for own in members])
@@ -183,8 +195,13 @@ class Evaluation:
     def _measure(self, table: PairTable, scores: Sequence[float]) -> Measured:
         return measure(table, [self.scale.deviation * score for score in scores])
 
+    def __bool__(self) -> bool:
+        """Whether anything could be measured."""
+        ties = self.outcomes is not None and bool(self.outcomes.groups)
+        return bool(self.rows) or ties or bool(self.pointwise.levels)
+
     def log_odds(self) -> LogOdds:
-        """The pairs of all rows, at temperature 1; each comparison's weights sum to 1."""
+        """The strict pairs of all rows, at temperature 1; each comparison's weights sum to 1."""
         log_odds, targets, weights = [], [], []
         for judged in self.judged:
             for (i, j), target, weight in judged.pairs():
@@ -193,10 +210,20 @@ class Evaluation:
                 weights.append(weight)
         return LogOdds.of(log_odds, targets, weights)
 
+    def answers(self) -> LogOdds:
+        """What the model gives probabilities of: three outcomes where it learned ties, else the
+        strict pairs."""
+        return self.log_odds() if self.outcomes is None else self.outcomes.points()
+
     def figures(self, *, seed: int = 0) -> dict[str, Any]:
-        """The JSON of `evaluate`. Intervals are null where there is but one group."""
+        """The JSON of `evaluate`. Intervals are null where there is but one group, accuracy and
+        log loss where there is no pair."""
         means, intervals = bootstrap(self.rows, seed=seed)
-        return {
+        strict = {
+            "strict_log_loss": means["log_loss"],
+            "strict_log_loss_interval": intervals["log_loss"],
+        }
+        found: dict[str, Any] = {
             "n": len(self.rows),
             "num_groups": len({row.group for row in self.rows}),
             "num_answers": self.num_answers,
@@ -205,6 +232,7 @@ class Evaluation:
             "accuracy_interval": intervals["correct"],
             "log_loss": means["log_loss"],
             "log_loss_interval": intervals["log_loss"],
+            **strict,
             "interval_share": INTERVAL,
             "num_ties": self.num_ties,
             "num_score_ties": self.num_score_ties,
@@ -212,40 +240,15 @@ class Evaluation:
                 "no_strict_pair": self.num_no_strict_pair,
                 "too_long": self.num_too_long,
             },
+            "num_others_too_long": self.num_others_too_long,
             "num_prompts_shortened": self.num_prompts_shortened,
             "votes_by_kind": dict(sorted(self.votes_by_kind.items())),
             **self.disagreement.figures(),
         }
-
-
-def bootstrap(
-    rows: Sequence[PairRow], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
-) -> tuple[dict[str, float], dict[str, list[float] | None]]:
-    """Weighted means of log_loss and correct, and their percentile intervals over groups."""
-    sums = group_sums(rows)  # (G, 3): weighted log loss, weighted correct, weight
-    total = sums.sum(0)
-    names = ("log_loss", "correct")
-    means = {name: (total[at] / total[2]).item() for at, name in enumerate(names)}
-    if len(sums) < 2:
-        return means, dict.fromkeys(names)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    at_once = max(1, DRAWS_AT_ONCE // len(sums))
-    for start in range(0, num_resamples, at_once):
-        shape = (min(at_once, num_resamples - start), len(sums))
-        resample = sums[torch.randint(len(sums), shape, generator=generator)].sum(1)  # (R, 3)
-        drawn.append(resample[:, :2] / resample[:, 2:])
-    tails = torch.tensor([(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], dtype=torch.float64)
-    ends = torch.quantile(torch.cat(drawn), tails, dim=0)  # (2, 2)
-    return means, {name: ends[:, at].tolist() for at, name in enumerate(names)}
-
-
-def group_sums(rows: Sequence[PairRow]) -> Tensor:
-    """(G, 3) float64, one line per group in order of appearance."""
-    sums: dict[str, list[float]] = {}
-    for row in rows:
-        entry = sums.setdefault(row.group, [0.0, 0.0, 0.0])
-        entry[0] += row.weight * row.log_loss
-        entry[1] += row.weight * row.correct
-        entry[2] += row.weight
-    return torch.tensor(list(sums.values()), dtype=torch.float64)
+        if self.outcomes is not None and self.outcomes.groups:
+            ties = self.outcomes.figures(seed=seed)
+            found |= {name: ties[name] for name in ("log_loss", "log_loss_interval")}
+            found["three_outcomes"] = ties
+        if judgments := self.pointwise.figures(seed=seed):
+            found["judgments"] = judgments
+        return found

@@ -102,7 +102,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def measured(scorer: Scorer, data: Path, *, split: str, axis: str | None = None) -> Evaluation:
-    """The rows of a split. Raises BadInput where none has a pair that the model can score."""
+    """The rows of a split. Raises BadInput where none has anything that can be measured."""
     splits: Counter[str] = Counter()
 
     def wanted() -> Iterable[Comparison]:
@@ -113,18 +113,20 @@ def measured(scorer: Scorer, data: Path, *, split: str, axis: str | None = None)
 
     evaluation = Evaluation.of(scorer, wanted())
     require(
-        bool(evaluation.rows),
+        bool(evaluation),
         f"{data}: no comparison of split {split} has a strict pair that the model can "
-        f"score; rows by split: {dict(splits)}",
+        f"score, and none has another answer to measure; rows by split: {dict(splits)}",
     )
     return evaluation
 
 
 def diagnosed(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything that is said of one model beyond accuracy and log loss."""
+    """Everything that is said of one model beyond accuracy and log loss; of judgments alone there
+    is no pair that it could be said of."""
+    answers = evaluation.answers()
     return {
         "score_scale": asdict(evaluation.scale),
-        "calibration": calibration(evaluation.log_odds(), evaluation.scale.temperature),
+        "calibration": calibration(answers, evaluation.scale.temperature) if answers else None,
         "slices": slices(evaluation),
         "ceiling": ceiling(evaluation),
         "correlations": correlations(evaluation),

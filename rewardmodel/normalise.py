@@ -38,9 +38,9 @@ def normalise(
 def with_dev(scale: ScoreScale, scorer: Scorer, dev: Iterable[Comparison]) -> ScoreScale:
     """The scale with the temperature and the figures that dev asks for; as it is without dev."""
     evaluation = Evaluation.of(scorer, dev)
-    if not evaluation.rows:
+    points = evaluation.answers()
+    if not points:
         return scale
-    points = evaluation.log_odds()
     temperature = fit_temperature(points)
     figures = evaluation.figures()
     names = ("n", "num_groups", "accuracy", "accuracy_interval", "log_loss")

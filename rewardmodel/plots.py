@@ -25,12 +25,15 @@ def _axes(title: str, x: str, y: str, *, height: float = 4.0) -> tuple[Figure, A
 
 def reliability_plot(found: Mapping[str, Any], path: Path) -> None:
     """Confidence against accuracy, before and after the temperature; equal-mass bins."""
+    least = 1 / found["outcomes"]
     figure, axes = _axes(
         "Reliability, bins of equal mass",
-        "confidence in the preferred one",
+        "confidence in the preferred one"
+        if found["outcomes"] == 2
+        else "confidence in the likeliest of better, tie, worse",
         "share of votes for it",
     )
-    axes.plot([0.5, 1], [0.5, 1], color=GREY, linestyle=":", label="calibrated")
+    axes.plot([least, 1], [least, 1], color=GREY, linestyle=":", label="calibrated")
     for key, error, colour, mark, name in (
         ("reliability", "ece", ORANGE, "o", "temperature 1"),
         ("reliability_calibrated", "ece_calibrated", BLUE, "s", "fitted temperature"),
@@ -42,7 +45,26 @@ def reliability_plot(found: Mapping[str, Any], path: Path) -> None:
             marker=mark,
             label=f"{name}, ECE {found[error]['equal_mass']:.3f}",
         )
-    axes.set_xlim(0.48, 1.02)
+    axes.set_xlim(least - 0.02, 1.02)
+    axes.legend()
+    figure.savefig(path)
+
+
+def tie_reliability_plot(found: Mapping[str, Any], path: Path) -> None:
+    """The probability of a tie against how often votes tie; equal-mass bins."""
+    figure, axes = _axes(
+        "Reliability of ties, bins of equal mass", "probability of a tie", "share of ties"
+    )
+    bins = found["tie_reliability"]
+    top = max(max(each["confidence"], each["accuracy"]) for each in bins)
+    axes.plot([0, top], [0, top], color=GREY, linestyle=":", label="calibrated")
+    axes.plot(
+        [each["confidence"] for each in bins],
+        [each["accuracy"] for each in bins],
+        color=BLUE,
+        marker="o",
+        label=f"ECE {found['tie_ece']:.3f}",
+    )
     axes.legend()
     figure.savefig(path)
 

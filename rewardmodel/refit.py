@@ -27,6 +27,7 @@ from rewardmodel.evaluate import measure
 from rewardmodel.features import Backbone, Features
 from rewardmodel.losses import ranking_loss
 from rewardmodel.normalise import normalise
+from rewardmodel.objective import CONFIG_KEY
 
 RIDGES: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Tried where none is given and there are dev rows, the strongest first."""
@@ -200,6 +201,7 @@ def refit(
     with Run(out, command="rewardmodel refit", config=config, inputs=inputs) as run:
         ridge, head = choose_ridge(config, train, dev)
         forget(backbone.model)
+        setattr(backbone.model.config, CONFIG_KEY, {"loss": "bradley_terry"})  # whatever it was
         with torch.no_grad():
             backbone.head.weight.copy_(head[None])
         scale = normalise(

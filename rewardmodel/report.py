@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rewardmodel.files import appearing
-from rewardmodel.plots import best_of_n_plot, drift_plot, reliability_plot, slices_plot
+from rewardmodel.plots import (
+    best_of_n_plot,
+    drift_plot,
+    reliability_plot,
+    slices_plot,
+    tie_reliability_plot,
+)
 
 
 def write_report(
@@ -21,28 +27,34 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     with appearing(folder / "evaluation.json") as file:
         json.dump(figures, file, indent=2, ensure_ascii=False)
-    calibration = figures["calibration"]
-    pictures = {"Reliability": "reliability.png"}
-    reliability_plot(calibration, folder / "reliability.png")
-    _csv(
-        folder / "reliability.csv",
-        [
-            {"temperature": temperature, **each}
-            for temperature, key in (
-                (1.0, "reliability"),
-                (calibration["temperature"], "reliability_calibrated"),
-            )
-            for each in calibration[key]
-        ],
-    )
+    pictures: dict[str, str] = {}
+    if (calibration := figures["calibration"]) is not None:
+        pictures["Reliability"] = "reliability.png"
+        reliability_plot(calibration, folder / "reliability.png")
+        _csv(
+            folder / "reliability.csv",
+            [
+                {"temperature": temperature, **each}
+                for temperature, key in (
+                    (1.0, "reliability"),
+                    (calibration["temperature"], "reliability_calibrated"),
+                )
+                for each in calibration[key]
+            ],
+        )
+        if "tie_reliability" in calibration:
+            pictures["Reliability of ties"] = "tie-reliability.png"
+            tie_reliability_plot(calibration, folder / "tie-reliability.png")
+            _csv(folder / "tie-reliability.csv", calibration["tie_reliability"])
     for by, parts in figures["slices"].items():
         name = f"accuracy-by-{_file_name(by)}"
         pictures[f"Accuracy by {by}"] = f"{name}.png"
         slices_plot(parts, by, figures["accuracy"], folder / f"{name}.png")
         _csv(folder / f"{name}.csv", [_flat(part) for part in parts])
-    pictures["Best of n"] = "best-of-n.png"
-    best_of_n_plot(figures["best_of_n"], folder / "best-of-n.png")
-    _csv(folder / "best-of-n.csv", [_flat(row) for row in figures["best_of_n"]])
+    if figures["best_of_n"]:
+        pictures["Best of n"] = "best-of-n.png"
+        best_of_n_plot(figures["best_of_n"], folder / "best-of-n.png")
+        _csv(folder / "best-of-n.csv", [_flat(row) for row in figures["best_of_n"]])
     if "drift" in figures:
         pictures["Scores of the anchors"] = "drift.png"
         names = (Path(figures["model"]).name, Path(figures["against"]["model"]).name)
@@ -54,7 +66,7 @@ def write_report(
 
 def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     """The model card: what was measured on what, in Markdown."""
-    calibration, scale = figures["calibration"], figures["score_scale"]
+    scale = figures["score_scale"]
     lines = [
         "---",
         "library_name: transformers",
@@ -66,7 +78,7 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "",
         "Gives an answer to a prompt one score; higher is what people would rather have. "
         f"P(a over b) = sigmoid({_short(scale['deviation'])} x (score a - score b) / "
-        f"{_short(calibration['temperature'])}).",
+        f"{_short(scale['temperature'])}){_ties_sentence(figures)}.",
         "",
         f"Scores have mean 0 and deviation 1 on {scale['num_anchors']} anchor texts "
         f"(sha256 `{scale['anchors_sha256']}`)."
@@ -80,13 +92,9 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "",
         "| figure | value | interval |",
         "| --- | --- | --- |",
-        _row("accuracy", figures["accuracy"], figures["accuracy_interval"]),
-        _row("log loss, nats", figures["log_loss"], figures["log_loss_interval"]),
-        _row("ECE, ten bins of equal mass, temperature 1", calibration["ece"]["equal_mass"]),
-        _row("ECE, equal mass, fitted temperature", calibration["ece_calibrated"]["equal_mass"]),
-        _row("ECE, equal width, temperature 1", calibration["ece"]["equal_width"]),
-        _row("ECE, equal width, fitted temperature", calibration["ece_calibrated"]["equal_width"]),
-        _row("temperature", calibration["temperature"]),
+        *_pair_lines(figures),
+        *_judgment_lines(figures.get("judgments", {})),
+        *_calibration_lines(figures["calibration"]),
         *_ceiling_lines(figures["ceiling"]),
         *_against_lines(figures.get("against")),
         *_drift_lines(figures.get("drift")),
@@ -105,6 +113,69 @@ def _shift_line(scale: Mapping[str, Any]) -> str:
         f"Hugging Face's own class computes scores that are {-scale['shift']:+.6g} apart from "
         "these, the same for every text: the model has no bias that could hold the shift."
     )
+
+
+def _ties_sentence(figures: Mapping[str, Any]) -> str:
+    """By Davidson's model, losses.pair_logprobs."""
+    ties = figures.get("three_outcomes")
+    if ties is None:
+        return ""
+    return (
+        f", where the two are not tied; P(a) : P(tie) : P(b) = e^(d/2) : {_short(ties['nu'])} : "
+        "e^(-d/2), d being that difference"
+    )
+
+
+def _pair_lines(figures: Mapping[str, Any]) -> list[str]:
+    if not figures["n"] and "three_outcomes" not in figures:
+        return []
+    lines = []
+    if figures["n"]:
+        lines.append(_row("accuracy", figures["accuracy"], figures["accuracy_interval"]))
+    if (ties := figures.get("three_outcomes")) is None:
+        lines.append(_row("log loss, nats", figures["log_loss"], figures["log_loss_interval"]))
+        return lines
+    lines += [
+        _row("log loss with ties, nats", ties["log_loss"], ties["log_loss_interval"]),
+        _row("accuracy with ties, of three", ties["accuracy"], ties["accuracy_interval"]),
+        _row("share of ties", ties["tie_share"]),
+        _row("probability of a tie, mean", ties["tie_probability"]),
+    ]
+    if figures["n"]:
+        strict = figures["strict_log_loss"], figures["strict_log_loss_interval"]
+        lines.append(_row("log loss of strict votes, nats", *strict))
+    return lines
+
+
+def _judgment_lines(judgments: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for name, found in judgments.items():
+        named = f"{name}, {found['num_judgments']} judgments"
+        if "n" in found:
+            lines += [
+                _row(f"{named}: accuracy", found["accuracy"], found["accuracy_interval"]),
+                _row(f"{name}: the commonest level's share", found["commonest_share"]),
+                _row(f"{name}: log loss, nats", found["log_loss"], found["log_loss_interval"]),
+                _row(f"{name}: entropy of the levels, nats", found["entropy"]),
+            ]
+        if found["spearman"] is not None:
+            lines.append(_row(f"{named}: score and level, Spearman", found["spearman"]))
+    return lines
+
+
+def _calibration_lines(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    lines = [
+        _row("ECE, ten bins of equal mass, temperature 1", found["ece"]["equal_mass"]),
+        _row("ECE, equal mass, fitted temperature", found["ece_calibrated"]["equal_mass"]),
+        _row("ECE, equal width, temperature 1", found["ece"]["equal_width"]),
+        _row("ECE, equal width, fitted temperature", found["ece_calibrated"]["equal_width"]),
+        _row("temperature", found["temperature"]),
+    ]
+    if "tie_ece" in found:
+        lines.append(_row("ECE of the probability of a tie", found["tie_ece"]))
+    return lines
 
 
 def _ceiling_lines(found: Mapping[str, Any] | None) -> list[str]:

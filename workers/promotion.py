@@ -37,8 +37,9 @@ from policy.rollout import pad, response_logits
 from policy.run import seed_for
 from policy.score_scale import FEWEST_GROUPS
 from policy.scoring import batches_by_length
+from rewardmodel.bootstrap import PairRow
 from rewardmodel.data import Comparison, read_comparisons
-from rewardmodel.evaluate import PairRow, evaluate_pairs
+from rewardmodel.evaluate import evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 from workers.launch import OUT_OF_REACH
 

@@ -3,6 +3,7 @@
 import itertools
 import random
 import statistics
+from types import SimpleNamespace
 
 import pytest
 from scipy.stats import spearmanr
@@ -57,6 +58,7 @@ class Told:
 
     def __init__(self, scores, deviation=1.0):
         self.scores = scores
+        self.model = SimpleNamespace(config=SimpleNamespace())
         self.scale = ScoreScale(deviation=deviation)
 
     def encode(self, prompt, text):

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from rewardmodel.bootstrap import PairRow, bootstrap
 from rewardmodel.data import Vote, parse_row
-from rewardmodel.evaluate import PairRow, bootstrap, measure
+from rewardmodel.evaluate import measure
 
 
 def comparison(votes, k=3, **fields):
