@@ -67,7 +67,11 @@ class BatchSettings(serializers.Serializer[Any]):
     priority = serializers.IntegerField(
         required=False, min_value=-HIGHEST_PRIORITY, max_value=HIGHEST_PRIORITY
     )
-    due_on = serializers.DateField(required=False, allow_null=True)
+    due_on = serializers.DateField(
+        required=False,
+        allow_null=True,
+        help_text="Of batches with one priority, those due sooner go first; null comes last.",
+    )
     overlap = serializers.IntegerField(
         required=False,
         min_value=1,

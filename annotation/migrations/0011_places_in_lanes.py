@@ -14,9 +14,8 @@ OPENED = """
 """
 
 
-def add_trigger(apps: Any, schema_editor: Any) -> None:
-    """Keep Comparison.opened_at. A later migration that makes SQLite copy the table loses the trigger
-    and has to call this again; tests/annotation/test_lanes.py notices."""
+def add_trigger(apps: Any, schema_editor: Any, opened: str = OPENED) -> None:
+    """Keep Comparison.opened_at; since 0028_due_days, which see, also where a due date changes."""
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(
             f"CREATE OR REPLACE FUNCTION {TRIGGER}() RETURNS trigger LANGUAGE plpgsql AS "
@@ -25,11 +24,11 @@ def add_trigger(apps: Any, schema_editor: Any) -> None:
         )
         schema_editor.execute(
             f"CREATE OR REPLACE TRIGGER {TRIGGER} BEFORE UPDATE ON {TABLE} "
-            f"FOR EACH ROW WHEN ({OPENED}) EXECUTE FUNCTION {TRIGGER}()"
+            f"FOR EACH ROW WHEN ({opened}) EXECUTE FUNCTION {TRIGGER}()"
         )
     else:
         schema_editor.execute(
-            f"CREATE TRIGGER IF NOT EXISTS {TRIGGER} AFTER UPDATE ON {TABLE} WHEN {OPENED} BEGIN "
+            f"CREATE TRIGGER IF NOT EXISTS {TRIGGER} AFTER UPDATE ON {TABLE} WHEN {opened} BEGIN "
             f"UPDATE {TABLE} SET opened_at = (julianday('now') - 2440587.5) * 86400.0 "
             "WHERE id = NEW.id; END"
         )
@@ -37,8 +36,8 @@ def add_trigger(apps: Any, schema_editor: Any) -> None:
 
 def remove_trigger(apps: Any, schema_editor: Any) -> None:
     if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(f"DROP TRIGGER {TRIGGER} ON {TABLE}")
-        schema_editor.execute(f"DROP FUNCTION {TRIGGER}()")
+        schema_editor.execute(f"DROP TRIGGER IF EXISTS {TRIGGER} ON {TABLE}")
+        schema_editor.execute(f"DROP FUNCTION IF EXISTS {TRIGGER}()")
     else:
         schema_editor.execute(f"DROP TRIGGER IF EXISTS {TRIGGER}")
 

@@ -15,7 +15,15 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotation.models.guidelines import Guideline
-from annotation.models.projects import Annotator, Batch, Project, Purpose, Scheme, Strategy
+from annotation.models.projects import (
+    NEVER_DUE,
+    Annotator,
+    Batch,
+    Project,
+    Purpose,
+    Scheme,
+    Strategy,
+)
 from annotation.models.prompts import Completion, Prompt, Source
 
 IN_WALK = Q(open_slots__gt=0, retired_at__isnull=True) & (
@@ -62,6 +70,8 @@ class Comparison(models.Model):
     language = models.CharField(max_length=12, blank=True, default="")
     skill = models.CharField(max_length=40, blank=True, default="")
     priority = models.SmallIntegerField(default=0)
+    due_day = models.IntegerField(default=NEVER_DUE)
+    """The batch's, kept here for services.lanes."""
     sort_key = models.FloatField()
     """Random in [0, 1), set once: a shuffled queue without ORDER BY RANDOM()."""
     opened_at = models.FloatField(default=time.time)
@@ -106,12 +116,12 @@ class Comparison(models.Model):
         indexes = [
             # services.lanes goes along these two and nothing else
             models.Index(
-                fields=["project", "-priority", "language", "skill", "sort_key"],
+                fields=["project", "-priority", "due_day", "language", "skill", "sort_key"],
                 name="comparison_open_queue",
                 condition=IN_WALK,
             ),
             models.Index(
-                fields=["project", "priority", "language", "skill", "opened_at"],
+                fields=["project", "priority", "due_day", "language", "skill", "opened_at"],
                 name="comparison_opened",
                 condition=IN_WALK,
             ),
@@ -269,6 +279,7 @@ class WalkPlace(models.Model):
         Annotator, models.CASCADE, related_name="places", db_index=False
     )  # walk_place_once begins with it
     priority = models.SmallIntegerField()
+    due_day = models.IntegerField(default=NEVER_DUE)
     language = models.CharField(max_length=12, blank=True)
     skill = models.CharField(max_length=40, blank=True)
     stage = models.PositiveSmallIntegerField()
@@ -281,12 +292,14 @@ class WalkPlace(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["annotator", "priority", "language", "skill"], name="walk_place_once"
+                fields=["annotator", "priority", "due_day", "language", "skill"],
+                name="walk_place_once",
             )
         ]
 
     def __str__(self) -> str:
-        return f"annotator {self.annotator_id} in {self.priority} {self.language} {self.skill}"
+        lane = f"{self.priority} {self.due_day} {self.language} {self.skill}"
+        return f"annotator {self.annotator_id} in {lane}"
 
 
 class PreferenceQuerySet(models.QuerySet["Preference"]):

@@ -1,5 +1,7 @@
 """Who works on what: users, projects, members, annotators, rules, batches, tokens."""
 
+from datetime import date
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -229,6 +231,10 @@ class Strategy(models.TextChoices):
     UNCERTAIN = "uncertain", _("those whose scores lie closest, one in five by chance")
 
 
+NEVER_DUE = date.max.toordinal()
+"""The day of what has no due date: after all others."""
+
+
 class Batch(models.Model):
     """Comparisons that came together: one source, purpose and scheme, one pool of annotators."""
 
@@ -245,7 +251,8 @@ class Batch(models.Model):
     review_below = models.FloatField(null=True, blank=True)
     """In place of the project's; null = as there."""
     due_on = models.DateField(null=True, blank=True)
-    """The last day on which its answers are of use; shown, and never a reason to hand out less."""
+    """The last day on which its answers are of use. Of one priority what is due sooner goes first,
+    and what is late before that; it is never a reason to hand out less."""
     overlap = models.PositiveSmallIntegerField(null=True, blank=True)
     """Answers that each of its comparisons wants; null = as each of them was opened."""
     adaptive = models.BooleanField(default=False)
@@ -292,3 +299,8 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def due_day(self) -> int:
+        """The due date as a number, for the order of the queue."""
+        return self.due_on.toordinal() if self.due_on else NEVER_DUE

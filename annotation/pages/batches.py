@@ -72,7 +72,10 @@ class BatchForm(forms.Form):
         label=gettext_lazy("Due on"),
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        help_text=gettext_lazy("Labelers see it. The order of the queue is the priority's alone."),
+        help_text=gettext_lazy(
+            "Labelers see it. Of batches with one priority, those due sooner go first, late ones "
+            "before them and those without a date last."
+        ),
     )
     scheme = SchemeField(
         label=gettext_lazy("Scheme"),

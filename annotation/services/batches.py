@@ -1,8 +1,8 @@
 """What a lead decides about a batch while it is at work, and about one comparison of it.
 
-A batch's priority and overlap stand in its comparisons too, where the queue's walk reads them. They
-are brought in line a few at a time, each group in a transaction of its own, so that nobody waits
-long for a slot; a change that was cut off half-way is finished by saving it again.
+A batch's priority, due date and overlap stand in its comparisons too, where the queue's walk reads
+them. They are brought in line a few at a time, each group in a transaction of its own, so that
+nobody waits long for a slot; a change that was cut off half-way is finished by saving it again.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ CHANGEABLE = (
     "skips_to_retire",
     "strategy",
 )
-IN_LINE = ("priority", "overlap", "adaptive", "strategy")
+IN_LINE = ("priority", "due_on", "overlap", "adaptive", "strategy")
 """Of these, what stands in the comparisons too."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -132,7 +132,7 @@ def change_batch(
 
 
 def bring_in_line(batch: Batch) -> int:
-    """Give the batch's comparisons its priority and overlap; returns how many changed.
+    """Give the batch's comparisons what IN_LINE names; returns how many changed.
 
     Those that were imported with their answers (answers_wanted 0) stay as they are, and so do
     retired ones and hidden repeats. Where somebody changes the batch again meanwhile, it ends, and
@@ -142,6 +142,7 @@ def bring_in_line(batch: Batch) -> int:
         batch=batch, retired_at__isnull=True, answers_wanted__gt=0, repeat_of=None
     )
     changed = _in_groups(batch, alive.exclude(priority=batch.priority), priority=batch.priority)
+    changed += _in_groups(batch, alive.exclude(due_day=batch.due_day), due_day=batch.due_day)
     asked = alive.exclude(strategy=batch.strategy)
     if batch.strategy == Strategy.UNCERTAIN:
         asked = asked.filter(purpose=Purpose.PRODUCTION)
@@ -207,13 +208,15 @@ def retire_comparison(*, comparison: Comparison, by: User | None, reason: str) -
 
 @transaction.atomic
 def reopen_comparison(*, comparison: Comparison, by: User | None) -> Comparison:
-    """Put a retired comparison back; it goes on with the slots that it had, at the priority that
-    its batch has by now. Raises Conflict."""
+    """Put a retired comparison back; it goes on with the slots that it had, at the priority and
+    due date that its batch has by now. Raises Conflict."""
     comparison = _locked(comparison)
     if comparison.retired_at is None:
         raise Conflict(gettext("Comparison %(number)s is not retired.") % {"number": comparison.pk})
-    comparison.retired_at, comparison.priority = None, comparison.batch.priority
-    comparison.save(update_fields=["retired_at", "priority"])
+    batch = comparison.batch
+    comparison.retired_at = None
+    comparison.priority, comparison.due_day = batch.priority, batch.due_day
+    comparison.save(update_fields=["retired_at", "priority", "due_day"])
     record(action="comparison.reopen", target=comparison, project=comparison.project, actor=by)
     return comparison
 

@@ -1,10 +1,11 @@
-"""Lanes of the queue: what is open in one (priority, language, skill), and how far somebody went.
+"""Lanes of the queue: what is open in one level and pool, and how far somebody went.
 
 Each step here is a seek in a partial index of what may be handed out in turn; nothing is sorted or
-counted. An annotator goes round a lane by sort key from a place of their own, so that people
-rarely meet. Who has answered thousands that others still have to must not walk over them again: a
-WalkPlace remembers how far they came. Everything before it was theirs already, closed or paused
-when they passed, so the walk has three stages:
+counted. Lanes of one priority and due date are a level, and the next level is read when the one
+before has nothing. An annotator goes round a lane by sort key from a place of their own, so that
+people rarely meet. Who has answered thousands that others still have to must not walk over them
+again: a WalkPlace remembers how far they came. Everything before it was theirs already, closed or
+paused when they passed, so the walk has three stages:
 
     0  from the annotator's place to the end of the ring
     1  from the beginning of the ring to the place
@@ -26,8 +27,8 @@ from annotation.models import Annotator, WalkPlace
 from annotation.prepared import Prepared
 
 FIRST_LOOK, GROWTH = 2, 4
-"""Comparisons that the first query in a lane looks at, and how many times as many each further one
-does."""
+"""Comparisons that the first query from a place on looks at, and how many times as many each
+further one does. Levels that are read at once grow likewise."""
 REMEMBERED = 4
 """A walk that passed so many notes how far it came."""
 MARGIN_SECONDS = 900.0
@@ -35,12 +36,28 @@ MARGIN_SECONDS = 900.0
 clocks of two machines differ by less, too."""
 
 
-class Lane(NamedTuple):
-    """What is open in one priority, language and skill."""
+class Level(NamedTuple):
+    """What is handed out before anything of the next one."""
 
     priority: int
+    due_day: int
+
+
+class Lane(NamedTuple):
+    """What is open in one level and pool."""
+
+    priority: int
+    due_day: int
     language: str
     skill: str
+
+    @property
+    def level(self) -> Level:
+        return Level(self.priority, self.due_day)
+
+
+ABOVE_ALL = Level(2**15, 0)
+"""A priority is less than that."""
 
 
 class Place(NamedTuple):
@@ -64,24 +81,26 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a walk knows of its project before it starts, read by one query."""
+    """What a walk knows of its project before it looks into lanes, read by one query."""
 
     lanes: list[Lane]
-    """All with something open, the highest priority first."""
+    """Of some levels with something open: the highest priority first, of one priority what is due
+    first."""
     paused: frozenset[int]
     """Batches."""
     sensitive: frozenset[int]
     """Batches, paused or not."""
 
 
-def view_of(project_id: int) -> View:
-    """The lanes of a project: one seek each, whatever lies in them."""
+def view_of(project_id: int, below: Level = ABOVE_ALL, levels: int = 1) -> View:
+    """The lanes of the next so many levels of a project: one seek each, whatever lies in them."""
+    values = {"project": project_id, "levels": levels, **below._asdict()}
     with connection.cursor() as cursor:
-        cursor.execute(_LANES[connection.vendor], {"project": project_id})
+        cursor.execute(_LANES[connection.vendor], values)
         rows = cursor.fetchall()
-    paused, sensitive = rows[0][3:] if rows else (None, None)
+    paused, sensitive = rows[0][4:] if rows else (None, None)
     return View(
-        lanes=[Lane(*row[:3]) for row in rows],
+        lanes=[Lane(*row[:4]) for row in rows],
         paused=_ids_in(paused),
         sensitive=_ids_in(sensitive),
     )
@@ -97,13 +116,14 @@ def next_in(lane: Lane, passed_over: frozenset[int], annotator: Annotator) -> li
     passed_over: batches. Empty when there is nothing (more) for them.
     """
     home = place_on_ring(annotator)
-    noted = _noted_place(annotator, lane, passed_over)
-    place = noted or Place(0, home, time.time())
-    look, passed = FIRST_LOOK, 0
-    fresh: list[Found] = []
+    place, passed = Place(0, home, time.time()), 0
+    # mostly the first one does, and nothing need be known of how far anybody came
+    if fresh := _fresh(_look(lane, place, home, annotator, 1), passed_over):
+        return [fresh[0].pk]
+    place, look = _noted_place(annotator, lane, passed_over) or place, FIRST_LOOK
     while not fresh:
         seen = _look(lane, place, home, annotator, look)
-        fresh = [one for one in seen if not one.is_mine and one.batch not in passed_over]
+        fresh = _fresh(seen, passed_over)
         passed += seen.index(fresh[0]) if fresh else len(seen)
         if fresh or len(seen) == look:
             place = place._replace(reached=(fresh or seen)[0 if fresh else -1].key)
@@ -115,6 +135,10 @@ def next_in(lane: Lane, passed_over: frozenset[int], annotator: Annotator) -> li
     if passed >= REMEMBERED:
         _note(annotator, lane, passed_over, place)
     return [one.pk for one in fresh]
+
+
+def _fresh(seen: list[Found], passed_over: frozenset[int]) -> list[Found]:
+    return [one for one in seen if not one.is_mine and one.batch not in passed_over]
 
 
 def place_on_ring(annotator: Annotator) -> float:
@@ -137,9 +161,7 @@ def _look(lane: Lane, place: Place, home: float, annotator: Annotator, most: int
             {
                 "project": annotator.project_id,
                 "annotator": annotator.pk,
-                "priority": lane.priority,
-                "language": lane.language,
-                "skill": lane.skill,
+                **lane._asdict(),
                 "reached": place.reached,
                 "home": home,
                 "most": most,
@@ -154,6 +176,7 @@ _PLACE = Prepared(
     annotator=1,
     paused="",
     priority=0,
+    due_day=0,
     language="",
     skill="",
 )
@@ -186,26 +209,36 @@ _IN_WALK = """
 """
 
 
+_LANE = "c.priority, c.due_day, c.language, c.skill"
+
+
 def _first_lane(columns: str, where: str) -> str:
-    """The first lane, or the first of those beyond `lane`."""
+    """The first lane of those that the condition, on `lane`, leaves."""
     return f"""
         SELECT {columns} FROM annotation_comparison c WHERE {_IN_WALK} AND {where}
-        ORDER BY c.priority DESC, c.language, c.skill LIMIT 1
+        ORDER BY c.priority DESC, c.due_day, c.language, c.skill LIMIT 1
     """
 
 
-_LANE = "c.priority, c.language, c.skill"
-_BEYOND = (
-    "c.priority = lane.priority AND c.language = lane.language AND c.skill > lane.skill",
-    "c.priority = lane.priority AND c.language > lane.language",
-    "c.priority < lane.priority",
+_IN_LEVEL = (
+    "lane.level > 0 AND c.priority = lane.priority AND c.due_day = lane.due_day "
+    "AND (c.language, c.skill) > (lane.language, lane.skill)"
+)
+_IN_NEXT_LEVEL = (
+    "lane.level < %(levels)s AND c.priority = lane.priority AND c.due_day > lane.due_day",
+    "lane.level < %(levels)s AND c.priority < lane.priority",
 )
 _NEXT_LANE = {
     "postgresql": "SELECT one.* FROM lane CROSS JOIN LATERAL ("
-    + " UNION ALL ".join(f"({_first_lane(_LANE, where)})" for where in _BEYOND)
+    + " UNION ALL ".join(
+        f"({_first_lane(f'{_LANE}, lane.level + {more}', where)})"
+        for more, where in ((0, _IN_LEVEL), *((1, where) for where in _IN_NEXT_LEVEL))
+    )
     + " LIMIT 1) AS one",
-    "sqlite": f"SELECT {_LANE} FROM lane JOIN annotation_comparison c ON c.id = coalesce("
-    + ", ".join(f"({_first_lane('c.id', where)})" for where in _BEYOND)
+    "sqlite": f"""
+        SELECT {_LANE}, lane.level + ((c.priority, c.due_day) <> (lane.priority, lane.due_day))
+        FROM lane JOIN annotation_comparison c ON c.id = coalesce("""
+    + ", ".join(f"({_first_lane('c.id', where)})" for where in (_IN_LEVEL, *_IN_NEXT_LEVEL))
     .replace("c.", "d.")
     .replace("comparison c", "comparison d")
     + ")",
@@ -213,19 +246,21 @@ _NEXT_LANE = {
 _LISTED = {"postgresql": "string_agg(id::text, ',')", "sqlite": "group_concat(id)"}
 _LANES = {
     vendor: f"""
-        WITH RECURSIVE lane(priority, language, skill) AS (
-            SELECT * FROM ({_first_lane(_LANE, "1 = 1")}) AS first
+        WITH RECURSIVE lane(priority, due_day, language, skill, level) AS (
+            SELECT CAST(%(priority)s AS integer), CAST(%(due_day)s AS integer),
+                CAST('' AS text), CAST('' AS text), 0
             UNION ALL {_NEXT_LANE[vendor]}
         )
-        SELECT priority, language, skill,
+        SELECT priority, due_day, language, skill,
             (SELECT {_LISTED[vendor]} FROM annotation_batch
              WHERE project_id = %(project)s AND paused),
             (SELECT {_LISTED[vendor]} FROM annotation_batch
              WHERE project_id = %(project)s AND sensitive)
-        FROM lane
+        FROM lane WHERE level > 0
     """
     for vendor in _NEXT_LANE
 }
+"""The first row is the level that all are below, itself in none."""
 IS_MINE = """
     coalesce((SELECT true FROM annotation_assignment a
               WHERE a.comparison_id = one.id AND a.annotator_id = %(annotator)s
@@ -241,8 +276,8 @@ _LOOK = [
         SELECT one.id, one.{key}, one.batch_id, {IS_MINE}
         FROM (
             SELECT c.id, c.{key}, c.batch_id FROM annotation_comparison c
-            WHERE {_IN_WALK} AND c.priority = %(priority)s AND c.language = %(language)s
-            AND c.skill = %(skill)s AND c.{key} >= %(reached)s {end}
+            WHERE {_IN_WALK} AND c.priority = %(priority)s AND c.due_day = %(due_day)s
+            AND c.language = %(language)s AND c.skill = %(skill)s AND c.{key} >= %(reached)s {end}
             ORDER BY c.{key} LIMIT %(most)s
         ) AS one
     """

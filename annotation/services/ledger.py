@@ -278,6 +278,7 @@ def open_comparison(
             "language": prompt.language,
             "skill": batch.skill,
             "priority": batch.priority,
+            "due_day": batch.due_day,
             "strategy": _strategy(batch, purpose or batch.purpose),
             "selector": selector,
             "propensity": propensity,

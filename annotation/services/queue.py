@@ -75,9 +75,9 @@ def claim_comparison(
 ) -> Assignment:
     """A lease for the annotator; asking again while it lives gives the same one.
 
-    A prefetched lease becomes the active one. The walk goes by priority, then round the ring of
-    sort keys from a place of the annotator's own, so that people rarely meet. membership: the
-    annotator's, where the caller has just read it. Raises NothingToDo.
+    A prefetched lease becomes the active one. The walk goes by priority, then by due date, then
+    round the ring of sort keys from a place of the annotator's own, so that people rarely meet.
+    membership: the annotator's, where the caller has just read it. Raises NothingToDo.
     """
     now = now or timezone.now()
     if kind not in LeaseKind.values:

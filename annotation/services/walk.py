@@ -1,9 +1,9 @@
 """The walk: which open comparison comes next for an annotator.
 
-It takes the lanes of the highest priority that are for the annotator, in an order drawn by lot each
-time, and asks each for what comes next; see services.lanes. What it meets is handed out in turn,
-production and evaluation: comparisons of other purposes are picked, or made for one annotator, by
-services of their own.
+It takes the lanes of the highest priority, of these those due first, that are for the annotator, in
+an order drawn by lot each time, and asks each for what comes next; see services.lanes. What it
+meets is handed out in turn, production and evaluation: comparisons of other purposes are picked, or
+made for one annotator, by services of their own.
 """
 
 import math
@@ -27,7 +27,7 @@ from annotation.models import (
 )
 from annotation.models.comparisons import IN_WALK
 from annotation.prepared import Prepared
-from annotation.services.lanes import next_in, view_of
+from annotation.services.lanes import ABOVE_ALL, GROWTH, next_in, view_of
 from annotation.services.leases import MAY_COME_AGAIN
 from annotation.services.selection import choose
 from annotation.services.sensitive import why_none
@@ -47,22 +47,25 @@ _COMPARISON = Prepared(
 def candidates(
     annotator: Annotator, membership: Membership | None = None, now: datetime | None = None
 ) -> list[Comparison]:
-    """The next open comparison for this annotator, of the highest priority there is.
+    """The next open comparison for this annotator: of the highest priority there is, and of that
+    from a batch that is due first.
 
     Empty when there is nothing (more) for them. membership: theirs, where it is at hand. now: says
     of which day the cap on sensitive ones is.
     """
-    view = view_of(annotator.project_id)
-    passed_over = view.paused
-    if view.sensitive and why_none(annotator, now):
-        passed_over |= view.sensitive
     pool = (membership.languages, membership.skills) if membership else fitness(annotator)
-    mine = [lane for lane in view.lanes if fits(lane[1:], *pool)]
-    for _, level in groupby(mine, key=lambda lane: lane.priority):
-        lanes = list(level)
-        for lane in random.sample(lanes, len(lanes)):
-            if found := next_in(lane, passed_over, annotator):
-                return [_by_strategy(_COMPARISON(pk=found[0])[0], annotator)]
+    below, levels = ABOVE_ALL, 1
+    while (view := view_of(annotator.project_id, below, levels)).lanes:
+        passed_over = view.paused
+        if view.sensitive and why_none(annotator, now):
+            passed_over |= view.sensitive
+        mine = [lane for lane in view.lanes if fits((lane.language, lane.skill), *pool)]
+        for _, level in groupby(mine, key=lambda lane: lane.level):
+            lanes = list(level)
+            for lane in random.sample(lanes, len(lanes)):
+                if found := next_in(lane, passed_over, annotator):
+                    return [_by_strategy(_COMPARISON(pk=found[0])[0], annotator)]
+        below, levels = view.lanes[-1].level, levels * GROWTH
     return []
 
 

@@ -1,6 +1,7 @@
 """What comes next in a lane, for whom, and how little is looked at to find out."""
 
 import time
+from datetime import date, timedelta
 
 import pytest
 from django.db import connection
@@ -9,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from annotation.errors import NothingToDo
 from annotation.models import Comparison, WalkPlace
 from annotation.services import lanes, walk
+from annotation.services.batches import change_batch
 from annotation.services.lanes import Lane, Place, place_on_ring, view_of
 from annotation.services.ledger import pause_batch
 from annotation.services.queue import (
@@ -73,15 +75,51 @@ def looks_of(work):
     return seen
 
 
-def test_lanes_come_by_priority_then_language_then_skill(project, annotator):
-    first = [(2, "en", ""), (2, "en", "law"), (2, "zh", "")]
-    lanes = [*first, (0, "", "art"), (0, "zh", ""), (-1, "en", "a")]
-    for place in (3, 5, 1, 0, 4, 2):
-        priority, language, skill = lanes[place]
+SOON, LATER, NEVER = date(2026, 5, 1), date(2026, 5, 2), None
+LANES = [
+    [(2, LATER, "en", ""), (2, LATER, "en", "law"), (2, LATER, "zh", "")],
+    [(2, NEVER, "en", "")],
+    [(0, SOON, "zh", "")],
+    [(0, LATER, "", "art"), (0, LATER, "zh", "")],
+    [(-1, SOON, "en", "a")],
+]
+"""By level, in the order of the queue."""
+
+
+def day(due_on):
+    return due_on.toordinal() if due_on else 3_652_059
+
+
+def make_due(project, number=1, *, due_on, batch, **more):
+    made = make_comparisons(project, number, batch=batch, **more)
+    change_batch(batch=made[0].batch, changes={"due_on": due_on}, by=None)
+    return made
+
+
+@pytest.fixture
+def levels(project):
+    """Made in no order, with two comparisons each; and what a view says of each."""
+    lanes = [lane for level in LANES for lane in level]
+    for place in (3, 5, 1, 0, 7, 4, 2, 6):
+        priority, due_on, language, skill = lanes[place]
         pool = {"language": language, "skill": skill, "priority": priority}
-        make_comparisons(project, 2, batch=f"batch {place}", **pool)
+        make_due(project, 2, batch=f"batch {place}", due_on=due_on, **pool)
     make_comparisons(make_project(), priority=9)
-    assert view_of(annotator.project_id).lanes == lanes
+    return [[(one[0], day(one[1]), *one[2:]) for one in level] for level in LANES]
+
+
+def test_lanes_come_by_priority_then_due_date_then_language_then_skill(project, levels):
+    assert view_of(project.pk, levels=9).lanes == [lane for level in levels for lane in level]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_levels_are_read_some_at_a_time(project, levels, number):
+    below, seen = lanes.ABOVE_ALL, []
+    while lanes_read := view_of(project.pk, below, number).lanes:
+        seen.append(lanes_read)
+        below = lanes_read[-1].level
+    parts = range(0, len(levels), number)
+    assert seen == [[lane for one in levels[at : at + number] for lane in one] for at in parts]
 
 
 def test_a_view_knows_the_paused_batches(project):
@@ -89,6 +127,47 @@ def test_a_view_knows_the_paused_batches(project):
     pause_batch(batch=comparison.batch, paused=True, by=None)
     assert view_of(project.pk).paused == {comparison.batch_id}
     assert view_of(make_project().pk).lanes == []
+
+
+def test_what_is_due_first_is_handed_out_first_and_what_has_no_date_last(project, annotator):
+    for batch, due_on in (("a", NEVER), ("b", LATER), ("c", date(1999, 1, 1)), ("d", SOON)):
+        make_due(project, 2, batch=batch, due_on=due_on)
+    make_due(project, batch="urgent", due_on=NEVER, priority=1)
+    seen = [answer_next(annotator).comparison.batch.name for _ in range(9)]
+    assert seen == ["urgent", "c", "c", "d", "d", "b", "b", "a", "a"]
+
+
+def test_who_cannot_have_the_first_levels_is_led_to_a_later_one(project, at_once):
+    for number in range(12):
+        make_due(project, batch=f"{number}", due_on=SOON + timedelta(number), skill=f"{number}")
+    member = make_annotator(project, skills=["11", "3"])
+    assert [answer_next(member).comparison.skill for _ in range(2)] == ["3", "11"]
+    nothing(member)
+
+
+def test_a_new_due_date_moves_open_and_full_comparisons_and_those_to_come(project, annotator):
+    make_due(project, 2, batch="first", due_on=SOON)
+    made = make_comparisons(project, 2, batch="second")
+    held = claim_comparison(annotator=make_annotator(project))
+    batch = change_batch(batch=made[0].batch, changes={"due_on": SOON - timedelta(1)}, by=None)
+    assert claim_comparison(annotator=annotator).comparison.batch == batch
+    [later] = make_comparisons(project, batch="second")
+    everyone = project.comparisons.filter(batch=batch).values_list("due_day", flat=True)
+    assert list(everyone) == [SOON.toordinal() - 1] * 3
+    assert later.due_day == SOON.toordinal() - 1
+    change_batch(batch=held.comparison.batch, changes={"due_on": None}, by=None)
+    assert set(held.comparison.batch.comparisons.values_list("due_day", flat=True)) == {day(None)}
+
+
+def test_who_had_all_of_a_lane_meets_it_again_when_its_due_date_moves(project, annotator, at_once):
+    made = make_due(project, 12, batch="first", due_on=SOON, answers_wanted=2)
+    long_ago(project)
+    for _ in range(12):
+        answer_next(annotator)
+    nothing(annotator)
+    change_batch(batch=made[0].batch, changes={"due_on": LATER}, by=None)
+    [new] = make_comparisons(project, batch="first")
+    assert claim_comparison(annotator=annotator).comparison == new
 
 
 def test_lanes_of_one_priority_take_turns(project):
@@ -109,7 +188,7 @@ def test_every_step_is_a_seek_in_an_index_of_what_is_open(project, annotator, st
                 cursor.execute(f"SET LOCAL enable_{way} = off")
     with CaptureQueriesContext(connection) as queries:
         view_of(annotator.project_id)
-        lanes._look(Lane(0, "", ""), Place(stage, 0.0, 0.0), 1.0, annotator, 4)
+        lanes._look(Lane(0, 1, "", ""), Place(stage, 0.0, 0.0), 1.0, annotator, 4)
     index = "comparison_opened" if stage == 2 else "comparison_open_queue"
     for query, used in zip(queries, ("comparison_open_queue", index), strict=True):
         with connection.cursor() as cursor:
@@ -126,8 +205,8 @@ def test_who_is_far_ahead_does_not_walk_over_their_answers_again(project, annota
     long_ago(project)
     for _ in range(100):
         looked = looks_of(lambda: answer_next(annotator))
-        # two looks in the stage that ends where the ring does, two in the one that follows
-        assert sum(looked) <= 2 * lanes.FIRST_LOOK * (1 + lanes.GROWTH), looked
+        # one at home, two looks in the stage that ends where the ring does, two in the next one
+        assert sum(looked) <= 1 + 2 * lanes.FIRST_LOOK * (1 + lanes.GROWTH), looked
     assert WalkPlace.objects.get().stage in (0, 1)
 
 
@@ -138,7 +217,7 @@ def test_who_has_answered_all_looks_at_nothing_but_what_comes_free(project, anno
         answer_next(annotator)
     assert walk.candidates(annotator) == []
     assert WalkPlace.objects.get().stage == 2
-    assert looks_of(lambda: walk.candidates(annotator)) == [0]
+    assert looks_of(lambda: walk.candidates(annotator)) == [1, 0]
 
 
 def nothing(annotator):
@@ -241,6 +320,7 @@ def opened_at(comparison):
         ({"open_slots": 0}, False),
         ({"retired_at": None}, True),
         ({"priority": 3}, True),
+        ({"due_day": 3}, True),
         ({"language": "zh"}, True),
         ({"skill": "law"}, True),
         ({"purpose": "evaluation"}, True),
@@ -250,7 +330,7 @@ def opened_at(comparison):
 )
 def test_the_database_notes_when_a_comparison_opens(project, change, opens):
     """Where this fails after a new migration, it made SQLite copy the table: see
-    migrations/0011_places_in_lanes.py, add_trigger."""
+    migrations/0028_due_days.py, add_trigger."""
     [comparison] = make_comparisons(project, answers_wanted=3)
     Comparison.objects.update(open_slots=1, retired_at="2026-01-01T00:00Z", opened_at=1.0)
     before = opened_at(comparison)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import date, timedelta
 from threading import Barrier, Event
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from annotation.errors import NothingToDo
 from annotation.models import Assignment, Comparison, Preference
+from annotation.services.batches import change_batch
 from annotation.services.queue import (
     claim_comparison,
     skip_comparison,
@@ -81,6 +82,24 @@ def test_eight_annotators_answer_forty_comparisons_exactly_twice_each(project, a
     assert Preference.objects.filter(counted=True).count() == Preference.objects.count() == 80
     assert set(Comparison.objects.values_list("open_slots", flat=True)) == {0}
     require_invariant(project)
+
+
+def test_eight_at_once_take_all_of_a_batch_before_one_of_the_next_due_is_touched(
+    project, annotators
+):
+    for due_on in (date(2026, 5, 3), None, date(2026, 5, 1), date(2026, 5, 2)):
+        [*_, last] = make_comparisons(project, 15, batch=str(due_on))
+        change_batch(batch=last.batch, changes={"due_on": due_on}, by=None)
+
+    def work(number):
+        while lease := claimed(annotators[number]):
+            submit_preference(assignment=lease, rankings=as_shown(lease), key=f"key {lease.pk}")
+
+    at_once(work)
+    # an id is drawn once a slot is taken, and that after all before it were gone
+    order = Assignment.objects.order_by("pk").values_list("comparison__batch__name", flat=True)
+    names = ("2026-05-01", "2026-05-02", "2026-05-03", "None")
+    assert list(order) == [name for name in names for _ in range(15)]
 
 
 def test_the_same_key_sent_eight_times_at_once_is_one_answer(project, annotators):
