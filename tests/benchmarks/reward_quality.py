@@ -1,0 +1,410 @@
+"""How good are reward models trained here? Held-out figures on synthetic and on real answers.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/reward_quality.py --case gold --data DIR
+
+Cases: `gold` and `noise` are synthetic (fresh texts of the demo's grammar, its gold utility, a
+known noise); hh-rlhf, oasst-zh, fine-grained and ukp read DIR, by default CONCORD_SHARED_DATA. On
+real answers a recipe stands beside plain Bradley-Terry on the pairs that most answers order: the
+same comparisons, initial weights, steps, schedule and dev rows (the weights of the lowest dev loss
+are kept, the temperature is fitted there). All recipes are measured on the same test answers, as
+`rewardmodel evaluate` does it. Figures are means over seeds; intervals are 95 % over groups, and
+differences are paired. What a folder holds already is not trained again. A Markdown table goes to
+stdout.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+
+import reward_quality_data as data  # noqa: E402
+import torch  # noqa: E402
+
+from policy.config import PretrainConfig  # noqa: E402
+from policy.pretrain import train as pretrain  # noqa: E402
+from policy.run import is_finished  # noqa: E402
+from policy.scoring import load_scorer  # noqa: E402
+from rewardmodel.calibration import LogOdds, reliability  # noqa: E402
+from rewardmodel.config import RewardConfig  # noqa: E402
+from rewardmodel.data import Comparison, PairTable, parse_row  # noqa: E402
+from rewardmodel.diagnostics import ceiling  # noqa: E402
+from rewardmodel.ensemble import train_ensemble  # noqa: E402
+from rewardmodel.evaluate import Evaluation, PairRow, bootstrap, measure  # noqa: E402
+from rewardmodel.train import train  # noqa: E402
+
+ECE_RESAMPLES = 200
+PLAIN = "plain Bradley-Terry"
+QUICK = {"layers": 1, "heads": 2, "width": 32, "vocab_size": 300, "epochs": 1, "members": 1}
+QUICK_ROWS = {"train": 16, "dev": 8, "test": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """read: the rows of real answers; sizes and noise: of synthetic ones. recipes: settings by
+    name. text: what the trunk is pretrained on; None for random weights. shared: settings of all
+    recipes."""
+
+    read: Callable[[Path], list[data.Row]] | None = None
+    sizes: data.Sizes | None = None
+    noise: data.Noise | None = None
+    recipes: Mapping[str, Mapping[str, Any]]
+    shared: Mapping[str, Any]
+    text: Callable[[Path], list[data.Row]] | None = None
+    most_seeds: int | None = None
+
+
+SMALL = {"layers": 2, "width": 128, "context": 256, "comparisons_per_step": 16}
+REAL = {"comparisons_per_step": 16, "epochs": 2, "lr_peak": 3e-4, "eval_every": 20}
+
+CASES = {
+    "gold": Case(
+        sizes=data.Sizes(train=10_000, dev=300, test=1000),
+        noise=data.Noise(),
+        recipes={"rankings of seven": {}},
+        shared={**SMALL, "lr_peak": 2e-3, "eval_every": 100},
+        most_seeds=1,
+    ),
+    "noise": Case(
+        sizes=data.Sizes(train=1500, dev=100, test=1000, shown=4),
+        noise=data.Noise(flipped=0.25),
+        recipes={"mean of four models": {"members": 4}},
+        shared={**SMALL, "lr_peak": 2e-3},
+    ),
+    "hh-rlhf": Case(
+        read=data.hh_rlhf,
+        recipes={
+            PLAIN: {},
+            "label smoothing 0.2, centring 0.01": {"label_smoothing": 0.2, "centring": 0.01},
+        },
+        shared=REAL,
+        text=data.english_texts,
+    ),
+    "oasst-zh": Case(
+        read=data.oasst_zh,
+        recipes={PLAIN: {}, "whole rankings": {}, "Plackett-Luce": {"loss": "plackett_luce"}},
+        shared=REAL,
+        text=data.chinese_texts,
+    ),
+    "fine-grained": Case(
+        read=data.fine_grained,
+        recipes={PLAIN: {}, "all pairs, Davidson's ties": {"loss": "davidson"}},
+        shared={**REAL, "epochs": 3},
+        text=data.english_texts,
+    ),
+    "ukp": Case(
+        read=data.ukp,
+        recipes={PLAIN: {}, "all votes": {}, "all votes, Davidson's ties": {"loss": "davidson"}},
+        shared={**REAL, "epochs": 1},
+        text=data.english_texts,
+    ),
+}
+
+
+@dataclass
+class Measured:
+    """A recipe's models on the same comparisons, one evaluation for each seed (and member)."""
+
+    evaluations: list[Evaluation] = field(default_factory=list)
+    temperatures: list[float] = field(default_factory=list)
+
+    def add(self, folder: Path, comparisons: Sequence[Comparison]) -> None:
+        scorer = load_scorer(folder, "cpu")
+        self.evaluations.append(Evaluation.of(scorer, comparisons))
+        self.temperatures.append(scorer.scale.temperature)
+
+    def rows(
+        self, *, calibrated: bool = False, tables: Sequence[PairTable] | None = None
+    ) -> list[PairRow]:
+        """Each comparison's figures, the mean over the models. tables: other answers than those
+        that were read, on the same completions."""
+        tables = tables or [one.table for one in self.evaluations[0].judged]
+        per_model = []
+        for evaluation, temperature in zip(self.evaluations, self.temperatures, strict=True):
+            nats = evaluation.scale.deviation / (temperature if calibrated else 1.0)
+            per_model.append(
+                [
+                    measure(table, [nats * score for score in one.scores])
+                    for table, one in zip(tables, evaluation.judged, strict=True)
+                ]
+            )
+        groups = [one.group for one in self.evaluations[0].judged]
+        return [
+            PairRow(
+                group, mean(one.log_loss for one in each), mean(one.correct for one in each), 1.0
+            )
+            for group, *each in zip(groups, *per_model, strict=True)
+        ]
+
+    def ece(self, *, calibrated: bool = False) -> tuple[float, list[float] | None]:
+        """Mean over the models of the error over ten bins of equal mass, and its interval."""
+        points = [one.log_odds() for one in self.evaluations]
+        groups = [one.group for one in self.evaluations[0].judged for _ in one.table.pairs]
+        names = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+        of = torch.tensor([names[group] for group in groups])
+        generator = torch.Generator().manual_seed(0)
+
+        def error(counts: torch.Tensor) -> float:
+            found = [
+                reliability(
+                    LogOdds(each.log_odds, each.targets, each.weights * counts[of]),
+                    temperature=temperature if calibrated else 1.0,
+                ).ece
+                for each, temperature in zip(points, self.temperatures, strict=True)
+            ]
+            return sum(found) / len(found)
+
+        whole = error(torch.ones(len(names)))
+        if len(names) < 2:
+            return whole, None
+        drawn = torch.randint(len(names), (ECE_RESAMPLES, len(names)), generator=generator)
+        errors = [error(torch.bincount(one, minlength=len(names)).double()) for one in drawn]
+        ends = torch.tensor(errors).quantile(torch.tensor([0.025, 0.975]))
+        return whole, ends.tolist()
+
+
+def difference(new: Sequence[PairRow], old: Sequence[PairRow]) -> list[PairRow]:
+    """new - old, comparison by comparison."""
+    return [
+        PairRow(a.group, a.log_loss - b.log_loss, a.correct - b.correct, 1.0)
+        for a, b in zip(new, old, strict=True)
+    ]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def write(rows: Sequence[data.Row], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def trunk(case: Case, folder: Path, shared: Path, quick: bool) -> str | None:
+    """A GPT of 1.2 million parameters, pretrained on text that no case holds."""
+    if case.text is None:
+        return None
+    out = folder / f"trunk-{case.text.__name__}"
+    if not is_finished(out):
+        texts = case.text(shared)
+        config = PretrainConfig(
+            vocab_size=300 if quick else 4096,
+            width=32 if quick else 128,
+            layers=1 if quick else 3,
+            heads=4,
+            context=512,
+            steps=2 if quick else 200,
+            windows_per_step=8,
+        )
+        pretrain(config, [write(texts[:20] if quick else texts, out.with_suffix(".jsonl"))], out)
+    return str(out)
+
+
+def train_recipe(
+    case: Case,
+    name: str,
+    rows: Sequence[data.Row],
+    init: str | None,
+    out: Path,
+    *,
+    num_seeds: int,
+    quick: bool,
+) -> list[Path]:
+    """A model, or an ensemble, for each seed; their folders."""
+    trained_on = data.majority_pairs(rows) if name == PLAIN else rows
+    settings: dict[str, Any] = {**case.shared, **case.recipes[name]}
+    if name == PLAIN:  # as many steps as with whole comparisons
+        share = num_train(trained_on) / num_train(rows)
+        settings["comparisons_per_step"] = round(settings["comparisons_per_step"] * share)
+    if quick:
+        members = min(2, settings.get("members", 1))
+        settings |= {**QUICK, "members": members, "comparisons_per_step": 8}
+    file = write(trained_on, out / "rows.jsonl")
+    folders = []
+    for seed in range(min(num_seeds, case.most_seeds or num_seeds)):
+        folder = out / f"seed-{seed}"
+        config = RewardConfig(seed=seed, **settings)
+        if not is_finished(folder):
+            began = time.monotonic()
+            if config.members > 1:
+                train_ensemble(config, data=file, out=folder, inits=[init], train_one=train)
+            else:
+                train(config, data=file, out=folder, init=init)
+            print(f"{folder}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        folders.append(folder)
+    return folders
+
+
+def num_train(rows: Sequence[data.Row]) -> int:
+    return sum(row["split"] == "train" for row in rows)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def run_case(
+    name: str, case: Case, folder: Path, shared: Path, *, num_seeds: int, quick: bool
+) -> list[list[str]]:
+    """Rows of the table."""
+    if case.read is None:
+        assert case.sizes is not None
+        assert case.noise is not None
+        sizes = data.Sizes(**QUICK_ROWS, shown=4) if quick else case.sizes
+        rows = data.synthetic(sizes, case.noise, seed=0)
+    else:
+        rows = case.read(shared)
+    if quick:
+        splits = {split: [row for row in rows if row["split"] == split] for split in QUICK_ROWS}
+        rows = [row for split, some in splits.items() for row in some[: QUICK_ROWS[split]]]
+    init = trunk(case, folder, shared, quick)
+    models: dict[str, list[Path]] = {}
+    for recipe in case.recipes:
+        out = folder / name / recipe.replace(" ", "-")
+        models[recipe] = train_recipe(
+            case, recipe, rows, init, out, num_seeds=num_seeds, quick=quick
+        )
+        members = [path for one in models[recipe] for path in sorted(one.glob("member-*"))]
+        if members:
+            models = {"one model": members, **models}
+    tested = [row for row in rows if row["split"] == "test"]
+    comparisons = [parse_row(row, line=number) for number, row in enumerate(tested)]
+    found: dict[str, Measured] = {}
+    for recipe, folders in models.items():
+        found[recipe] = Measured()
+        for each in folders:
+            found[recipe].add(each, comparisons)
+    lines = table_rows(name, found)
+    if case.noise is not None:
+        lines.append(bayes_row(name, tested, comparisons, case.noise, found))
+        return lines + true_order_rows(f"{name}, the true order", tested, found)
+    several = ceiling(next(iter(found.values())).evaluations[0])
+    if several is not None:
+        for key, words in (
+            ("human", "a vote against the others' majority"),
+            ("majority", "no order can beat"),
+        ):
+            value = share(several[key], several[f"{key}_interval"])
+            lines.append([name, words, str(several["n"]), value, *[""] * 6])
+    return lines
+
+
+def table_rows(title: str, found: Mapping[str, Measured]) -> list[list[str]]:
+    """One for each recipe; the first is the one that the others are compared with."""
+    first = next(iter(found.values()))
+    lines = []
+    for recipe, one in found.items():
+        raw, cool = bootstrap(one.rows()), bootstrap(one.rows(calibrated=True))
+        line = [
+            *(title, recipe, str(len(one.evaluations[0].rows))),
+            share(raw[0]["correct"], raw[1]["correct"]),
+            number(raw[0]["log_loss"], raw[1]["log_loss"]),
+            number(cool[0]["log_loss"], cool[1]["log_loss"]),
+            number(*one.ece()),
+            number(*one.ece(calibrated=True)),
+        ]
+        if one is first:
+            line += ["", ""]
+        else:
+            means, ends = bootstrap(difference(one.rows(), first.rows()))
+            colder = bootstrap(difference(one.rows(calibrated=True), first.rows(calibrated=True)))
+            line.append(share(means["correct"], ends["correct"], sign="+"))
+            line.append(number(colder[0]["log_loss"], colder[1]["log_loss"], sign="+"))
+        lines.append(line)
+    return lines
+
+
+def true_order_rows(
+    title: str, rows: Sequence[data.Row], found: Mapping[str, Measured]
+) -> list[list[str]]:
+    """How far each recipe has the order of the utilities, which 100 % would be."""
+    wanted = data.in_true_order(rows)
+    tables = [parse_row(row, line=number).table for number, row in enumerate(wanted)]
+    first = next(iter(found.values())).rows(tables=tables)
+    lines = []
+    for recipe, one in found.items():
+        own = one.rows(tables=tables)
+        means, ends = bootstrap(own)
+        apart, between = bootstrap(difference(own, first))
+        gained = "" if own == first else share(apart["correct"], between["correct"], sign="+")
+        value = share(means["correct"], ends["correct"])
+        lines.append([title, recipe, str(len(own)), value, *[""] * 4, gained, ""])
+    return lines
+
+
+def bayes_row(
+    title: str,
+    rows: Sequence[data.Row],
+    comparisons: Sequence[Comparison],
+    noise: data.Noise,
+    found: Mapping[str, Measured],
+) -> list[str]:
+    """What the gold utility reaches on the same answers, and the last recipe's distance from it."""
+    best = []
+    for row, comparison in zip(rows, comparisons, strict=True):
+        odds = [
+            noise.prefers_first(row["gold"][i], row["gold"][j]) for i, j in comparison.table.pairs
+        ]
+        nats = correct = 0.0
+        for p, target, weight in zip(
+            odds, comparison.table.targets, comparison.table.weights, strict=True
+        ):
+            nats -= weight * (target * math.log(p) + (1 - target) * math.log(1 - p))
+            correct += weight * (target if p > 0.5 else 1 - target)
+        best.append(PairRow(comparison.group, nats, correct, 1.0))
+    means, ends = bootstrap(best)
+    *_, last = found.values()
+    apart, between = bootstrap(difference(last.rows(), best))
+    return [
+        *(title, "the gold utility itself; from it to the model above", str(len(best))),
+        share(means["correct"], ends["correct"]),
+        number(means["log_loss"], ends["log_loss"]),
+        *[""] * 3,
+        share(apart["correct"], between["correct"], sign="+"),
+        number(apart["log_loss"], between["log_loss"], sign="+"),
+    ]
+
+
+def share(value: float, ends: Sequence[float] | None, *, sign: str = "") -> str:
+    around = "" if ends is None else f" [{100 * ends[0]:{sign}.1f}, {100 * ends[1]:{sign}.1f}]"
+    return f"{100 * value:{sign}.1f}{around}"
+
+
+def number(value: float, ends: Sequence[float] | None, *, sign: str = "") -> str:
+    around = "" if ends is None else f" [{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
+    return f"{value:{sign}.3f}{around}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", choices=CASES, action="append", help="by default all")
+    parser.add_argument("--data", type=Path, default=os.environ.get("CONCORD_SHARED_DATA"))
+    parser.add_argument("--folder", type=Path, default=ROOT / "var" / "reward-quality")
+    parser.add_argument("--seeds", type=int, default=3, help="of each recipe; of gold always one")
+    parser.add_argument("--quick", action="store_true", help="a handful of rows, a tiny model")
+    args = parser.parse_args()
+    names = args.case or list(CASES)
+    if args.data is None and any(CASES[name].noise is None for name in names):
+        parser.error("--data or CONCORD_SHARED_DATA names the folder of the real data")
+    columns = (
+        *("answers", "recipe", "comparisons", "accuracy, %", "log loss", "at its temperature"),
+        *("ECE", "at its temperature", "accuracy gained, points", "log loss (temperature) gained"),
+    )
+    print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
+    for name in names:
+        settings = {"num_seeds": 1 if args.quick else args.seeds, "quick": args.quick}
+        for line in run_case(name, CASES[name], args.folder, args.data, **settings):
+            print("| " + " | ".join(line) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
