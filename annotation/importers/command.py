@@ -122,6 +122,8 @@ class _Account:
                 line["reason"] = row.reason
             if row.caught:
                 line["caught"] = row.caught
+            if row.left_out:
+                line["left_out"] = sorted(set(row.left_out))
             self.told.write(json.dumps(line, ensure_ascii=False) + "\n")
         if row.outcome == Outcome.REFUSED:
             self.shown += 1
@@ -140,7 +142,9 @@ class _Account:
                 f"{self.path.name}: {report.in_other_split:,} of them are in the split of their "
                 "group, not in the one that the row says; --report names them."
             )
-
+        if report.left_out:
+            named = ", ".join(f"{name} ({count:,})" for name, count in report.left_out.items())
+            self.say(f"{self.path.name}: not kept, with the number of rows: {named}.")
         if report.leaks or report.alike:
             self.say(
                 f"{self.path.name}: in {report.leaks:,} of them a completion names its maker, in "

@@ -1,13 +1,15 @@
 """Comparisons as Concord itself writes them (README), with their votes.
 
 Beyond that row a vote may say its `outcome` (ranked, equal, both_bad, cannot_tell) and `strength`
-may be one number per gap. People of another installation are outside annotators here.
+may be one number per gap. Lines, ratings and flags are kept (judgments.py). People of another
+installation are outside annotators here; a reviewer's `decision` there is none here.
 """
 
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from annotation.importers.judgments import acceptable_of, judgments_of
 from annotation.importers.rows import (
     ComparisonRow,
     CompletionRow,
@@ -16,6 +18,7 @@ from annotation.importers.rows import (
     VoteRow,
     clip,
     digest,
+    left_out_of,
     messages_of,
     name_of,
     prompt_of,
@@ -25,6 +28,11 @@ from annotation.importers.rows import (
 )
 
 KINDS = {"person": "outside", "outside": "outside", "model": "model", "simulated": "simulated"}
+ROW_FIELDS = ("completions", "votes", "judgments", "purpose")
+VOTE_FIELDS = (
+    *("axis", "ranking", "outcome", "strength", "acceptable", "weight", "annotator", "kind"),
+)
+COMPLETION_FIELDS = ("id", "text", "model")
 WITHOUT_GROUPS = ("both_bad", "cannot_tell")
 
 
@@ -43,13 +51,26 @@ def parse(row: Mapping[str, Any]) -> ComparisonRow:
         if any(ranking.axis == other.axis for other in answers.get(key, [])):
             raise Refused(f"annotator {clip(key[0])} votes twice on axis {clip(ranking.axis)}")
         answers.setdefault(key, []).append(ranking)
+    judgments, unheard = judgments_of(row, places, list(answers), KINDS)
     prompt = prompt_of(row, messages)
     external_id = prompt.external_id or digest(messages, [each.text for each in completions])
     votes = [
-        VoteRow(annotator=annotator, kind=kind, rankings=rankings, external_id=external_id)
+        VoteRow(
+            annotator=annotator,
+            kind=kind,
+            rankings=rankings,
+            external_id=external_id,
+            judgments=judgments.get((annotator, kind), []),
+        )
         for (annotator, kind), rankings in answers.items()
     ]
-    return ComparisonRow(prompt=prompt, completions=completions, votes=votes)
+    unread = left_out_of(row, ROW_FIELDS)
+    for name, known in (("votes", VOTE_FIELDS), ("completions", COMPLETION_FIELDS)):
+        for one in row[name]:
+            unread += left_out_of(one, known, f"{name}.")
+    return ComparisonRow(
+        prompt=prompt, completions=completions, votes=votes, left_out=[*unread, *unheard]
+    )
 
 
 def parse_unanswered(row: Mapping[str, Any]) -> ComparisonRow:
@@ -71,7 +92,12 @@ def parse_unanswered(row: Mapping[str, Any]) -> ComparisonRow:
         text = text_of(found["text"], f"completion {place}")
         completions.append(CompletionRow(text=text, writer=name_of(found, "model")))
     require_distinct(completions)
-    return ComparisonRow(prompt=prompt_of(row, messages), completions=completions, votes=[])
+    return ComparisonRow(
+        prompt=prompt_of(row, messages),
+        completions=completions,
+        votes=[],
+        left_out=left_out_of(row, ("completions", "votes", "purpose")),
+    )
 
 
 def _completions(value: object) -> tuple[list[CompletionRow], dict[str, int]]:
@@ -114,7 +140,13 @@ def _ranking(
         raise Refused(f"outcome {clip(outcome)} doesn't fit ranking {clip(vote['ranking'])}")
     strengths = _strengths(vote.get("strength"), len(groups) - 1)
     axis = name_of(vote, "axis", 40) or "overall"
-    ranking = RankingRow(axis=axis, outcome=outcome, groups=groups, strengths=strengths)
+    ranking = RankingRow(
+        axis=axis,
+        outcome=outcome,
+        groups=groups,
+        strengths=strengths,
+        acceptable=acceptable_of(vote, groups),
+    )
     return (name_of(vote, "annotator"), kind), ranking
 
 

@@ -16,6 +16,7 @@ from annotation.importers.rows import (
     best_to_worst,
     clip,
     digest,
+    left_out_of,
     name_of,
     prompt_of,
     require,
@@ -24,6 +25,7 @@ from annotation.importers.rows import (
 )
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
+PAIR_FIELDS = ("chosen", "rejected", "chosen_model", "rejected_model", "annotator")
 ROLE = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -54,7 +56,12 @@ def comparison_of_two(
         rankings=[best_to_worst(2)],
         external_id=prompt.external_id or digest(messages, chosen.text, rejected.text),
     )
-    return ComparisonRow(prompt=prompt, completions=[chosen, rejected], votes=[vote])
+    return ComparisonRow(
+        prompt=prompt,
+        completions=[chosen, rejected],
+        votes=[vote],
+        left_out=left_out_of(row, PAIR_FIELDS),
+    )
 
 
 def split_transcripts(chosen: str, rejected: str) -> tuple[list[dict[str, str]], tuple[str, str]]:

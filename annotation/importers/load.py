@@ -5,7 +5,7 @@ names nobody. Rows are recognised by content and external id, so a second import
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,26 +17,20 @@ from annotation.errors import BadInput, ConcordError
 from annotation.importers import comparisons, demonstrations, hh_rlhf, oasst_zh, prompts, trl
 from annotation.importers.lines import BadRow, RawRow, read_rows
 from annotation.importers.rows import (
-    MAX_ID_LENGTH,
     ComparisonRow,
     DemonstrationRow,
     PromptRow,
     Refused,
-    VoteRow,
     clip,
     parse_json,
 )
+from annotation.importers.votes import Answer, is_there, store_answer, who_answers
 from annotation.leaks import ALIKE, LEAK, fault_of
 from annotation.models import (
-    Annotator,
     Batch,
-    Comparison,
-    Completion,
     Origin,
-    Preference,
     Project,
     Prompt,
-    Ranking,
     Source,
 )
 from annotation.services.audit import record
@@ -50,7 +44,6 @@ from annotation.services.ledger import (
     open_comparison,
     record_generation,
 )
-from annotation.services.projects import outside_annotator
 
 CHUNK_ROWS = 50
 CHUNK_BYTES = 4_000_000
@@ -61,6 +54,9 @@ PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] =
     "comparisons": comparisons.parse,
     "oasst-zh": oasst_zh.parse,
 }
+
+MOST_FIELDS = 100
+"""Names of fields that are counted: a file may well make up a new one for every row."""
 
 NOT_TO_BE_SHOWN = {
     LEAK: "a completion names its maker",
@@ -77,6 +73,8 @@ class Stored:
     remark: str = ""
     caught: str = ""
     """leaks.LEAK or ALIKE: what a labeler here would not have been shown."""
+    left_out: tuple[str, ...] = ()
+    """Fields of the row that are not kept."""
 
 
 Store = Callable[[Mapping[str, Any]], Stored]
@@ -99,6 +97,7 @@ class RowReport:
     outcome: Outcome
     reason: str = ""
     caught: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -117,6 +116,8 @@ class FileReport:
     """Of those too: a completion names its maker (annotation/leaks.py)."""
     alike: int = 0
     """And: two completions are near-identical."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """And: rows with a field that is not kept, by the field's name."""
 
     def count(self, row: RowReport) -> None:
         self.rows += 1
@@ -126,6 +127,9 @@ class FileReport:
         self.in_other_split += row.outcome != Outcome.REFUSED and bool(row.reason)
         self.leaks += row.caught == LEAK
         self.alike += row.caught == ALIKE
+        for name in set(row.left_out):
+            if name in self.left_out or len(self.left_out) < MOST_FIELDS:
+                self.left_out[name] = self.left_out.get(name, 0) + 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +185,7 @@ def _take(store: Store, row: RawRow | BadRow) -> RowReport:
         reason = f"the database refused it: {clip(str(problem))}"
         return RowReport(row.line, Outcome.REFUSED, reason)
     outcome = Outcome.IMPORTED if stored.new else Outcome.ALREADY_THERE
-    return RowReport(row.line, outcome, stored.remark, stored.caught)
+    return RowReport(row.line, outcome, stored.remark, stored.caught, stored.left_out)
 
 
 @transaction.atomic
@@ -311,14 +315,19 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> Stored:
     )
     new = False
     for vote in row.votes:
-        annotator, rankings = _who(batch, vote), _rankings(completions, vote)
-        if created or not _is_there(comparison, annotator, rankings):
-            _store_vote(batch, comparison, annotator, rankings, vote.external_id)
+        annotator, said = who_answers(batch, vote), Answer.of(completions, vote)
+        if created or not is_there(comparison, annotator, said):
+            store_answer(batch, comparison, annotator, said, vote.external_id)
             new = True
     if new and (len(row.votes) > 1 or not created):
         look_again(comparison.pk)
     texts = [completion.text for completion in row.completions]
-    return Stored(new, _split_remark(row.prompt, prompt), _caught(batch.project, texts))
+    return Stored(
+        new,
+        _split_remark(row.prompt, prompt),
+        _caught(batch.project, texts),
+        tuple(row.left_out),
+    )
 
 
 def open_question(batch: Batch, row: ComparisonRow, answers_wanted: int) -> Stored:
@@ -337,7 +346,8 @@ def open_question(batch: Batch, row: ComparisonRow, answers_wanted: int) -> Stor
     _, created = open_comparison(
         batch=batch, prompt=prompt, completions=completions, answers_wanted=answers_wanted
     )
-    return Stored(created, _split_remark(row.prompt, prompt))
+    remark = _split_remark(row.prompt, prompt)
+    return Stored(created, remark, left_out=tuple(row.left_out))
 
 
 def _caught(project: Project, texts: list[str]) -> str:
@@ -365,64 +375,4 @@ def _prompt(project: Project, source: Source, row: PromptRow) -> tuple[Prompt, b
         external_id=row.external_id,
         split_group=row.group,
         split=row.split,
-    )
-
-
-def _who(batch: Batch, vote: VoteRow) -> Annotator:
-    """The outside annotator, told apart from one of the same id in another source."""
-    name = f"{batch.source.name}:{vote.annotator}" if vote.annotator else batch.source.name
-    if len(name) > MAX_ID_LENGTH:
-        raise Refused(f"annotator {clip(vote.annotator)} is too long a name")
-    return outside_annotator(project=batch.project, external_id=name, kind=vote.kind)
-
-
-def _rankings(completions: list[Completion], vote: VoteRow) -> list[Ranking]:
-    return [
-        Ranking(
-            axis=ranking.axis,
-            outcome=ranking.outcome,
-            groups=[[completions[place].pk for place in group] for group in ranking.groups],
-            strengths=ranking.strengths,
-        )
-        for ranking in vote.rankings
-    ]
-
-
-def _is_there(comparison: Comparison, annotator: Annotator, rankings: list[Ranking]) -> bool:
-    """True if the annotator gave this answer before; Refused if they gave another."""
-    answers = Preference.objects.filter(comparison=comparison, annotator=annotator)
-    first = answers.order_by("revision").prefetch_related("rankings").first()
-    if first is None:
-        return False
-    if _told(first.rankings.all()) != _told(rankings):
-        name = clip(annotator.external_id)
-        raise Refused(f"annotator {name} has answered this comparison otherwise")
-    return True
-
-
-def _store_vote(
-    batch: Batch,
-    comparison: Comparison,
-    annotator: Annotator,
-    rankings: list[Ranking],
-    external_id: str,
-) -> None:
-    preference = Preference.objects.create(
-        project=batch.project,
-        comparison=comparison,
-        annotator=annotator,
-        scheme=batch.scheme,
-        source=batch.source,
-        external_id=external_id,
-    )
-    for ranking in rankings:
-        ranking.preference = preference
-    Ranking.objects.bulk_create(rankings)
-
-
-def _told(rankings: Iterable[Ranking]) -> list[tuple[Any, ...]]:
-    """What rankings say, comparable: the order within a tied group says nothing."""
-    return sorted(
-        (each.axis, each.outcome, [sorted(group) for group in each.groups], each.strengths)
-        for each in rankings
     )

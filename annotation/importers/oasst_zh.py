@@ -15,6 +15,7 @@ from annotation.importers.rows import (
     best_to_worst,
     clip,
     digest,
+    left_out_of,
     name_of,
     prompt_of,
     require,
@@ -41,7 +42,12 @@ def parse(row: Mapping[str, Any]) -> ComparisonRow:
         rankings=[best_to_worst(len(completions))],
         external_id=prompt.external_id or digest(messages, [each.text for each in completions]),
     )
-    return ComparisonRow(prompt=prompt, completions=completions, votes=[vote])
+    return ComparisonRow(
+        prompt=prompt,
+        completions=completions,
+        votes=[vote],
+        left_out=left_out_of(row, ("instruction", "input", "history", "output", "annotator")),
+    )
 
 
 def messages_of_instruction(row: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -13,6 +13,11 @@ ROLES = ("system", "user", "assistant")
 SPLITS = ("train", "dev", "test")
 MAX_ID_LENGTH = 200
 """Characters; the column's width."""
+
+MAX_WHOLE = 1_000_000
+"""Of a rating or a line: far more than any scale has."""
+PROMPT_FIELDS = ("id", "split", "group", "task", "language", "metadata", "prompt")
+"""What prompt_of reads, and the prompt."""
 
 
 class Refused(ValueError):
@@ -49,6 +54,17 @@ class RankingRow:
     outcome: str
     groups: list[list[int]]
     strengths: list[float] = field(default_factory=list)
+    acceptable: int | None = None
+    """How many groups from the top are good enough; None where the row does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgmentRow:
+    """What a vote says of the completion at this place by itself."""
+
+    place: int
+    ratings: dict[str, int] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +75,7 @@ class VoteRow:
     kind: str
     rankings: list[RankingRow]
     external_id: str = ""
+    judgments: list[JudgmentRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +85,8 @@ class ComparisonRow:
     prompt: PromptRow
     completions: list[CompletionRow]
     votes: list[VoteRow]
+    left_out: list[str] = field(default_factory=list)
+    """Fields of the row with something in them that no column holds; counted, not kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +170,22 @@ def name_of(row: Mapping[str, Any], key: str, limit: int = MAX_ID_LENGTH) -> str
     if len(name) > limit:
         raise Refused(f"{key} is longer than {limit} characters: {clip(name)}")
     return name
+
+
+def whole_of(value: object, name: str) -> int:
+    """A whole number that a column can hold. Else Refused."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_WHOLE:
+        raise Refused(f"{name} must be a whole number: {clip(value)}")
+    return value
+
+
+def left_out_of(row: Mapping[str, Any], known: Collection[str], within: str = "") -> list[str]:
+    """Fields with something in them that an importer does not read, those of every prompt aside."""
+    return [
+        within + clip(key, 42).strip('"')
+        for key, value in row.items()
+        if key not in known and key not in PROMPT_FIELDS and value not in (None, "", [], {})
+    ]
 
 
 def messages_of(value: object, name: str) -> list[dict[str, str]]:

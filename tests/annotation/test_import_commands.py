@@ -99,6 +99,52 @@ def test_leaks_and_likenesses_are_kept_with_their_votes_and_counted(project, tmp
     assert "maker" not in run("import_preferences", path, format="trl")
 
 
+def judged(number, line, level, **more):
+    """A comparison as an export writes it, with a line and ratings."""
+    return {
+        "id": f"c{number}",
+        "prompt": f"Question {number}?",
+        "completions": [{"id": "a", "text": "Tea."}, {"id": "b", "text": "Coffee."}],
+        "votes": [{"ranking": [["b"], ["a"]], "annotator": "w7", "acceptable": line}],
+        "judgments": [
+            {"annotator": "w7", "completion": "a", "ratings": {"clear": level}, "flags": ["odd"]}
+        ],
+    } | more
+
+
+def test_lines_and_ratings_are_kept_and_a_second_import_is_held_to_them(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [judged(1, 1, 4), judged(2, 0, 2)])
+    assert "2 imported" in run("import_preferences", path, format="comparisons")
+    first = Preference.objects.order_by("pk").first()
+    tea = first.comparison.entries.get(completion__text="Tea.").completion
+    assert first.rankings.get().acceptable == 1
+    assert [(one.completion, one.ratings, one.flags) for one in first.judgments.all()] == [
+        (tea, {"clear": 4}, ["odd"])
+    ]
+    assert "2 already there" in run("import_preferences", path, format="comparisons")
+    write(path, [judged(1, 0, 4), judged(2, 0, 3), judged(3, 1, 1)])
+    said = run("import_preferences", path, format="comparisons")
+    assert said.count('"comparisons:w7" has answered this comparison otherwise') == 2
+
+
+def test_fields_that_are_not_kept_are_counted(project, tmp_path):
+    rows = [judged(1, 1, 4, decision={"undecidable": True}), judged(2, 1, 4), b"{"]
+    rows[1]["judgments"][0] |= {"scales": {"clear": [1, 5]}}
+    rows[1]["judgments"].append({"annotator": "w8", "completion": "a", "ratings": {"clear": 1}})
+    report = tmp_path / "report.jsonl"
+    said = run(
+        "import_preferences",
+        write(tmp_path / "rows.jsonl", rows),
+        format="comparisons",
+        report=report,
+    )
+    counted = {"decision": 1, "judgments.scales": 1, "judgments without a vote": 1}
+    assert AuditEntry.objects.get(action="file.import").data["left_out"] == counted
+    assert "rows.jsonl: not kept, with the number of rows: decision (1), judgments" in said
+    told = [json.loads(line).get("left_out") for line in report.read_text().splitlines()]
+    assert told == [["decision"], ["judgments without a vote", "judgments.scales"], None]
+
+
 def test_a_file_imported_twice_changes_nothing_even_under_another_name(project, tmp_path):
     path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(5)])
     run("import_preferences", path, format="trl")

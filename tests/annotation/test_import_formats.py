@@ -107,6 +107,60 @@ def vote(**changes):
     return row | changes
 
 
+def said(**changes):
+    row = {"annotator": "w7", "kind": "person", "completion": "b", "ratings": {"clear": 4}}
+    return row | changes
+
+
+def test_our_own_rows_keep_lines_ratings_and_flags():
+    judge = vote(annotator="w7", kind="model", acceptable=0, strength=None)
+    row = comparisons.parse(
+        comparison(
+            votes=[vote(acceptable=1), judge],
+            judgments=[
+                said(),
+                said(completion="a", ratings={}, flags=["unsafe"]),
+                said(completion="c", ratings={}, flags=[]),
+                said(kind="model", ratings={"clear": 1, "kind": 2}),
+            ],
+        )
+    )
+    person, model = row.votes
+    assert [person.rankings[0].acceptable, model.rankings[0].acceptable] == [1, 0]
+    assert [(one.place, one.ratings, one.flags) for one in person.judgments] == [
+        (1, {"clear": 4}, []),
+        (0, {}, ["unsafe"]),
+    ]
+    assert [(one.place, one.ratings) for one in model.judgments] == [(1, {"clear": 1, "kind": 2})]
+    assert row.left_out == []
+
+
+def test_what_has_no_place_in_the_ledger_is_named():
+    row = comparisons.parse(
+        comparison(
+            votes=[vote(strength_levels=3, acceptable=None)],
+            judgments=[
+                said(scales={"clear": [1, 5]}),
+                said(annotator="nobody"),
+                said(completion="a", annotator="nobody", kind=None),
+            ],
+            decision={"undecidable": True},
+            weight=None,
+            attributes={"topic": "tea"},
+        )
+    )
+    assert sorted(row.left_out) == [
+        "attributes",
+        "decision",
+        "judgments without a vote",
+        "judgments without a vote",
+        "judgments.scales",
+        "votes.strength_levels",
+    ]
+    pair = trl.parse(TRL_SHAPES[0] | {"score_chosen": 8.0, "margin": 0, "annotator": "w7"})
+    assert pair.left_out == ["score_chosen", "margin"]
+
+
 def test_our_own_rows_keep_axes_groups_strengths_and_kinds():
     safe = vote(axis="safe", ranking=[], outcome="both_bad", strength=None)
     judge = vote(annotator=3, kind="model", ranking=[["a", "b"]], strength=None, weight=None)
@@ -209,6 +263,14 @@ def test_our_own_rows_keep_axes_groups_strengths_and_kinds():
         ("comparisons", comparison(votes=[vote(kind="cat")]), 'kind .* "cat"'),
         ("comparisons", comparison(votes=[vote(), vote()]), "votes twice on axis"),
         ("comparisons", comparison(completions=[{"id": "a"}]), "no field text"),
+        ("comparisons", comparison(votes=[vote(acceptable=3)]), "from 0 to the 2 groups.*: 3"),
+        ("comparisons", comparison(votes=[vote(acceptable=True)]), "whole number: true"),
+        ("comparisons", comparison(judgments=["b"]), 'must be an object: "b"'),
+        ("comparisons", comparison(judgments=[said(completion="z")]), 'hasn\'t: "z"'),
+        ("comparisons", comparison(judgments=[said(), said()]), 'completion "b" twice'),
+        ("comparisons", comparison(judgments=[said(ratings={"clear": 1.5})]), "clear .*: 1.5"),
+        ("comparisons", comparison(judgments=[said(flags=["odd", "odd"])]), "flag twice"),
+        ("comparisons", comparison(judgments=[said(flags=["x" * 41])]), "1 to 40 signs"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_reason(format, row, reason):
