@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from policy.run import generator_for
-from policy.scoring import TooLong, encode
+from policy.scoring import Encoded, TooLong, encode
 from policy.shared_prompt import Forest, Tree
 from rewardmodel.data import Comparison, PairTable
 from rewardmodel.targets import PLAIN, TargetBatch, TargetRule, Targets
@@ -53,6 +53,9 @@ class Funnel:
     num_no_strict_pair: int = 0
     """Nor anything else that the loss learns from."""
     num_too_long: int = 0
+    num_same_tokens: int = 0
+    """Of two completions the model is given the same ids (unknown signs, letters without their
+    case ...): whatever was preferred, it cannot see."""
     num_prompts_shortened: int = 0
     """Used, with a prompt that lost turns to keep a completion whole."""
     num_ties: int = 0
@@ -85,6 +88,9 @@ class Examples:
         except TooLong:
             self.funnel.num_too_long += 1
             return
+        if targets.pairs and same_tokens(encoded):
+            self.funnel.num_same_tokens += 1
+            return
         self.funnel.num_used += 1
         self.funnel.num_prompts_shortened += any(each.dropped_turns for each in encoded)
         rows = tuple(array("i", each.ids) for each in encoded)
@@ -102,6 +108,11 @@ class Examples:
     def counts(self, split: str) -> dict[str, int]:
         """The funnel, each name behind the split's: train_num_used ..."""
         return {f"{split}_{name}": value for name, value in asdict(self.funnel).items()}
+
+
+def same_tokens(completions: Sequence[Encoded]) -> bool:
+    """Whether two of a prompt's completions are the same to the model, whatever their texts."""
+    return len({tuple(each.ids) for each in completions}) < len(completions)
 
 
 @dataclass(frozen=True, slots=True)

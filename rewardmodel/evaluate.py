@@ -27,6 +27,7 @@ import torch
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
+from rewardmodel.batches import same_tokens
 from rewardmodel.bootstrap import INTERVAL, PairRow, bootstrap
 from rewardmodel.calibration import LogOdds
 from rewardmodel.data import Comparison, PairTable, Vote
@@ -110,6 +111,9 @@ class Evaluation:
     num_too_long: int = 0
     num_others_too_long: int = 0
     """Without a strict pair, but with ties or judgments that would have been measured."""
+    num_same_tokens: int = 0
+    """Comparisons with two completions that the model cannot tell apart: training leaves them out,
+    here such a pair is measured like any with equal scores."""
     num_prompts_shortened: int = 0
     votes_by_kind: Counter[str] = field(default_factory=Counter)
     scale: ScoreScale = field(default_factory=ScoreScale)
@@ -152,6 +156,7 @@ class Evaluation:
                 self.num_too_long += strict
                 self.num_others_too_long += not strict
                 continue
+            self.num_same_tokens += strict and same_tokens(encoded)
             kept.append((place, comparison))
             ids += [each.ids for each in encoded]
             self.num_prompts_shortened += any(each.dropped_turns for each in encoded)
@@ -241,6 +246,7 @@ class Evaluation:
                 "too_long": self.num_too_long,
             },
             "num_others_too_long": self.num_others_too_long,
+            "num_same_tokens": self.num_same_tokens,
             "num_prompts_shortened": self.num_prompts_shortened,
             "votes_by_kind": dict(sorted(self.votes_by_kind.items())),
             **self.disagreement.figures(),

@@ -464,11 +464,13 @@ def test_what_was_left_out_is_counted(write_rows, tiny_lm, tmp_path):
         "train_num_used": 9,
         "train_num_no_strict_pair": 1,
         "train_num_too_long": 1,
+        "train_num_same_tokens": 0,
         "train_num_prompts_shortened": 1,
         "train_num_ties": 0,
         "dev_num_used": 1,
         "dev_num_no_strict_pair": 0,
         "dev_num_too_long": 0,
+        "dev_num_same_tokens": 0,
         "dev_num_prompts_shortened": 0,
         "dev_num_ties": 0,
     }
