@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from annotation.errors import BadInput
+from annotation.group_shares import GroupShare
 from annotation.models import AnnotatorKind, Outcome, Purpose, Ranking, Split
 
 NEVER_USED = (Purpose.GOLD, Purpose.QUALIFICATION, Purpose.REPEAT)
@@ -37,6 +38,9 @@ class Bucket(StrEnum):
     """A reviewer's decision stands in the vote's place, or says that there is none."""
     NOT_TEXT = "not_text"
     """Its prompt has typed parts (images ...), which nothing that trains can read."""
+    OTHER_GROUPS = "other_groups"
+    """On a train prompt whose group the judge learns from and not the reward model, or the other
+    way round."""
     FILTERED_KIND = "filtered_kind"
     FILTERED_LANGUAGE = "filtered_language"
     FILTERED_PURPOSE = "filtered_purpose"
@@ -64,6 +68,8 @@ class VoteQuery:
     splits: tuple[str, ...] = tuple(sorted(Split.values))
     decisions: str = OFF
     weights: str = "none"
+    groups: GroupShare | None = None
+    """Of train prompts; None = all."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "VoteQuery":
@@ -74,17 +80,20 @@ class VoteQuery:
             "purposes": [str(purpose) for purpose in USABLE],
             "splits": Split.values,
         }
-        lists = {key: value for key, value in options.items() if key not in ONE_OF}
-        return cls(**checked_options(lists, known), **_one_of(options))  # type: ignore[arg-type]
+        lists = {k: value for k, value in options.items() if k not in ONE_OF and k != "groups"}
+        groups = GroupShare.of(options.get("groups"))
+        checked = checked_options(lists, known)
+        return cls(groups=groups, **checked, **_one_of(options))  # type: ignore[arg-type]
 
     def as_json(self) -> dict[str, Any]:
-        """An option of one value stands here only where it is not the default: queries of before
-        stay what they were."""
+        """An option of one value stands here only where it is not the default, groups where they
+        are not all: queries of before stay what they were."""
         found = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
-        return {key: value for key, value in found.items() if value != ONE_OF.get(key, ("",))[0]}
+        defaults = {key: values[0] for key, values in ONE_OF.items()} | {"groups": None}
+        return {k: v for k, v in found.items() if k not in defaults or v != defaults[k]}
 
 
 ONE_OF: Mapping[str, tuple[str, ...]] = {"decisions": DECISIONS, "weights": WEIGHTS}
@@ -138,6 +147,8 @@ class VoteFacts:
     language: str
     text_alone: bool
     """As Prompt.text_alone has it."""
+    group: str = ""
+    """Its prompt's split_group."""
     decided: bool = False
     """A reviewer's decision on its comparison is in force."""
     answered: Bucket | None
@@ -176,6 +187,8 @@ def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
         return Bucket.FILTERED_SPLIT
     if not vote.text_alone:
         return Bucket.NOT_TEXT
+    if vote.split == Split.TRAIN and query.groups and not query.groups.holds(vote.group):
+        return Bucket.OTHER_GROUPS
     if vote.decided and query.decisions == INSTEAD:
         return Bucket.DECIDED
     return vote.answered or BUCKET_OF_SPLIT[Split(vote.split)]

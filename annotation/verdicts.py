@@ -20,6 +20,8 @@ FIRST_REWARD_TOO_FEW = _(
     "The first reward model; %(groups)s groups on dev are too few to judge it."
 )
 FIRST_REWARD = _("The first reward model: accuracy %(accuracy)s on %(groups)s groups of dev.")
+JUDGE_TOO_FEW = _("A judge; %(groups)s groups on dev are too few to try it on.")
+JUDGE = _("A judge: accuracy %(accuracy)s on %(groups)s groups of dev.")
 UNJUDGED = _("No dev answers to compare with %(name)s on; it passes unjudged.")
 REWARD_AGAINST = _(
     "Against %(name)s on %(groups)s groups of dev: accuracy %(accuracy)s, log loss %(log_loss)s."
@@ -36,6 +38,8 @@ SENTENCES = (
     SFT_BY_ADMIN,
     FIRST_REWARD_TOO_FEW,
     FIRST_REWARD,
+    JUDGE_TOO_FEW,
+    JUDGE,
     UNJUDGED,
     REWARD_AGAINST,
     NO_PROMPT,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
 from annotation.errors import BadInput
 from annotation.models import (
@@ -24,9 +25,10 @@ from annotation.models import (
     Split,
     TrainingJob,
 )
-from annotation.services import jobs, versions
+from annotation.services import jobs, judges, versions
 from annotation.services.projects import current_scheme
 from annotation.services.retraining import votes_that_train
+from annotation.services.roles import require_no_judge
 from annotation.services.snapshots import freeze
 from policy.config import BadInput as BadLaboratoryInput
 from rewardmodel.anchors import sample_anchors, write_anchors
@@ -50,7 +52,9 @@ def freeze_inputs(job: TrainingJob) -> list[str]:
 
 
 def _pretrain(job: TrainingJob) -> list[str]:
-    return ["policy", "pretrain", "--data", *map(str, _copied_files(job))]
+    first = job.inputs.get("judge_of")
+    files = _copied_files(job) if first is None else _files_of(TrainingJob.objects.get(pk=first))
+    return ["policy", "pretrain", "--data", *map(str, files)]
 
 
 def _sft(job: TrainingJob) -> list[str]:
@@ -61,9 +65,16 @@ def _sft(job: TrainingJob) -> list[str]:
 
 
 def _reward(job: TrainingJob) -> list[str]:
+    """For a judge too, which has a start of its own and other groups."""
     from_nothing = job.inputs.get("init") == NO_INIT
-    _choose(job, init=None if from_nothing else job.init or versions.sft_root(job.project))
+    start = None if from_nothing else job.init or versions.sft_root(job.project)
+    is_judge = job.kind == JobKind.JUDGE
+    _choose(job, init=judges.start_of(start) if is_judge else start)
     _choose_axis(job)
+    if is_judge and "data" in job.inputs:
+        raise BadInput(judges.NO_GROUPS)
+    if job.snapshot is None and "data" not in job.inputs:
+        _choose_groups(job)
     data = _data_file(job, "comparisons", [Split.TRAIN, Split.DEV])
     init = _directory(job.init) if job.init else NO_INIT
     anchors = _anchors(job.project, data)
@@ -71,6 +82,18 @@ def _reward(job: TrainingJob) -> list[str]:
         *("rewardmodel", "train", "--data", str(data), "--init", init),
         *(("--anchors", str(anchors)) if anchors else ()),
     ]
+
+
+def _choose_groups(job: TrainingJob) -> None:
+    """Freeze the groups that this job learns from, and ask for the judge of the others with it."""
+    _choose(job, inputs={**job.inputs, "judge_share": judges.share_for(job)})
+    if job.kind == JobKind.JUDGE and judges.groups_for(job) is None:
+        raise BadInput(judges.NO_GROUPS)
+    snapshot = _frozen(job, "comparisons", [Split.TRAIN, Split.DEV])
+    with transaction.atomic():
+        _choose(job, snapshot=snapshot)
+        if job.kind == JobKind.REWARD:
+            judges.request_judge(beside=job)
 
 
 def _anchors(project: Project, data: Path) -> Path | None:
@@ -110,12 +133,15 @@ def _ppo(job: TrainingJob) -> list[str]:
     init = _needed(
         job.init or versions.in_force(project, Slot.POLICY), "a policy in force to improve"
     )
-    reward = job.reward or versions.in_force(project, Slot.REWARD)
+    reward = _needed(
+        job.reward or versions.in_force(project, Slot.REWARD), "a reward model in force"
+    )
+    require_no_judge(reward)  # it may have become one since the job was asked for
     _choose(
         job,
         init=init,
         reference=job.reference or versions.root_of(init),
-        reward=_needed(reward, "a reward model in force"),
+        reward=reward,
     )
     prompts = _data_file(job, "prompts", [Split.TRAIN])
     return [
@@ -128,14 +154,16 @@ COMMANDS: dict[JobKind, Callable[[TrainingJob], list[str]]] = {
     JobKind.PRETRAIN: _pretrain,
     JobKind.SFT: _sft,
     JobKind.REWARD: _reward,
+    JobKind.JUDGE: _reward,
     JobKind.PPO: _ppo,
 }
 
 
 def newest_pretrained(project: Project) -> ModelVersion | None:
-    """The project's newest pretrained version."""
+    """The project's newest pretrained version, those that judges start from left out."""
     return (
         ModelVersion.objects.filter(job__project=project, stage=JobKind.PRETRAIN)
+        .exclude(job__inputs__has_key="judge_of")
         .order_by("-pk")
         .first()
     )
@@ -178,10 +206,20 @@ def _frozen(job: TrainingJob, kind: str, splits: list[Split]) -> DatasetSnapshot
     if kind == "comparisons":
         query["annotators"] = votes_that_train(job.inputs)
         query |= {name: job.inputs[name] for name in ("decisions", "weights") if name in job.inputs}
+        if groups := judges.groups_for(job):
+            query["groups"] = groups.as_json()
     snapshot = freeze(project=job.project, kind=kind, query=query, by=job.requested_by)
     if snapshot.rows == 0:
         raise BadInput(f"The project has no {kind} to train on ({', '.join(query['splits'])}).")
     return snapshot
+
+
+def _files_of(other: TrainingJob) -> list[Path]:
+    """What another job has copied, in its order. Raises BadInput where it is gone."""
+    folder = job_folder(other) / "inputs"
+    if not folder.is_dir():
+        raise BadInput(f"The files of job {other.pk} are gone: {folder}.")
+    return sorted(folder.iterdir(), key=lambda path: int(path.name.split("-")[0]))
 
 
 def _copied_files(job: TrainingJob) -> list[Path]:

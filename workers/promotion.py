@@ -41,13 +41,12 @@ from rewardmodel.bootstrap import PairRow
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
+from workers.judging import judge_figures
 from workers.launch import OUT_OF_REACH
+from workers.statistics import Mean, bootstrap_mean, paired_difference, weighted_mean
 
 MAX_GATE_PROMPTS = 64
 SAMPLES_PER_PROMPT = 2
-RESAMPLES = 2000
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap over groups."""
 TOKENS_PER_FORWARD = 4096
 
 
@@ -77,7 +76,7 @@ def judge_version(version_id: int) -> Verdict | None:
     if "gate" in version.metrics or version.job is None:
         return None
     project = version.job.project
-    slot = Slot.REWARD if version.stage == JobKind.REWARD else Slot.POLICY
+    slot = SLOTS.get(version.stage, Slot.POLICY)
     try:
         verdict = JUDGES[JobKind(version.stage)](version, project)
     except (BadInput, BadLaboratoryInput) as error:
@@ -121,7 +120,8 @@ def _keep(
         )
         project.refresh_from_db()
         first_policy = slot == Slot.POLICY and verdict.verdict == "first"
-        wanted = promote and verdict.passed and (project.auto_promote or first_policy)
+        at_once = first_policy or slot == Slot.JUDGE  # which steers nothing
+        wanted = promote and verdict.passed and (project.auto_promote or at_once)
         if wanted and versions.in_force(project, slot) != locked:  # else an admin was quicker
             versions.promote(
                 project=project,
@@ -133,7 +133,7 @@ def _keep(
     return True
 
 
-# --- the three gates ----------------------------------------------------------------------------
+# --- the gates --------------------------------------------------------------------------------
 
 
 def judge_sft(version: ModelVersion, project: Project) -> Verdict:
@@ -157,22 +157,39 @@ def judge_reward(version: ModelVersion, project: Project) -> Verdict:
 
 
 def first_reward(rows: Sequence[PairRow]) -> Verdict:
-    """A first reward model passes if its whole interval does better than a coin, as PPO wants it,
-    or dev is too small to say."""
+    """A first reward model passes if it does better than a coin, as PPO wants it."""
+    return against_a_coin(rows, verdicts.FIRST_REWARD, verdicts.FIRST_REWARD_TOO_FEW)
+
+
+def judge_judge(version: ModelVersion, project: Project) -> Verdict:
+    """The newest judge takes the place of the one before, for it saw the most answers, unless it
+    does no better than a coin."""
+    rows = evaluate_pairs(versions.directory_of(version), _dev_comparisons(version, project))
+    verdict = against_a_coin(rows, verdicts.JUDGE, verdicts.JUDGE_TOO_FEW)
+    return replace(verdict, verdict="passed" if verdict.passed else "failed")
+
+
+def against_a_coin(rows: Sequence[PairRow], why: str, too_few: str) -> Verdict:
+    """Passes if the whole interval of the accuracy lies above one half, or dev is too small to
+    say. why, too_few: the sentences for either."""
     groups = len({row.group for row in rows})
     right = bootstrap_mean([(row.group, row.correct, row.weight) for row in rows])
     numbers = {
         "groups": groups,
-        "accuracy": _mean(rows, "correct"),
+        "accuracy": weighted_mean(rows, "correct"),
         "accuracy_interval": list(right.interval) if right.interval else None,
-        "log_loss": _mean(rows, "log_loss"),
+        "log_loss": weighted_mean(rows, "log_loss"),
     }
     if groups < FEWEST_GROUPS:
-        why = verdicts.FIRST_REWARD_TOO_FEW % {"groups": groups}
-        return Verdict(passed=True, verdict="first", why=why, numbers=numbers)
+        said = too_few % {"groups": groups}
+        return Verdict(passed=True, verdict="first", why=said, numbers=numbers)
     passed = right.lies_above(0.5)
-    why = verdicts.FIRST_REWARD % {"accuracy": right, "groups": groups}
-    return Verdict(passed=passed, verdict="first" if passed else "failed", why=why, numbers=numbers)
+    return Verdict(
+        passed=passed,
+        verdict="first" if passed else "failed",
+        why=why % {"accuracy": right, "groups": groups},
+        numbers=numbers,
+    )
 
 
 def reward_against(new: Sequence[PairRow], old: Sequence[PairRow], name: str) -> Verdict:
@@ -185,8 +202,8 @@ def reward_against(new: Sequence[PairRow], old: Sequence[PairRow], name: str) ->
     log_loss = paired_difference(new, old, "log_loss")
     numbers: dict[str, Any] = {
         "against": name,
-        "accuracy": _mean(new, "correct"),
-        "log_loss": _mean(new, "log_loss"),
+        "accuracy": weighted_mean(new, "correct"),
+        "log_loss": weighted_mean(new, "log_loss"),
         "accuracy_difference": accuracy.as_json(),
         "log_loss_difference": log_loss.as_json(),
     }
@@ -220,10 +237,11 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
     trial = [(prompt, n) for prompt in prompts for n in range(SAMPLES_PER_PROMPT)]
     conversations = [text_messages(prompt) or [] for prompt, _ in trial]
     seeds = [seed_for("gate", version.pk, prompt.pk, n) for prompt, n in trial]
-    written = {
-        name: write_completions(MODELS.policy(one), conversations, seeds=seeds, sampling=sampling)
-        for name, one in (("new", version), ("old", baseline))
-    }
+
+    def answers(one: ModelVersion) -> list[Written]:
+        return write_completions(MODELS.policy(one), conversations, seeds=seeds, sampling=sampling)
+
+    written = {name: answers(one) for name, one in (("new", version), ("old", baseline))}
     scorer = MODELS.scorer(reward)
     scores = {
         name: scorer.score(conversations, [one.text for one in rows])
@@ -248,11 +266,19 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
             for key, value in shape_of(rows).items()
         },
     }
+    numbers |= judge_figures(
+        project,
+        reward,
+        conversations,
+        groups,
+        written["new"],
+        lambda: written["old"] if baseline == root else answers(root),
+    )
     return policy_verdict(gain, kl_nats, project.kl_budget_nats, baseline.name, where, numbers)
 
 
 def policy_verdict(
-    gain: "Mean",
+    gain: Mean,
     kl_nats: float,
     budget_nats: float,
     against: str,
@@ -274,93 +300,17 @@ def policy_verdict(
     )
 
 
+SLOTS: dict[str, Slot] = {JobKind.REWARD: Slot.REWARD, JobKind.JUDGE: Slot.JUDGE}
+"""By stage; the others' is the policy's."""
 JUDGES: dict[JobKind, Callable[[ModelVersion, Project], Verdict]] = {
     JobKind.SFT: judge_sft,
     JobKind.REWARD: judge_reward,
+    JobKind.JUDGE: judge_judge,
     JobKind.PPO: judge_policy,
 }
 
 
 # --- measuring ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean with its 95 % percentile interval over groups; None where one group is all."""
-
-    mean: float
-    interval: tuple[float, float] | None
-    groups: int
-
-    def __str__(self) -> str:
-        if self.interval is None:
-            return f"{self.mean:+.4f}"
-        return f"{self.mean:+.4f} [{self.interval[0]:+.4f}, {self.interval[1]:+.4f}]"
-
-    def lies_below(self, value: float) -> bool:
-        """The whole interval does."""
-        return self.interval is not None and self.interval[1] < value
-
-    def lies_above(self, value: float) -> bool:
-        """The whole interval does."""
-        return self.interval is not None and self.interval[0] > value
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "mean": self.mean,
-            "interval": list(self.interval) if self.interval else None,
-            "groups": self.groups,
-        }
-
-
-def bootstrap_mean(rows: Sequence[tuple[str, float, float]], *, seed: int = 0) -> Mean:
-    """Weighted mean of (group, value, weight) rows, its interval by drawing groups again.
-
-    Answers to one prompt are not independent, so the group is the unit. 0 where there is no row.
-    """
-    names = sorted({group for group, _, _ in rows})
-    place = {name: at for at, name in enumerate(names)}
-    sums = np.zeros((len(names), 2))  # per group: weight x value, weight
-    for group, value, weight in rows:
-        sums[place[group]] += (weight * value, weight)
-    if not len(sums):
-        return Mean(0.0, None, 0)
-    whole = sums.sum(0)
-    mean = float(whole[0] / whole[1])
-    if len(sums) < 2:
-        return Mean(mean, None, len(sums))
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    again = sums[drawn].sum(1)  # (RESAMPLES, 2)
-    low, high = np.percentile(again[:, 0] / again[:, 1], INTERVAL)
-    return Mean(mean, (float(low), float(high)), len(sums))
-
-
-def paired_difference(new: Sequence[PairRow], old: Sequence[PairRow], figure: str) -> Mean:
-    """Mean of new - old, by groups of which both models scored as many comparisons."""
-    sums = {"new": _group_sums(new, figure), "old": _group_sums(old, figure)}
-    both = [
-        group
-        for group, (_, weight) in sums["new"].items()
-        if group in sums["old"] and sums["old"][group][1] == weight
-    ]
-    rows = []
-    for group in both:
-        (total, weight), (old_total, _) = sums["new"][group], sums["old"][group]
-        rows.append((group, (total - old_total) / weight, weight))
-    return bootstrap_mean(rows)
-
-
-def _group_sums(rows: Sequence[PairRow], figure: str) -> dict[str, tuple[float, float]]:
-    sums: dict[str, tuple[float, float]] = {}
-    for row in rows:
-        total, weight = sums.get(row.group, (0.0, 0.0))
-        sums[row.group] = (total + row.weight * getattr(row, figure), weight + row.weight)
-    return sums
-
-
-def _mean(rows: Sequence[PairRow], figure: str) -> float | None:
-    weight = sum(row.weight for row in rows)
-    return sum(row.weight * getattr(row, figure) for row in rows) / weight if rows else None
 
 
 @torch.inference_mode()

@@ -32,6 +32,8 @@ from workers.launch import OUT_OF_REACH, Ended, launch, shutting_down
 
 STOPPED = (3, -signal.SIGTERM)
 """Stopped on request; SIGTERM itself where it came before the trainer listened for it."""
+SCORING = (JobKind.REWARD, JobKind.JUDGE)
+"""Jobs whose model scores; the others make policies."""
 log = logging.getLogger(__name__)
 
 
@@ -178,7 +180,7 @@ def publish(job: TrainingJob, model: Path) -> ModelVersion | None:
             model.rename(target)
             _sync(target.parent)
         version = versions.register_version(
-            kind=VersionKind.REWARD if job.kind == JobKind.REWARD else VersionKind.POLICY,
+            kind=VersionKind.REWARD if job.kind in SCORING else VersionKind.POLICY,
             stage=job.kind,
             directory=target,
             sha256=sha256,

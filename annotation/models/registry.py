@@ -39,6 +39,7 @@ class JobKind(models.TextChoices):
     PRETRAIN = "pretrain", _("Pretraining")
     SFT = "sft", _("Supervised fine-tuning")
     REWARD = "reward", _("Reward model")
+    JUDGE = "judge", _("Judge")
     PPO = "ppo", _("PPO")
     SAMPLE = "sample", _("Sampling")
 

@@ -36,6 +36,7 @@ BUCKETS = {
     "cannot_tell": gettext_lazy("cannot tell"),
     "decided": gettext_lazy("decided by a reviewer"),
     "not_text": gettext_lazy("prompts with more than text"),
+    "other_groups": gettext_lazy("groups of the judge, or of the reward model"),
     "filtered_kind": gettext_lazy("other kinds of annotators"),
     "filtered_language": gettext_lazy("other languages"),
     "filtered_purpose": gettext_lazy("other purposes"),

@@ -16,6 +16,7 @@ from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
 from annotation.services.lineage import lineage_of_version
+from annotation.services.roles import may_stand_in
 from annotation.verdicts import in_words
 
 MAX_FIGURES = 60
@@ -95,7 +96,7 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         "slots": [
             (slot, slot.value in in_force and in_force[slot.value].version_id == found.pk)
             for slot in Slot
-            if services.KIND_OF_SLOT[slot] == found.kind
+            if services.KIND_OF_SLOT[slot] == found.kind and may_stand_in(found, slot)
         ],
     }
     return project_template(request, membership, "pages/version.html", context)

@@ -5,6 +5,7 @@ from typing import Any
 
 from annotation.errors import BadInput
 from annotation.funnel import DECISIONS, WEIGHTS
+from annotation.group_shares import MOST_FOR_THE_JUDGE, is_share
 from annotation.models import AnnotatorKind
 
 MAX_COMPARISONS = 100_000
@@ -31,6 +32,7 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "annotators": (_is_list_of_kinds, f"a list of kinds out of {', '.join(AnnotatorKind.values)}"),
     "decisions": (lambda value: value in DECISIONS, f"one of {', '.join(DECISIONS)}"),
     "weights": (lambda value: value in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
+    "judge_share": (is_share, f"a share from 0 to {MOST_FOR_THE_JUDGE}"),
     "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
 }
 

@@ -41,6 +41,7 @@ from annotation.models import (
 from annotation.services import audit
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.inputs import require_inputs
+from annotation.services.roles import require_no_judge
 
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
@@ -90,8 +91,8 @@ def request_training(
     """Queue a job. What is left out is filled in by the worker from what is in force at its start.
 
     config and inputs are laid over the project's job_defaults for this kind. Raises BadInput for an
-    unknown kind or lane, a version of the wrong kind, what no job may be told (require_allowed), or
-    a data path outside the folders that may be read.
+    unknown kind or lane, a version of the wrong kind, a judge as reward, what no job may be told
+    (require_allowed), or a data path outside the folders that may be read.
     """
     if kind not in JobKind.values:
         raise BadInput(f"kind must be one of {', '.join(JobKind.values)}: {kind!r}.")
@@ -104,6 +105,8 @@ def request_training(
     _require_kind("init", init, VersionKind.POLICY)
     _require_kind("reference", reference, VersionKind.POLICY)
     _require_kind("reward", reward, VersionKind.REWARD)
+    if reward is not None:
+        require_no_judge(reward)
     if inputs and "data" in inputs:
         readable_data_files(inputs["data"])
     job = TrainingJob.objects.create(
@@ -140,7 +143,7 @@ def require_allowed(config: object, inputs: object) -> None:
     for name in PATH_SETTINGS:
         if name in config:
             raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
-    for note in ("planned", "propensities"):
+    for note in ("planned", "propensities", "judge_of"):
         if note in inputs:
             raise BadInput(f"inputs.{note} is the worker's own note: {inputs[note]!r:.80}.")
     require_inputs("inputs", inputs)
@@ -221,7 +224,8 @@ def cancel_job(*, job: TrainingJob, by: User | None) -> TrainingJob:
 def startable_jobs() -> QuerySet[TrainingJob]:
     """Queued jobs that a worker could claim now, oldest first.
 
-    In the loop one of a kind runs at a time, and SFT that names no start waits for the pretraining.
+    In the loop one of a kind runs at a time, SFT that names no start waits for the pretraining, and
+    a judge for the pretraining of its own start.
     """
     same_kind_runs = TrainingJob.objects.filter(
         project=OuterRef("project"), kind=OuterRef("kind"), status=JobStatus.RUNNING, lane=Lane.LOOP
@@ -232,8 +236,16 @@ def startable_jobs() -> QuerySet[TrainingJob]:
         status__in=(JobStatus.QUEUED, JobStatus.RUNNING),
         lane=Lane.LOOP,
     )
+    for_the_judge = TrainingJob.objects.filter(
+        project=OuterRef("project"),
+        kind=JobKind.PRETRAIN,
+        status__in=(JobStatus.QUEUED, JobStatus.RUNNING),
+        inputs__has_key="judge_of",
+    )
     queued = TrainingJob.objects.filter(status=JobStatus.QUEUED)
-    in_loop = queued.exclude(Q(lane=Lane.LOOP) & Exists(same_kind_runs))
+    in_loop = queued.exclude(Q(lane=Lane.LOOP) & Exists(same_kind_runs)).exclude(
+        Q(kind=JobKind.JUDGE) & Exists(for_the_judge)
+    )
     return in_loop.exclude(
         Q(lane=Lane.LOOP, kind=JobKind.SFT, init=None) & Exists(pretraining)
     ).order_by("pk")

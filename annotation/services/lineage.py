@@ -249,6 +249,7 @@ class _History:
             kind=vote.annotator.kind,
             language=vote.comparison.prompt.language,
             text_alone=vote.comparison.prompt.text_alone,
+            group=vote.comparison.prompt.split_group,
             answered=answered(vote.rankings.all()),
             decided=self._is_decided(vote, position),
         )

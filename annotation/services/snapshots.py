@@ -48,8 +48,9 @@ def freeze(
     """The snapshot of this query at this position, written if it isn't there yet.
 
     query: annotators, languages, purposes, splits (each a list); `decisions`, off or instead (of
-    the votes); `weights`, none, dawid_skene or bradley_terry; `up_to`, a position as another
-    snapshot has it, missing parts = now. Comparisons take people's votes of all splits unless told
+    the votes); `weights`, none, dawid_skene or bradley_terry; `groups`, one side of the train
+    groups (annotation/group_shares.py); `up_to`, a position as another snapshot has it, missing
+    parts = now. Comparisons take people's votes of all splits unless told
     otherwise, prompts and demonstrations those of train. Raises BadInput for anything else,
     Conflict if votes from before the position kept arriving.
     """

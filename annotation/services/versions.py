@@ -35,8 +35,9 @@ from annotation.models import (
 )
 from annotation.services import audit
 from annotation.services.jobs import request_training
+from annotation.services.roles import require_never_rewarded, require_no_judge
 
-GATED_STAGES = (JobKind.SFT, JobKind.REWARD, JobKind.PPO)
+GATED_STAGES = (JobKind.SFT, JobKind.REWARD, JobKind.JUDGE, JobKind.PPO)
 KIND_OF_SLOT = {
     Slot.POLICY: VersionKind.POLICY,
     Slot.REWARD: VersionKind.REWARD,
@@ -199,9 +200,13 @@ def promote(
     """Put a version in force, and queue what follows from it in the same transaction.
 
     A policy gets a job that samples new comparisons from it; a reward model makes a PPO job due
-    where the project's rule says so. Raises BadInput for a version that does not fit the slot,
-    Conflict if it is in force already.
+    where the project's rule says so. Raises BadInput for a version that does not fit the slot, or
+    for a judge that is to reward or the reverse, Conflict if it is in force already.
     """
+    if slot == Slot.REWARD:
+        require_no_judge(version)
+    elif slot == Slot.JUDGE:
+        require_never_rewarded(version)
     promotion = _append(project, slot, version, verdict, numbers or {}, by)
     audit.record(
         action="version.promote",

@@ -24,6 +24,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.jobs import request_training
+from annotation.services.judges import share_for
 from annotation.services.versions import in_force
 
 
@@ -46,8 +47,13 @@ def _missing(job: TrainingJob) -> str:
         return gettext("Fine-tuning needs a model to start from: pretrain or register one first.")
     if kind == JobKind.SFT and not (has_data or _has_demonstrations(project)):
         return gettext("Fine-tuning needs demonstrations, and the project has none to train on.")
-    if kind == JobKind.REWARD and not (has_data or _has_votes(project)):
+    if kind in (JobKind.REWARD, JobKind.JUDGE) and not (has_data or _has_votes(project)):
         return gettext("A reward model needs answers, and the project has none to train on.")
+    if kind == JobKind.JUDGE and (has_data or not share_for(job)):
+        return gettext(
+            "A judge learns from groups that the reward model goes without, and the "
+            "project keeps none back (inputs.judge_share)."
+        )
     if kind in (JobKind.PPO, JobKind.SAMPLE) and not policy:
         return gettext("This job needs a policy in force, and the project has none.")
     if kind == JobKind.PPO and not (job.reward or in_force(project, Slot.REWARD)):

@@ -52,7 +52,7 @@ def test_a_jobs_config_is_laid_over_the_projects_defaults(project):
 @pytest.mark.parametrize(
     ("wish", "sentence"),
     [
-        ({"kind": "dpo"}, "kind must be one of pretrain, sft, reward, ppo, sample: 'dpo'."),
+        ({"kind": "dpo"}, "kind must be one of pretrain, sft, reward, judge, ppo, sample: 'dpo'."),
         ({"kind": "sft", "lane": "fast"}, "lane must be one of loop, experiment: 'fast'."),
         ({"kind": "sft", "config": ["x"]}, r"config must be a JSON object: \['x'\]."),
         ({"kind": "sft", "config": {"tokenizer": "/etc"}}, "config.tokenizer names a path"),

@@ -92,6 +92,7 @@ def one_vote_in_each_bucket(project):
         "cannot_tell": 1,
         "decided": 0,
         "not_text": 1,
+        "other_groups": 0,
         "filtered_kind": 2,
         "filtered_language": 0,
         "filtered_purpose": 0,

@@ -20,12 +20,15 @@ from annotation.models import (
     Preference,
     Promotion,
     Role,
+    Slot,
     TrainingJob,
     User,
 )
 from annotation.services.jobs import request_training
+from annotation.services.judges import saw_other_groups
 from annotation.services.loop import change_loop, change_rule
 from annotation.services.projects import add_member, create_project
+from annotation.services.versions import in_force
 from tests.workers.conftest import Installation, wait_for
 
 pytestmark = [pytest.mark.celery, pytest.mark.loop]
@@ -121,6 +124,22 @@ def label_one(browser: Client) -> Preference:
     return Preference.objects.get(idempotency_key=key)
 
 
+def judged(project) -> None:
+    """The judge learned from the group that the reward model did not, from a model pretrained with
+    another seed, and stands in its slot."""
+    wait_for(lambda: done(project, "judge"), "the judge beside the reward model")
+    reward, judge = (
+        ModelVersion.objects.get(job__project=project, stage=stage) for stage in ("reward", "judge")
+    )
+    wait_for(lambda: in_force(project, Slot.JUDGE) == judge, "the judge to be in its slot")
+    assert saw_other_groups(judge, reward)
+    assert judge.snapshot.counts["other_groups"] == reward.snapshot.counts["trained"] > 0
+    first = ModelVersion.objects.get(job__project=project, job__lane="loop", stage="pretrain")
+    assert judge.init.job.inputs == {"judge_of": first.job_id}
+    seeds = [one.job.config.get("seed", 0) for one in (first, judge.init, reward, judge)]
+    assert seeds == [0, 1000, 0, 1000]
+
+
 def once_around(concord: Installation, project) -> None:
     """From a policy in force to its improved answers, labeled and exported."""
     browser = Client()
@@ -172,9 +191,12 @@ def test_two_prompts_and_a_one_layer_model_go_once_around(concord: Installation,
     (concord.var / "data" / "corpus.txt").write_text("\n\n".join([corpus] * 20))
     request_training(project=project, kind="pretrain", inputs={"data": ["corpus.txt"]})
     request_training(project=project, kind="sft")
+    shares = {"reward": {"judge_share": 0.5}}
+    change_loop(project=project, changes={"job_defaults": TINY | {"inputs": shares}}, by=None)
     concord.start("training")
     concord.start("generate")
     once_around(concord, project)
+    judged(project)
 
 
 @pytest.mark.shared_data

@@ -145,6 +145,7 @@ def facts_at(
                 kind=vote.annotator.kind,
                 language=comparison.prompt.language,
                 text_alone=comparison.prompt.text_alone,
+                group=comparison.prompt.split_group,
                 answered=answered(vote.rankings.all()),
                 decided=decided,
             ),
