@@ -30,16 +30,18 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 import reward_quality_data as data  # noqa: E402
 import torch  # noqa: E402
 
-from policy.config import PretrainConfig  # noqa: E402
+from fixtures.evaluation import FIXTURES  # noqa: E402
+from policy.config import PretrainConfig, load_config  # noqa: E402
 from policy.pretrain import train as pretrain  # noqa: E402
 from policy.run import is_finished  # noqa: E402
 from policy.scoring import load_scorer  # noqa: E402
+from rewardmodel.bootstrap import PairRow, bootstrap  # noqa: E402
 from rewardmodel.calibration import LogOdds, reliability  # noqa: E402
 from rewardmodel.config import RewardConfig  # noqa: E402
 from rewardmodel.data import Comparison, PairTable, parse_row  # noqa: E402
 from rewardmodel.diagnostics import ceiling  # noqa: E402
 from rewardmodel.ensemble import train_ensemble  # noqa: E402
-from rewardmodel.evaluate import Evaluation, PairRow, bootstrap, measure  # noqa: E402
+from rewardmodel.evaluate import Evaluation, measure  # noqa: E402
 from rewardmodel.train import train  # noqa: E402
 
 ECE_RESAMPLES = 200
@@ -51,31 +53,35 @@ QUICK_ROWS = {"train": 16, "dev": 8, "test": 8}
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """read: the rows of real answers; sizes and noise: of synthetic ones. recipes: settings by
-    name. text: what the trunk is pretrained on; None for random weights. shared: settings of all
-    recipes."""
+    name; shared: those of all. The trunk is init, below the data's folder, or pretrained on text,
+    or random."""
 
     read: Callable[[Path], list[data.Row]] | None = None
     sizes: data.Sizes | None = None
     noise: data.Noise | None = None
     recipes: Mapping[str, Mapping[str, Any]]
     shared: Mapping[str, Any]
+    init: str | None = None
     text: Callable[[Path], list[data.Row]] | None = None
     most_seeds: int | None = None
 
 
 SMALL = {"layers": 2, "width": 128, "context": 256, "comparisons_per_step": 16}
-REAL = {"comparisons_per_step": 16, "epochs": 2, "lr_peak": 3e-4, "eval_every": 20}
+REAL = {"comparisons_per_step": 16, "eval_every": 20}
+ENGLISH = "tiny-lm/hf"
+"""260,032 parameters, pretrained on simple stories."""
 
 CASES = {
     "gold": Case(
-        sizes=data.Sizes(train=10_000, dev=300, test=1000),
+        sizes=data.Sizes(train=8000, dev=300, test=1000),
         noise=data.Noise(),
         recipes={"rankings of seven": {}},
-        shared={**SMALL, "lr_peak": 2e-3, "eval_every": 100},
+        shared={"comparisons_per_step": 16, "eval_every": 100},
+        text=data.demo_corpus,
         most_seeds=1,
     ),
     "noise": Case(
-        sizes=data.Sizes(train=1500, dev=100, test=1000, shown=4),
+        sizes=data.Sizes(train=1500, dev=100, test=400, shown=4),
         noise=data.Noise(flipped=0.25),
         recipes={"mean of four models": {"members": 4}},
         shared={**SMALL, "lr_peak": 2e-3},
@@ -87,25 +93,25 @@ CASES = {
             "label smoothing 0.2, centring 0.01": {"label_smoothing": 0.2, "centring": 0.01},
         },
         shared=REAL,
-        text=data.english_texts,
+        init=ENGLISH,
     ),
     "oasst-zh": Case(
         read=data.oasst_zh,
         recipes={PLAIN: {}, "whole rankings": {}, "Plackett-Luce": {"loss": "plackett_luce"}},
-        shared=REAL,
+        shared={**REAL, "epochs": 2, "lr_peak": 3e-4},
         text=data.chinese_texts,
     ),
     "fine-grained": Case(
         read=data.fine_grained,
         recipes={PLAIN: {}, "all pairs, Davidson's ties": {"loss": "davidson"}},
-        shared={**REAL, "epochs": 3},
-        text=data.english_texts,
+        shared={**REAL, "epochs": 2},
+        init=ENGLISH,
     ),
     "ukp": Case(
         read=data.ukp,
         recipes={PLAIN: {}, "all votes": {}, "all votes, Davidson's ties": {"loss": "davidson"}},
-        shared={**REAL, "epochs": 1},
-        text=data.english_texts,
+        shared=REAL,
+        init=ENGLISH,
     ),
 }
 
@@ -191,21 +197,23 @@ def write(rows: Sequence[data.Row], path: Path) -> Path:
 
 
 def trunk(case: Case, folder: Path, shared: Path, quick: bool) -> str | None:
-    """A GPT of 1.2 million parameters, pretrained on text that no case holds."""
+    """Its folder. What is pretrained here is a GPT of about 1.2 million parameters, on text that no
+    case holds."""
+    if case.init is not None:
+        return None if quick else str(shared / case.init)
     if case.text is None:
         return None
     out = folder / f"trunk-{case.text.__name__}"
     if not is_finished(out):
         texts = case.text(shared)
-        config = PretrainConfig(
-            vocab_size=300 if quick else 4096,
-            width=32 if quick else 128,
-            layers=1 if quick else 3,
-            heads=4,
-            context=512,
-            steps=2 if quick else 200,
-            windows_per_step=8,
-        )
+        if quick:
+            config = PretrainConfig(vocab_size=300, width=32, layers=1, heads=2, steps=2)
+        elif case.text is data.demo_corpus:
+            config = load_config(PretrainConfig, FIXTURES / "configs" / "pretrain.json", [])
+        else:
+            config = PretrainConfig(
+                vocab_size=4096, width=128, layers=3, heads=4, context=512, steps=200
+            )
         pretrain(config, [write(texts[:20] if quick else texts, out.with_suffix(".jsonl"))], out)
     return str(out)
 
@@ -374,12 +382,18 @@ def bayes_row(
     ]
 
 
-def share(value: float, ends: Sequence[float] | None, *, sign: str = "") -> str:
+def share(value: float | None, ends: Sequence[float] | None, *, sign: str = "") -> str:
+    """A figure in per cent with its interval; empty where there is none."""
+    if value is None:
+        return ""
     around = "" if ends is None else f" [{100 * ends[0]:{sign}.1f}, {100 * ends[1]:{sign}.1f}]"
     return f"{100 * value:{sign}.1f}{around}"
 
 
-def number(value: float, ends: Sequence[float] | None, *, sign: str = "") -> str:
+def number(value: float | None, ends: Sequence[float] | None, *, sign: str = "") -> str:
+    """As `share`, as it is."""
+    if value is None:
+        return ""
     around = "" if ends is None else f" [{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
     return f"{value:{sign}.3f}{around}"
 

@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from fixtures.answers import SHOWN, write
+from fixtures.evaluation import FIXTURES, read_rows
 from fixtures.gold import judge
 from fixtures.grammar import combinations as combinations_of
 from fixtures.grammar import conversation, draw_slots, pick, pick_weighted, seeded
@@ -218,13 +219,9 @@ def ukp(shared: Path) -> list[Row]:
     return rows
 
 
-def english_texts(shared: Path) -> list[Row]:
-    """For pretraining, none of them in the sets above."""
-    articles = [
-        {"text": row["text"]} for row in _lines(shared / "text" / "en" / "c4_demo.jsonl.gz")
-    ]
-    with gzip.open(shared / "text" / "en" / "wiki_demo.txt.gz", "rt", encoding="utf-8") as file:
-        return articles + [{"text": line.strip()} for line in file if line.strip()]
+def demo_corpus(_: Path) -> list[Row]:
+    """What the demo's GPT is pretrained on."""
+    return read_rows(FIXTURES / "corpus.jsonl")
 
 
 def chinese_texts(shared: Path) -> list[Row]:
