@@ -3,7 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -14,11 +16,22 @@ from policy.data import Message, checked_messages, numbered_rows
 from policy.ensemble import Scored
 from policy.run import device_from
 from policy.scoring import Scorer, TooLong, load_scorer
+from rewardmodel.data import parse_row
 from rewardmodel.files import appearing, num_lines
 from rewardmodel.rows import clip, parse_string, require_keys
 
 ROWS_AT_ONCE = 1024
 """Read, sorted by length and scored together: bounds memory, saves padding."""
+
+
+@dataclass
+class Told:
+    """What a file held and what became of it."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Rows by what they are."""
+    num_scored: int = 0
+    num_too_long: int = 0
 
 
 class Item(NamedTuple):
@@ -29,24 +42,52 @@ class Item(NamedTuple):
     text: str
 
 
-def read_items(path: Path) -> Iterator[tuple[int, Item]]:
-    """(line, completion) of rows {id, prompt, completion or text}, or of comparisons rows.
+SINGLE, COMPARISON, PAIR, THUMB = (
+    "completions",
+    "comparisons",
+    "pairs of chosen and rejected",
+    "labelled completions",
+)
+"""What a row can be, as it is told."""
 
-    The completions of a comparison come as {id of the completion, comparison: id of the row}; its
-    votes are not looked at. Raises BadInput with file and line.
+
+def read_items(path: Path, kinds: Counter[str]) -> Iterator[tuple[int, Item]]:
+    """(line, completion) of rows {id, prompt, completion or text}, comparisons, TRL's and
+    RewardBench's.
+
+    The completions of a comparison come as {id of the completion, comparison: id of the row}; a
+    row of TRL's or RewardBench's without an id is `line-N`, its completions are `chosen` and
+    `rejected`. Votes and labels are not looked at. kinds: counts the rows by what they are. Raises
+    BadInput with file and line.
     """
     for line, row in numbered_rows(path):
         try:
-            for item in _items(row):
+            kind = _kind(row)
+            for item in _items(row, kind, line):
                 yield line, item
         except BadInput as problem:
             raise BadInput(f"{path} line {line}: {problem}") from problem
+        kinds[kind] += 1
 
 
-def _items(row: dict[str, Any]) -> Iterator[Item]:
+def _kind(row: Mapping[str, Any]) -> str:
+    if "chosen" in row or "rejected" in row:
+        return PAIR
+    if "completions" in row:
+        return COMPARISON
+    return THUMB if "completion" in row and "label" in row else SINGLE
+
+
+def _items(row: Mapping[str, Any], kind: str, line: int) -> Iterator[Item]:
+    if kind in (PAIR, THUMB):  # as evaluate reads them
+        comparison = parse_row(row, line=line)
+        for name, text in zip(comparison.completion_ids, comparison.texts, strict=True):
+            labels = {"id": name, "comparison": comparison.id} if kind == PAIR else {}
+            yield Item(labels or {"id": comparison.id}, list(comparison.prompt), text)
+        return
     require_keys(row, ("id", "prompt"), "the row")
     prompt = checked_messages(row["prompt"], "prompt")
-    if "completions" in row:
+    if kind == COMPARISON:
         require(
             isinstance(row["completions"], list),
             f"completions must be a list: {clip(row['completions'])}",
@@ -61,33 +102,33 @@ def _items(row: dict[str, Any]) -> Iterator[Item]:
     yield Item({"id": row["id"]}, prompt, text)
 
 
-def score_file(scorer: Scorer, data: Path, out: Path) -> tuple[int, int]:
+def score_file(scorer: Scorer, data: Path, out: Path) -> Told:
     """Write {id, score} lines to out, which appears when it is whole; of an ensemble {id, score,
     spread, members}.
 
     A completion that is too long for the model has score null and says why, so that one of them
-    does not hold up the rest. Returns how many were scored and how many were not.
+    does not hold up the rest.
     """
     num_rows = num_lines(data)
-    counts = {"scored": 0, "too_long": 0}
+    told = Told()
     with (
         appearing(out) as file,
         tqdm(total=num_rows, desc="score", disable=not sys.stderr.isatty()) as bar,
     ):
         window: list[Item] = []
-        for line, item in read_items(data):
+        for line, item in read_items(data, told.kinds):
             window.append(item)
             if len(window) >= ROWS_AT_ONCE:
-                _write(scorer, window, file, counts)
+                _write(scorer, window, file, told)
                 window = []
                 bar.update(line - bar.n)
-        _write(scorer, window, file, counts)
-        require(any(counts.values()), f"{data} holds no completion")
+        _write(scorer, window, file, told)
+        require(told.num_scored + told.num_too_long > 0, f"{data} holds no completion")
         bar.update(num_rows - bar.n)
-    return counts["scored"], counts["too_long"]
+    return told
 
 
-def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, counts: dict[str, int]) -> None:
+def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, told: Told) -> None:
     rows: list[list[int]] = []
     problems: list[str | None] = []
     for item in window:
@@ -99,7 +140,8 @@ def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, counts: dict[st
     scores = iter(scorer.scored_ids(rows))
     for item, problem in zip(window, problems, strict=True):
         found = _found(next(scores)) if problem is None else {"score": None, "problem": problem}
-        counts["scored" if problem is None else "too_long"] += 1
+        told.num_scored += problem is None
+        told.num_too_long += problem is not None
         file.write(json.dumps({**item.labels, **found}, ensure_ascii=False) + "\n")
 
 
@@ -115,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         required=True,
-        help="JSONL rows {id, prompt, completion or text}, or comparisons rows",
+        help="JSONL rows {id, prompt, completion or text}, comparisons, or TRL's or RewardBench's",
     )
     parser.add_argument("--out", type=Path, required=True, help="JSONL {id, score ...}")
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto by default")
@@ -124,7 +166,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_command(args: argparse.Namespace) -> int:
     require(args.data.is_file(), f"there is no file {args.data}")
     scorer = load_scorer(args.model, device_from(args.device))
-    scored, too_long = score_file(scorer, args.data, args.out)
-    note = f", {too_long} too long for the model" if too_long else ""
-    sys.stderr.write(f"{scored} completions scored{note}\n")
+    told = score_file(scorer, args.data, args.out)
+    rows = ", ".join(f"{count} {kind}" for kind, count in told.kinds.items())
+    note = f", {told.num_too_long} too long for the model" if told.num_too_long else ""
+    sys.stderr.write(f"{args.data.name} holds {rows}\n")
+    sys.stderr.write(f"{told.num_scored} completions scored{note}\n")
     return 0

@@ -125,7 +125,10 @@ def test_score_writes_a_line_for_every_completion(
     out = tmp_path / "scores.jsonl"
     words = ["--model", str(reward_model), "--data", str(write_rows(rows)), "--out", str(out)]
     assert main(["score", *words]) == 0
-    assert capsys.readouterr().err == "6 completions scored, 1 too long for the model\n"
+    assert capsys.readouterr().err == (
+        "rows.jsonl holds 4 completions, 1 comparisons\n"
+        "6 completions scored, 1 too long for the model\n"
+    )
     written = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     labels = [("a", None), ("b", None), ("c", None), ("d", None)]
     labels += [(f"c0x{i}", "c0") for i in range(3)]
@@ -140,9 +143,63 @@ def test_score_writes_a_line_for_every_completion(
     assert [path.name for path in tmp_path.glob("*.part")] == []
 
 
+ASK = [{"role": "user", "content": "Hi"}]
+GOOD, BAD = [[{"role": "assistant", "content": text}] for text in ("One.", "Two.")]
+
+
+def test_score_reads_the_rows_of_trl_and_rewardbench(reward_model, write_rows, tmp_path, capsys):
+    rows = [
+        {"prompt": "Hi", "chosen": "One.", "rejected": "Two."},
+        {"prompt": ASK, "chosen": GOOD, "rejected": BAD, "id": "own"},
+        {"chosen": ASK + GOOD, "rejected": ASK + BAD},
+        {
+            "chosen": "\n\nHuman: Hi\n\nAssistant: One.",
+            "rejected": "\n\nHuman: Hi\n\nAssistant: Two.",
+        },
+        {"id": 7, "prompt": "Hi", "chosen": "One.", "rejected": "Two.", "subset": "chat"},
+        {"prompt": ASK, "completion": GOOD, "label": True},
+        {"prompt": "Hi", "completion": "Two.", "label": False, "id": "thumb"},
+    ]
+    out = tmp_path / "scores.jsonl"
+    words = ["--model", str(reward_model), "--data", str(write_rows(rows)), "--out", str(out)]
+    assert main(["score", *words]) == 0
+    assert capsys.readouterr().err == (
+        "rows.jsonl holds 5 pairs of chosen and rejected, 2 labelled completions\n"
+        "12 completions scored\n"
+    )
+    written = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [(line["id"], line.get("comparison")) for line in written] == [
+        (name, row)
+        for row in ("line-1", "own", "line-3", "line-4", "7")
+        for name in ("chosen", "rejected")
+    ] + [("line-6", None), ("thumb", None)]
+    one, two = load_scorer(reward_model).score([ASK] * 2, ["One.", "Two."])
+    assert one != two
+    assert [line["score"] for line in written] == pytest.approx([one, two] * 6, abs=1e-5)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trl/preference_conversational.jsonl",
+        "trl/preference_implicit_prompt.jsonl",
+        "rewardbench/sample.jsonl",
+    ],
+)
+def test_score_reads_published_files_whole(shared_data, reward_model, tmp_path, capsys, name):
+    data, out = shared_data / "formats" / name, tmp_path / "scores.jsonl"
+    words = ["--model", str(reward_model), "--data", str(data), "--out", str(out)]
+    assert main(["score", *words]) == 0
+    rows = sum(1 for line in data.read_text(encoding="utf-8").splitlines() if line)
+    assert f"holds {rows} pairs of chosen and rejected\n" in capsys.readouterr().err
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 2 * rows
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
+        ({"id": "b", "prompt": "Hi", "chosen": "x"}, "line 2: a preference row lacks rejected"),
         ({"id": "b", "prompt": "Hi"}, "line 2: the row lacks completion or text"),
         ({"id": "b", "text": "Two."}, "line 2: the row lacks prompt"),
         ({"id": "b", "prompt": "Hi", "text": ""}, "line 2: completion must be a string with"),
