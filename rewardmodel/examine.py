@@ -27,6 +27,9 @@ from rewardmodel.files import appearing, with_bar
 from rewardmodel.normalise import encoded_anchors
 from rewardmodel.report import write_report
 
+CARD = "card"
+"""Folder in a model's directory. Files beside the weights would change the model's hash."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="reward-model directory")
@@ -55,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         type=Path,
         metavar="DIR",
-        help="write a model card with pictures and their data here; the model's own directory puts "
-        "them next to the weights",
+        help="write a model card with pictures and their data here; train writes one of dev into "
+        "the folder `card` of its model",
     )
     parser.add_argument("--per-group", type=Path, help="write one JSONL row per comparison here")
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto by default")
@@ -72,13 +75,7 @@ def run_command(args: argparse.Namespace) -> int:
     device = device_from(args.device)
     scorer = load_scorer(args.model, device)
     evaluation = measured(scorer, args.data, split=args.split, axis=args.axis)
-    figures = {
-        "model": str(args.model),
-        "data_sha256": content_hash(args.data),
-        "split": args.split,
-        **evaluation.figures(),
-        **diagnosed(evaluation),
-    }
+    figures = figures_of(evaluation, args.model, args.data, args.split)
     drifted: list[tuple[float, float]] = []
     if args.against is not None:
         other = load_scorer(args.against, device)
@@ -99,6 +96,28 @@ def run_command(args: argparse.Namespace) -> int:
             file.write(text)
     sys.stdout.write(text)
     return 0
+
+
+def figures_of(evaluation: Evaluation, model: Path, data: Path, split: str) -> dict[str, Any]:
+    """The JSON of one model."""
+    return {
+        "model": str(model),
+        "data_sha256": content_hash(data),
+        "split": split,
+        **evaluation.figures(),
+        **diagnosed(evaluation),
+    }
+
+
+def write_card(model: Path, data: Path, *, axis: str | None = None, device: str = "cpu") -> None:
+    """The report on dev in a folder of its own beside the weights, which it is no part of; none
+    where dev holds nothing to measure."""
+    rows = read_comparisons(data, axis=axis)
+    evaluation = Evaluation.of(
+        load_scorer(model, device), (each for each in rows if each.in_split("dev"))
+    )
+    if evaluation:
+        write_report(figures_of(evaluation, model, data, "dev"), model / CARD)
 
 
 def measured(scorer: Scorer, data: Path, *, split: str, axis: str | None = None) -> Evaluation:

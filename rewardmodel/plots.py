@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from rewardmodel.fonts import OWN, families_for
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#c8611a", "#777777"
 LONGEST_LABEL = 40
@@ -71,9 +73,9 @@ def tie_reliability_plot(found: Mapping[str, Any], path: Path) -> None:
 
 def slices_plot(parts: Sequence[Mapping[str, Any]], by: str, whole: float, path: Path) -> None:
     """A bar of accuracy for each part, with its interval and the accuracy of all."""
-    figure, axes = _axes(
-        f"Accuracy by {_plain(by)}", "accuracy", "", height=1.4 + 0.34 * len(parts)
-    )
+    title = _label(by, "a label of the data, see the card")
+    figure, axes = _axes("", "accuracy", "", height=1.4 + 0.34 * len(parts))
+    axes.set_title(f"Accuracy by {title.text}", fontsize=11, fontfamily=title.families)
     places = range(len(parts))
     for place, part in zip(places, parts, strict=True):
         axes.plot(part["accuracy"], place, "o", color=BLUE)
@@ -81,7 +83,13 @@ def slices_plot(parts: Sequence[Mapping[str, Any]], by: str, whole: float, path:
             axes.plot(part["accuracy_interval"], [place, place], color=BLUE)
     axes.axvline(whole, color=GREY, linestyle=":", label=f"all, {whole:.3f}")
     axes.axvline(0.5, color=GREY, linewidth=0.8)
-    axes.set_yticks(list(places), [f"{_plain(part['part'])} (n {part['n']})" for part in parts])
+    labels = [
+        _label(part["part"], f"line {place + 1} of the table") for place, part in enumerate(parts)
+    ]
+    named = [f"{label.text} (n {part['n']})" for label, part in zip(labels, parts, strict=True)]
+    axes.set_yticks(list(places), named)
+    for drawn, label in zip(axes.get_yticklabels(), labels, strict=True):
+        drawn.set_fontfamily(label.families)
     axes.set_ylim(len(parts) - 0.5, -0.5)
     axes.legend(loc="best", fontsize=8)
     figure.savefig(path)
@@ -104,7 +112,10 @@ def best_of_n_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def drift_plot(scores: Sequence[tuple[float, float]], names: tuple[str, str], path: Path) -> None:
     """Scores of the anchors by one model against those by the other, from pairs of both."""
     new, old = zip(*scores, strict=True)
-    figure, axes = _axes("Scores of the anchors", _plain(names[1]), _plain(names[0]))
+    figure, axes = _axes("Scores of the anchors", "", "")
+    across, up = _label(f"score by {names[1]}", "old"), _label(f"score by {names[0]}", "new")
+    axes.set_xlabel(across.text, fontfamily=across.families)
+    axes.set_ylabel(up.text, fontfamily=up.families)
     axes.plot(old, new, ".", color=BLUE, alpha=0.6)
     ends = [min(*old, *new), max(*old, *new)]
     axes.plot(ends, ends, color=GREY, linestyle=":")
@@ -126,8 +137,19 @@ def curve_plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
-def _plain(text: str) -> str:
-    """Letters that the drawing font has, on one line: others as escapes, dollars as themselves."""
-    line = " ".join(text.split()).encode("latin-1", "backslashreplace").decode("latin-1")
-    line = line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "~"
-    return line.replace("$", r"\$")
+class Label(NamedTuple):
+    """Text as it is drawn."""
+
+    text: str
+    families: list[str]
+
+
+def _label(text: str, otherwise: str) -> Label:
+    """Text of the data on one line, in fonts that this machine has; else what says where to read
+    it. Dollars stand for themselves."""
+    line = " ".join(text.split())
+    line = line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…"
+    families = families_for(line)
+    if families is None:
+        line, families = otherwise, [OWN]
+    return Label(line.replace("$", r"\$"), families)

@@ -17,7 +17,7 @@ from rewardmodel.plots import (
 
 
 def write_report(
-    figures: Mapping[str, Any], folder: Path, *, drifted: Sequence[tuple[float, float]]
+    figures: Mapping[str, Any], folder: Path, *, drifted: Sequence[tuple[float, float]] = ()
 ) -> None:
     """figures: the JSON of `evaluate`. drifted: scores of the anchors by the model and
     by the one it is compared with, where there is one.
@@ -74,7 +74,7 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "tags: [reward-model]",
         "---",
         "",
-        f"# Reward model {Path(figures['model']).name}",
+        "# Reward model",
         "",
         "Gives an answer to a prompt one score; higher is what people would rather have. "
         f"P(a over b) = sigmoid({_short(scale['deviation'])} x (score a - score b) / "

@@ -3,8 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from rewardmodel.data import Comparison
+from policy.config import require
+from rewardmodel.config import RewardConfig
+from rewardmodel.data import Comparison, read_comparisons
+from rewardmodel.files import with_bar
 from rewardmodel.strength import StrengthCount
 
 
@@ -55,3 +59,20 @@ class Survey:
             for name, ends in sorted(self.ends.items())
             if only in (None, name) and ends[0] < ends[1]
         }
+
+
+def surveyed(config: RewardConfig, data: Path) -> Survey:
+    """What the config's loss starts from. Raises BadInput where the train rows have none of it."""
+    if not config.wants_survey:
+        return Survey()
+    survey = Survey.of(with_bar(read_comparisons(data, axis=config.axis), data, "survey"))
+    require(
+        config.strength == "ignore" or survey.strengths.num_levels > 0,
+        f"strength is {config.strength}, and no train vote in {data} has one",
+    )
+    require(
+        not config.pointwise_weight or bool(survey.scales(config.rating)),
+        f"pointwise_weight is {config.pointwise_weight}, and the train rows of {data} hold no "
+        f"rating {config.rating or 'of two levels'}: {sorted(survey.ends)}",
+    )
+    return survey

@@ -34,6 +34,7 @@ from rewardmodel.batches import (
 from rewardmodel.config import RewardConfig
 from rewardmodel.data import read_comparisons
 from rewardmodel.ensemble import train_ensemble
+from rewardmodel.examine import write_card
 from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
 from rewardmodel.lora import merge_adapters
@@ -41,7 +42,7 @@ from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
 from rewardmodel.objective import CONFIG_KEY, Objective
 from rewardmodel.step import StepStats, dev_figures, train_step
-from rewardmodel.survey import Survey
+from rewardmodel.survey import surveyed
 from rewardmodel.targets import TargetRule
 
 ADAM_EPS = 1e-5
@@ -87,7 +88,7 @@ def train(
         texts=lambda: _texts(data),
         device=device,
     )
-    survey = _surveyed(config, data)
+    survey = surveyed(config, data)
     rule = TargetRule.of(config, survey)
     examples, dev = _read(config, data, model, tokenizer, rule)
     require(
@@ -343,23 +344,6 @@ class Training:
             )
 
 
-def _surveyed(config: RewardConfig, data: Path) -> Survey:
-    """What the config's loss starts from. Raises BadInput where the train rows have none of it."""
-    if not config.wants_survey:
-        return Survey()
-    survey = Survey.of(with_bar(read_comparisons(data, axis=config.axis), data, "survey"))
-    require(
-        config.strength == "ignore" or survey.strengths.num_levels > 0,
-        f"strength is {config.strength}, and no train vote in {data} has one",
-    )
-    require(
-        not config.pointwise_weight or bool(survey.scales(config.rating)),
-        f"pointwise_weight is {config.pointwise_weight}, and the train rows of {data} hold no "
-        f"rating {config.rating or 'of two levels'}: {sorted(survey.ends)}",
-    )
-    return survey
-
-
 def _read(
     config: RewardConfig, data: Path, model: Any, tokenizer: Any, rule: TargetRule
 ) -> tuple[Examples, Examples]:
@@ -427,7 +411,9 @@ def run_command(args: argparse.Namespace) -> int:
         if config.members > 1:
             require(processes.count == 1, "an ensemble is trained by one process, not by several")
             train_ensemble(config, inits=inits, train_one=train, device=device, **shared)
-            return 0
-        require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
-        train(config, init=inits[0], device=device, processes=processes, **shared)
+        else:
+            require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
+            train(config, init=inits[0], device=device, processes=processes, **shared)
+        if processes.is_first:
+            write_card(args.out, args.data, axis=config.axis, device=device)
     return 0

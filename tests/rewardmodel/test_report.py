@@ -2,13 +2,17 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
 from policy.backbone import save_model, score_model_from
+from policy.data import content_hash
+from rewardmodel import plots
 from rewardmodel.__main__ import main
 from rewardmodel.curve import write_share
 from rewardmodel.data import read_comparisons
+from rewardmodel.fonts import families_for
 from rewardmodel.plots import slices_plot
 
 PNG = b"\x89PNG"
@@ -86,10 +90,58 @@ def test_anchors_without_another_model_are_refused(models, write_rows, capsys):
     assert "--anchors goes with --against" in capsys.readouterr().err
 
 
-def test_a_label_that_the_drawing_font_has_not_is_drawn_as_escapes(tmp_path):
+def test_text_of_the_data_is_drawn_with_a_font_that_has_it_or_not_at_all(tmp_path, monkeypatch):
     part = {"part": "安全 $x$ " * 20, "n": 3, "accuracy": 0.5, "accuracy_interval": None}
-    slices_plot([part], "来源", 0.5, tmp_path / "a.png")  # a warning would be an error
-    assert (tmp_path / "a.png").read_bytes()[:4] == PNG
+    plain = part | {"part": "plain é"}
+    drawn = {}
+
+    def slices(name, parts, by):
+        slices_plot(parts, by, 0.5, tmp_path / name)  # a sign without a font would be an error
+        drawn[name] = (tmp_path / name).read_bytes()
+        assert drawn[name][:4] == PNG
+
+    slices("as-it-is.png", [plain, part], "来源")
+    monkeypatch.setattr(plots, "families_for", lambda line: families_for(line, wide=()))
+    slices("without.png", [plain, part], "来源")
+    named = part | {"part": "line 2 of the table"}
+    slices("same.png", [plain, named], "a label of the data, see the card")
+    assert drawn["without.png"] == drawn["same.png"]
+
+
+def test_a_font_is_looked_up_for_signs_that_the_own_one_has_not():
+    assert families_for("plain é ж") == ["DejaVu Sans"]
+    assert families_for("安全", wide=("No Such Font",)) is None
+    with_signs = families_for("安全")
+    assert with_signs is None or with_signs[0] == "DejaVu Sans"
+
+
+def test_training_writes_a_card_of_dev_beside_the_weights(write_rows, tmp_path, capsys):
+    data, out = write_rows(rows(20, "train") + rows(8, "dev") + rows(6, "test")), tmp_path / "out"
+    small = {"layers": 1, "heads": 2, "width": 32, "context": 64, "vocab_size": 300}
+    words = ["--data", str(data), "--device", "cpu"]
+    settings = [word for k, v in small.items() for word in ("--set", f"{k}={v}")]
+    assert main(["train", *words, "--init", "none", "--out", str(out), *settings]) == 0
+    written = json.loads((out / "card" / "evaluation.json").read_text())
+    assert (written["split"], written["n"]) == ("dev", 8)
+    capsys.readouterr()
+    before = content_hash(out)
+    assert main(["evaluate", *words, "--model", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out) == written
+    card = (out / "card" / "README.md").read_text(encoding="utf-8")
+    assert f"| accuracy | {written['accuracy']:.3f} |" in card
+    pictures = [path.name for path in (out / "card").glob("*.png")]
+    assert "reliability.png" in pictures
+    assert all(f"]({name})" in card for name in pictures)
+    shutil.rmtree(out / "card")
+    assert content_hash(out) == before  # the card is no part of the model
+
+
+def test_training_without_dev_writes_none(write_rows, tmp_path):
+    small = {"layers": 1, "heads": 2, "width": 32, "context": 64, "vocab_size": 300}
+    settings = [word for k, v in small.items() for word in ("--set", f"{k}={v}")]
+    words = ["--data", str(write_rows(rows(4, "train"))), "--init", "none", "--device", "cpu"]
+    assert main(["train", *words, "--out", str(tmp_path / "out"), *settings]) == 0
+    assert not (tmp_path / "out" / "card").exists()
 
 
 def test_smaller_shares_lie_in_the_larger_ones_and_groups_stay_together(write_rows, tmp_path):
