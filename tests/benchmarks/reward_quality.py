@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/reward_quality.py --case gold --data DIR
 
-Cases: `gold` and `noise` are synthetic (fresh texts of the demo's grammar, its gold utility, a
-known noise); hh-rlhf, oasst-zh, fine-grained and ukp read DIR, by default CONCORD_SHARED_DATA. On
+Cases: `words`, `gold` and `noise` are synthetic, with a known noise (made-up words that add up, and
+fresh texts of the demo's grammar with its gold utility, the last with a quarter of the answers
+turned round); hh-rlhf, oasst-zh, fine-grained and ukp read DIR, by default CONCORD_SHARED_DATA. On
 real answers a recipe stands beside plain Bradley-Terry on the pairs that most answers order: the
 same comparisons, initial weights, steps, schedule and dev rows (the weights of the lowest dev loss
 are kept, the temperature is fitted there). All recipes are measured on the same test answers, as
@@ -52,13 +53,14 @@ QUICK_ROWS = {"train": 16, "dev": 8, "test": 8}
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """read: the rows of real answers; sizes and noise: of synthetic ones. recipes: settings by
+    """read: rows of real answers; sizes, noise, world: of synthetic ones. recipes: settings by
     name; shared: those of all. The trunk is init, below the data's folder, or pretrained on text,
     or random."""
 
     read: Callable[[Path], list[data.Row]] | None = None
     sizes: data.Sizes | None = None
     noise: data.Noise | None = None
+    world: data.World = data.demo_world
     recipes: Mapping[str, Mapping[str, Any]]
     shared: Mapping[str, Any]
     init: str | None = None
@@ -72,6 +74,23 @@ ENGLISH = "tiny-lm/hf"
 """260,032 parameters, pretrained on simple stories."""
 
 CASES = {
+    "words": Case(
+        sizes=data.Sizes(train=3000, dev=300, test=1000),
+        noise=data.Noise(),
+        world=data.word_world,
+        recipes={"rankings of seven": {}},
+        shared={
+            "layers": 1,
+            "heads": 2,
+            "width": 64,
+            "context": 64,
+            "vocab_size": 400,
+            "comparisons_per_step": 16,
+            "lr_peak": 3e-3,
+            "epochs": 2,
+            "eval_every": 100,
+        },
+    ),
     "gold": Case(
         sizes=data.Sizes(train=8000, dev=300, test=1000),
         noise=data.Noise(),
@@ -268,7 +287,7 @@ def run_case(
         assert case.sizes is not None
         assert case.noise is not None
         sizes = data.Sizes(**QUICK_ROWS, shown=4) if quick else case.sizes
-        rows = data.synthetic(sizes, case.noise, seed=0)
+        rows = data.synthetic(case.world, sizes, case.noise, seed=0)
     else:
         rows = case.read(shared)
     if quick:

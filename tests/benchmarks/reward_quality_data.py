@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -64,38 +64,71 @@ class Sizes:
     """On pairs of each test prompt."""
 
 
-def synthetic(sizes: Sizes, noise: Noise, *, seed: int) -> list[Row]:
-    """Fresh prompts and completions of the demo's grammar, judged by its gold utility.
+World = Callable[[str, Random], tuple[list[Any], Callable[[], tuple[str, float]]]]
+"""From a split: a prompt, and what draws a completion to it with its utility."""
 
-    Test prompts are about intents and products that no other split joins. Each row holds the
-    completions' utilities under `gold`. A train or dev row has one answer: a Plackett-Luce
-    ranking, or with flipped answers each pair by itself. A test row has answers on pairs.
+
+def demo_world(split: str, rng: Random) -> tuple[list[Any], Callable[[], tuple[str, float]]]:
+    """Fresh prompts and completions of the demo's grammar, judged by its gold utility. Test prompts
+    are about intents and products that no other split joins."""
+    intent, product = pick(rng, combinations_of(split))
+    slots = draw_slots(intent, product, "en" if rng.random() < 0.6 else "zh", rng)
+
+    def draw() -> tuple[str, float]:
+        text = write(pick_weighted(rng, SHOWN), slots, rng)
+        return text, judge(slots, text).total
+
+    return conversation(slots, 2 if rng.random() < 0.2 else 1, rng), draw
+
+
+def word_world(_: str, rng: Random) -> tuple[list[Any], Callable[[], tuple[str, float]]]:
+    """Strings of 5 to 12 of 60 made-up words; each has a worth, and a text is worth their sum. The
+    prompt does not matter."""
+
+    def draw() -> tuple[str, float]:
+        words = [pick(rng, sorted(WORTHS)) for _ in range(5 + int(8 * rng.random()))]
+        return " ".join(words), sum(WORTHS[word] for word in words)
+
+    asked = " ".join(pick(rng, sorted(WORTHS)) for _ in range(6))
+    return [_message("user", asked)], draw
+
+
+def _worths() -> dict[str, float]:
+    rng = seeded("quality", "words")
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]  # 60
+    return {first + pick(rng, syllables): round(0.3 * rng.gauss(0, 1), 3) for first in syllables}
+
+
+WORTHS = _worths()
+
+
+def synthetic(world: World, sizes: Sizes, noise: Noise, *, seed: int) -> list[Row]:
+    """Rows with the completions' utilities under `gold`.
+
+    A train or dev row has one answer, a Plackett-Luce ranking, or with flipped answers each pair by
+    itself. A test row has answers on pairs.
     """
     rows = []
     for split, count in (("train", sizes.train), ("dev", sizes.dev), ("test", sizes.test)):
         for number in range(count):
             rng = seeded(seed, "quality", split, number)
-            intent, product = pick(rng, combinations_of(split))
-            slots = draw_slots(intent, product, "en" if rng.random() < 0.6 else "zh", rng)
-            prompt = conversation(slots, 2 if rng.random() < 0.2 else 1, rng)
+            prompt, draw = world(split, rng)
             texts: dict[str, float] = {}
             while len(texts) < (sizes.tested if split == "test" else sizes.shown):
-                text = write(pick_weighted(rng, SHOWN), slots, rng)
-                texts[text] = judge(slots, text).total
+                text, worth = draw()
+                texts[text] = worth
             gold = list(texts.values())
-            places = [(i, j) for i, j in combinations(range(len(gold)), 2) if gold[i] != gold[j]]
+            pairs = [(i, j) for i, j in combinations(range(len(gold)), 2) if gold[i] != gold[j]]
             if split == "test":
-                votes = [
-                    _noisy(pair, gold, noise, rng) for pair in rng.sample(places * 2, sizes.answers)
-                ]
+                asked = rng.sample(pairs * 2, sizes.answers)
+                votes = [_noisy(pair, gold, noise, rng) for pair in asked]
             elif noise.flipped is None:
                 felt = [u / TEMPERATURE + gumbel(rng) for u in gold]
                 votes = [[[place] for place in best_first(felt)]]
             else:
-                votes = [_noisy(pair, gold, noise, rng) for pair in places]
-            rows.append(
-                _row(f"{split}-{number}", split, prompt, list(texts), votes) | {"gold": gold}
-            )
+                votes = [_noisy(pair, gold, noise, rng) for pair in pairs]
+            name = f"{split}-{number}"
+            rows.append(_row(name, split, prompt, list(texts), votes) | {"gold": gold})
     return rows
 
 

@@ -28,7 +28,7 @@ def quality():
 def test_answers_are_as_noisy_as_they_say(quality):
     data = quality.data
     sizes = data.Sizes(train=30, dev=0, test=60, shown=4)
-    rows = data.synthetic(sizes, data.Noise(flipped=0.25), seed=3)
+    rows = data.synthetic(data.demo_world, sizes, data.Noise(flipped=0.25), seed=3)
     wrong = []
     for row in rows:
         for vote in row["votes"]:
@@ -41,9 +41,22 @@ def test_answers_are_as_noisy_as_they_say(quality):
     assert data.Noise(flipped=0.25).bayes(0.1, 2.0) == 0.75
 
 
+def test_a_text_of_made_up_words_is_worth_their_sum_whatever_the_prompt(quality):
+    data = quality.data
+    sizes = data.Sizes(train=2, dev=0, test=2)
+    for row in data.synthetic(data.word_world, sizes, data.Noise(), seed=0):
+        for completion, worth in zip(row["completions"], row["gold"], strict=True):
+            words = completion["text"].split()
+            assert 5 <= len(words) <= 12
+            assert worth == pytest.approx(sum(data.WORTHS[word] for word in words))
+
+
 def test_test_prompts_join_what_no_other_split_joins(quality):
     rows = quality.data.synthetic(
-        quality.data.Sizes(train=40, dev=5, test=40), quality.data.Noise(), seed=0
+        quality.data.demo_world,
+        quality.data.Sizes(train=40, dev=5, test=40),
+        quality.data.Noise(),
+        seed=0,
     )
     prompts = {split: {str(r["prompt"]) for r in rows if r["split"] == split} for split in
                ("train", "dev", "test")}  # fmt: skip
