@@ -82,6 +82,47 @@ def test_a_reward_model_takes_its_own_slot(project, tmp_path):
     assert ModelVersion.objects.count() == 2
 
 
+def ensemble(folder, members=("member-0", "member-1"), manifest=None, config=REWARD):
+    """Reward models beside each other and what says so."""
+    for number, name in enumerate(("member-0", "member-1")):
+        model(folder / name, config, model__safetensors=f"weights {number}")
+    manifest = manifest or {"rule": "mean", "members": [{"directory": name} for name in members]}
+    (folder / "ensemble.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_an_ensemble_of_reward_models_is_one(project, tmp_path):
+    folder = ensemble(tmp_path / "both")
+    assert "both, is in force as reward of here" in register(folder, slot="reward")
+    version = ModelVersion.objects.get()
+    assert version.kind == "reward"
+    kept = directory_of(version)
+    assert (kept / "ensemble.json").read_text() == (folder / "ensemble.json").read_text()
+    assert (kept / "member-1" / "model.safetensors").read_text() == "weights 1"
+    assert "was in force already" in register(folder, slot="reward")
+
+
+@pytest.mark.parametrize(
+    ("slot", "changes", "reason"),
+    [
+        ("policy", {}, "is an ensemble, which can be a reward model, not a policy"),
+        ("reward", {"members": ["member-0"]}, "must list two members or more"),
+        ("reward", {"manifest": {"members": "all"}}, "must list two members or more: 'all'"),
+        ("reward", {"members": ["member-0", ".."]}, r"must name a folder in it: '\.\.'"),
+        ("reward", {"members": ["member-0", "."]}, r"must name a folder in it: '\.'"),
+        ("reward", {"manifest": {"members": [1, 2]}}, "must name a folder in it: None"),
+        ("reward", {"members": ["member-0", "member-7"]}, "There is no directory .*member-7"),
+        ("reward", {"config": POLICY}, "must be a ...ForSequenceClassification"),
+    ],
+)
+def test_what_is_no_ensemble_is_refused_with_a_sentence(project, tmp_path, slot, changes, reason):
+    folder = ensemble(tmp_path / "bad", **changes)
+    with pytest.raises(CommandError, match=reason) as problem:
+        register(folder, slot)
+    assert problem.value.returncode == 2
+    assert not ModelVersion.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("slot", "config", "files", "reason"),
     [

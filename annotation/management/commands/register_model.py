@@ -1,7 +1,7 @@
 """python manage.py register_model --project NAME --dir DIR --slot policy|reward [--name NAME]
 
-Makes a Hugging Face directory a version and puts it in force. What can be checked without torch is
-checked here: the web process has none.
+Makes a Hugging Face directory a version and puts it in force, an ensemble of such ones in the slot
+reward. What can be checked without torch is checked here: the web process has none.
 """
 
 import json
@@ -26,6 +26,8 @@ from annotation.services.versions import (
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".h5", ".msgpack")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 MAX_CONFIG_BYTES = 10_000_000
+ENSEMBLE = "ensemble.json"
+"""What makes a directory an ensemble (policy/ensemble.py)."""
 
 
 class Command(BaseCommand):
@@ -34,7 +36,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--project", required=True, help="short name of the project")
         parser.add_argument(
-            "--dir", required=True, type=Path, help="config, safetensors, tokenizer"
+            "--dir", required=True, type=Path, help="config, safetensors, tokenizer; or an ensemble"
         )
         parser.add_argument("--slot", required=True, choices=(Slot.POLICY.value, Slot.REWARD.value))
         parser.add_argument("--name", default="", help="what to call it; else the folder's name")
@@ -88,7 +90,10 @@ def register(
 
 def require_model_for(slot: str, directory: Path) -> None:
     """Raise BadInput unless the directory holds a model that this slot can use."""
-    config = _config(directory)
+    if (directory / ENSEMBLE).is_file():
+        _require_ensemble_for(slot, directory)
+        return
+    config = _read_object(directory, "config.json", "it is no Hugging Face model")
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
         raise BadInput(f"{directory}/config.json must list architectures: {architectures!r:.80}.")
@@ -117,21 +122,40 @@ def _num_labels(config: dict[str, Any]) -> Any:
     return len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def _require_ensemble_for(slot: str, directory: Path) -> None:
+    """Its members are reward models that lie inside it; how they are combined is its manifest's."""
+    if slot != Slot.REWARD:
+        raise BadInput(f"{directory} is an ensemble, which can be a reward model, not a {slot}.")
+    members = _read_object(directory, ENSEMBLE, "it is no ensemble").get("members")
+    if not isinstance(members, list) or len(members) < 2:
+        raise BadInput(f"{directory}/{ENSEMBLE} must list two members or more: {members!r:.80}.")
+    for member in members:
+        name = member.get("directory") if isinstance(member, dict) else None
+        if not isinstance(name, str) or not _lies_inside(directory / name, directory):
+            raise BadInput(f"A member of {directory} must name a folder in it: {name!r:.80}.")
+        require_model_for(slot, directory / name)
+
+
+def _lies_inside(folder: Path, directory: Path) -> bool:
+    """Strictly, links followed: an ensemble that holds itself would have no end."""
+    return directory.resolve() in folder.resolve().parents
+
+
+def _read_object(directory: Path, name: str, otherwise: str) -> dict[str, Any]:
     if not directory.is_dir():
         raise BadInput(f"There is no directory {str(directory)!r}.")
-    path = directory / "config.json"
+    path = directory / name
     if not path.is_file():
-        raise BadInput(f"{directory} holds no config.json: it is no Hugging Face model.")
+        raise BadInput(f"{directory} holds no {name}: {otherwise}.")
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise BadInput(f"{path} has {path.stat().st_size:,} bytes, too many for a config.")
     try:
-        config = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{path} must hold a JSON object: {config!r:.80}.")
-    return config
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} must hold a JSON object: {found!r:.80}.")
+    return found
 
 
 def _require_files(directory: Path) -> None:
