@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from annotation.models.guidelines import Guideline
 from annotation.models.projects import (
+    BY_MODEL,
     NEVER_DUE,
     Annotator,
     Batch,
@@ -31,6 +32,7 @@ IN_WALK = Q(open_slots__gt=0, retired_at__isnull=True) & (
 )
 """What the queue hands out in turn. OR, for SQLite does not recognise an IN with parameters as the
 condition of a partial index."""
+GOES_BY_SCORES = Q(strategy=Strategy.UNCERTAIN) | Q(strategy=Strategy.DISPUTED)
 
 
 class ComparisonQuerySet(models.QuerySet["Comparison"]):
@@ -81,6 +83,9 @@ class Comparison(models.Model):
     """The batch's, kept here for services.selection."""
     uncertainty = models.FloatField(null=True, blank=True)
     """How little the reward model tells its completions apart (services.scores); null = unknown."""
+    disagreement = models.FloatField(null=True, blank=True)
+    """How far the members of an ensemble part on it (workers.scoring), 0 to 0.5; null = unknown, as
+    with a single model."""
     scored_by = models.ForeignKey(
         "annotation.ModelVersion", models.PROTECT, null=True, blank=True, related_name="+"
     )
@@ -101,7 +106,7 @@ class Comparison(models.Model):
             # evaluation is never picked by a model
             models.CheckConstraint(
                 name="comparison_picked_by_model",
-                condition=~Q(strategy="uncertain") | Q(purpose="production"),
+                condition=~Q(strategy__in=BY_MODEL) | Q(purpose="production"),
             ),
             models.CheckConstraint(name="comparison_open_slots", condition=Q(open_slots__gte=0)),
             models.CheckConstraint(
@@ -125,7 +130,7 @@ class Comparison(models.Model):
                 name="comparison_opened",
                 condition=IN_WALK,
             ),
-            # services.selection, one each for its three ways to look
+            # services.selection, one each for its ways to look
             models.Index(
                 "batch",
                 "language",
@@ -144,11 +149,21 @@ class Comparison(models.Model):
                 name="comparison_uncertain",
                 condition=IN_WALK & Q(strategy="uncertain", uncertainty__isnull=False),
             ),
+            models.Index(
+                fields=["batch", "language", "sort_key"],
+                name="comparison_disputed_by_chance",
+                condition=IN_WALK & Q(strategy="disputed"),
+            ),
+            models.Index(
+                fields=["batch", "language", "-disagreement"],
+                name="comparison_disputed",
+                condition=IN_WALK & Q(strategy="disputed", disagreement__isnull=False),
+            ),
             # services.scores.unscored
             models.Index(
                 fields=["project", "scored_by"],
                 name="comparison_to_score",
-                condition=Q(open_slots__gt=0, retired_at__isnull=True, strategy="uncertain"),
+                condition=Q(open_slots__gt=0, retired_at__isnull=True) & GOES_BY_SCORES,
             ),
         ]
 

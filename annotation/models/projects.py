@@ -229,6 +229,11 @@ class Strategy(models.TextChoices):
     RANDOM = "random", _("by chance")
     FEWEST = "fewest", _("those with the fewest answers first")
     UNCERTAIN = "uncertain", _("those whose scores lie closest, one in five by chance")
+    DISPUTED = "disputed", _("those an ensemble disagrees on most, one in five by chance")
+
+
+BY_MODEL = (Strategy.UNCERTAIN, Strategy.DISPUTED)
+"""Strategies that go by what the reward model in force says."""
 
 
 NEVER_DUE = date.max.toordinal()
@@ -288,7 +293,7 @@ class Batch(models.Model):
             # evaluation is never picked by a model
             models.CheckConstraint(
                 name="batch_picked_by_model",
-                condition=~Q(strategy="uncertain") | Q(purpose="production"),
+                condition=~Q(strategy__in=BY_MODEL) | Q(purpose="production"),
             ),
         ]
         indexes = [

@@ -105,8 +105,8 @@ class BatchForm(forms.Form):
         label=gettext_lazy("What comes first"),
         choices=Strategy.choices,
         help_text=gettext_lazy(
-            "Scores are those of the reward model in force; workers keep them. Evaluation is "
-            "always by chance."
+            "Scores are those of the reward model in force; workers keep them. A single model "
+            "disagrees with nobody, then all is by chance, as evaluation always is."
         ),
     )
     sensitive = forms.BooleanField(

@@ -19,6 +19,7 @@ from django.utils.translation import gettext
 
 from annotation.errors import BadInput, ChangedMeanwhile, Conflict
 from annotation.models import Batch, Comparison, Purpose, Scheme, SkipMode, Strategy, User
+from annotation.models.projects import BY_MODEL
 from annotation.overlap import FIRST, FULL_BELOW
 from annotation.services.audit import record
 from annotation.services.reasons import said_why
@@ -144,7 +145,7 @@ def bring_in_line(batch: Batch) -> int:
     changed = _in_groups(batch, alive.exclude(priority=batch.priority), priority=batch.priority)
     changed += _in_groups(batch, alive.exclude(due_day=batch.due_day), due_day=batch.due_day)
     asked = alive.exclude(strategy=batch.strategy)
-    if batch.strategy == Strategy.UNCERTAIN:
+    if batch.strategy in BY_MODEL:
         asked = asked.filter(purpose=Purpose.PRODUCTION)
     changed += _in_groups(batch, asked, strategy=batch.strategy)
     if not batch.adaptive:
@@ -265,7 +266,7 @@ def _require_sense(batch: Batch, changes: Mapping[str, Any]) -> None:
 
 
 def _require_fit(batch: Batch) -> None:
-    if batch.strategy == Strategy.UNCERTAIN and batch.purpose != Purpose.PRODUCTION:
+    if batch.strategy in BY_MODEL and batch.purpose != Purpose.PRODUCTION:
         raise BadInput(
             gettext("A model picks production comparisons alone; batch %(batch)r is %(purpose)s.")
             % {"batch": batch.name, "purpose": batch.purpose}

@@ -29,6 +29,7 @@ from annotation.models import (
     TrainingJob,
     User,
 )
+from annotation.models.projects import BY_MODEL
 from annotation.overlap import FIRST, is_always_full
 from annotation.services.audit import record
 from annotation.services.projects import current_scheme, lock_project
@@ -300,7 +301,7 @@ def content_hash_of(*what: Any) -> str:
 
 def _strategy(batch: Batch, purpose: str) -> str:
     """The batch's; no model picks what is not production."""
-    by_model = batch.strategy == Strategy.UNCERTAIN
+    by_model = batch.strategy in BY_MODEL
     return Strategy.RANDOM if by_model and purpose != Purpose.PRODUCTION else batch.strategy
 
 

@@ -9,8 +9,9 @@ from itertools import pairwise
 from django.db import transaction
 from django.db.models import Q
 
-from annotation.models import Comparison, CompletionScore, ModelVersion, Project, Slot, Strategy
-from annotation.models.comparisons import ComparisonQuerySet
+from annotation.models import Comparison, CompletionScore, ModelVersion, Project, Slot
+from annotation.models.comparisons import GOES_BY_SCORES, ComparisonQuerySet
+from annotation.models.projects import BY_MODEL
 from annotation.services.versions import in_force
 
 
@@ -26,8 +27,8 @@ def unscored(project: Project, reward: ModelVersion) -> ComparisonQuerySet:
     other = Q(scored_by=None) | Q(scored_by__lt=reward.pk) | Q(scored_by__gt=reward.pk)
     return Comparison.objects.filter(
         other,
+        GOES_BY_SCORES,
         project=project,
-        strategy=Strategy.UNCERTAIN,
         open_slots__gt=0,
         retired_at__isnull=True,
     )
@@ -35,7 +36,7 @@ def unscored(project: Project, reward: ModelVersion) -> ComparisonQuerySet:
 
 def projects_to_score() -> list[Project]:
     """Projects with a reward model in force that has something to score."""
-    candidates = Project.objects.filter(batches__strategy=Strategy.UNCERTAIN).distinct()
+    candidates = Project.objects.filter(batches__strategy__in=BY_MODEL).distinct()
     return [
         project
         for project in candidates
@@ -49,9 +50,11 @@ def record_scores(
     reward: ModelVersion,
     scores: Mapping[int, float | None],
     spreads: Mapping[int, float | None] | None = None,
+    disagreement: float | None = None,
 ) -> None:
     """Keep the scores of a comparison's completions. None: the completion is too long for the
-    model; the comparison is then left to chance. spreads: of an ensemble, by completion too."""
+    model; the comparison is then left to chance. spreads: of an ensemble, by completion too;
+    disagreement: how far its members part on the comparison."""
     spreads = spreads or {}
     known = {pk: score for pk, score in scores.items() if score is not None}
     CompletionScore.objects.bulk_create(
@@ -64,4 +67,6 @@ def record_scores(
         ignore_conflicts=True,
     )
     told = uncertainty(list(known.values())) if len(known) == len(scores) else None
-    Comparison.objects.filter(pk=comparison.pk).update(uncertainty=told, scored_by=reward)
+    Comparison.objects.filter(pk=comparison.pk).update(
+        uncertainty=told, disagreement=disagreement, scored_by=reward
+    )

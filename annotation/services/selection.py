@@ -7,6 +7,7 @@ rows are looked at at most. What the annotator has had already is left out.
     fewest      those with the fewest answers and leases, one of them by the ring
     uncertain   with probability FLOOR one by the ring, else one of the TOP whose scores lie
                 closest, each of them with the same chance
+    disputed    likewise, with the TOP on which the members of an ensemble disagree most
 
 The ring: a point u is drawn in [0, 1), and the next comparison from u on round the sort keys is
 taken, if it is among the next WINDOW rows. So comparison c comes with the probability
@@ -18,6 +19,7 @@ whichever is nearer. With it the propensity, given batch and language, is
 
     fewest      ring(c), among those with as few answers
     uncertain   FLOOR ring(c) + (1 - FLOOR) [c in TOP] / size of TOP, or ring(c) where TOP is empty
+    disputed    the same
 
 Where the ring finds nothing the walk's own comparison is taken, and no propensity is known.
 """
@@ -35,6 +37,9 @@ WINDOW = 64
 TOP = 20
 FLOOR = 0.2
 """Share of picks by chance, so that what the model is sure of is asked about too."""
+
+MEASURES = {Strategy.UNCERTAIN: "uncertainty", Strategy.DISPUTED: "disagreement"}
+"""What the strategies of a model go by, the most of it first."""
 
 Lot = Callable[[], float]
 """Draws in [0, 1)."""
@@ -58,8 +63,8 @@ def choose(walked: Comparison, annotator: Annotator, lot: Lot = random.random) -
     """By the strategy of what the walk found; None: take that."""
     if walked.strategy == Strategy.FEWEST:
         return _fewest(walked, annotator, lot)
-    if walked.strategy == Strategy.UNCERTAIN:
-        return _uncertain(walked, annotator, lot)
+    if walked.strategy in MEASURES:
+        return _by_model(walked, annotator, lot)
     return None
 
 
@@ -73,8 +78,8 @@ def _fewest(walked: Comparison, annotator: Annotator, lot: Lot) -> Choice | None
     return None
 
 
-def _uncertain(walked: Comparison, annotator: Annotator, lot: Lot) -> Choice | None:
-    top = _closest(walked, annotator)
+def _by_model(walked: Comparison, annotator: Annotator, lot: Lot) -> Choice | None:
+    top = _top(walked, annotator)
     by_chance = lot() < FLOOR or not top
     floor = FLOOR if top else 1.0
     look = _Look(walked, annotator)
@@ -87,7 +92,7 @@ def _uncertain(walked: Comparison, annotator: Annotator, lot: Lot) -> Choice | N
         chosen = top[int(lot() * len(top))]
         ring = _chance_on_ring(look, chosen)
     propensity = floor * ring + (1 - floor) * (chosen in top) / max(len(top), 1)
-    return Choice(chosen, "uncertain-1", propensity)
+    return Choice(chosen, f"{Strategy(walked.strategy).value}-1", propensity)
 
 
 class _Look:
@@ -146,15 +151,17 @@ def _distance_before(look: _Look, row: _Row) -> float:
     return (row.key - behind[place].key) % 1.0
 
 
-def _closest(walked: Comparison, annotator: Annotator) -> list[int]:
-    """The TOP by uncertainty, of the WINDOW most uncertain."""
+def _top(walked: Comparison, annotator: Annotator) -> list[int]:
+    """The TOP by the strategy's measure, of the WINDOW with the most of it."""
+    strategy = Strategy(walked.strategy)
+    measure = MEASURES[strategy]
     rows = _select(
         annotator,
-        Strategy.UNCERTAIN.value,
-        "AND c.uncertainty IS NOT NULL ORDER BY c.uncertainty DESC",
+        strategy.value,
+        f"AND c.{measure} IS NOT NULL ORDER BY c.{measure} DESC",
         [walked.batch_id, walked.language],
         WINDOW,
-        key="uncertainty",
+        key=measure,
     )
     mine = sorted((row for row in rows if not row.is_mine), key=lambda row: (-row.key, row.pk))
     return [row.pk for row in mine[:TOP]]

@@ -17,6 +17,7 @@ from annotation.models import (
 )
 from annotation.services import selection
 from annotation.services.batches import change_batch
+from annotation.services.ledger import add_completion, open_comparison
 from annotation.services.queue import claim_comparison, skip_comparison, submit_preference
 from annotation.services.scores import projects_to_score, record_scores, uncertainty, unscored
 from annotation.services.selection import FLOOR, choose
@@ -46,13 +47,21 @@ def annotator(project):
 def with_strategy(project, strategy, number, **more):
     made = make_comparisons(project, number, **more)
     change_batch(batch=made[0].batch, changes={"strategy": strategy}, by=None)
+    places = random.Random(5)
+    for place, one in enumerate(made):  # none so near another that SEEDS lots may miss it
+        key = (place + places.uniform(0.1, 0.9)) / number
+        Comparison.objects.filter(pk=one.pk).update(sort_key=key)
     return [Comparison.objects.get(pk=one.pk) for one in made]
 
 
 def score_all(made):
-    """The earlier, the more uncertain."""
+    """The earlier, the more by the measure of its strategy; the other one says the reverse."""
     for place, one in enumerate(made):
-        Comparison.objects.filter(pk=one.pk).update(uncertainty=-place / 10)
+        up, down = -place / 10, place / 10
+        measures = {"uncertainty": up, "disagreement": down}
+        if one.strategy == "disputed":
+            measures = {"uncertainty": down - 9, "disagreement": 0.5 + up / 10}
+        Comparison.objects.filter(pk=one.pk).update(**measures)
 
 
 def counted(made, annotator):
@@ -79,11 +88,14 @@ def answer(annotator):
     return lease
 
 
+@pytest.mark.parametrize("strategy", ["uncertain", "disputed"])
 @pytest.mark.parametrize("window", [64, 3])
-def test_closest_scores_come_first_above_a_floor_of_chance(project, annotator, monkeypatch, window):
+def test_the_closest_or_most_disputed_come_first_above_a_floor_of_chance(
+    project, annotator, monkeypatch, window, strategy
+):
     monkeypatch.setattr(selection, "TOP", 2)
     monkeypatch.setattr(selection, "WINDOW", window)
-    made = with_strategy(project, "uncertain", 6)
+    made = with_strategy(project, strategy, 6)
     score_all(made)
     chosen, told = counted(made, annotator)
     require_alike(chosen, told)
@@ -103,8 +115,11 @@ def test_what_was_had_is_left_out_and_the_rest_takes_its_part(project, annotator
     assert not had & set(told)
 
 
-def test_without_scores_it_is_chance_alone(project, annotator):
-    made = with_strategy(project, "uncertain", 5)
+@pytest.mark.parametrize("strategy", ["uncertain", "disputed"])
+def test_without_scores_it_is_chance_alone(project, annotator, strategy):
+    made = with_strategy(project, strategy, 5)
+    other = "disagreement" if strategy == "uncertain" else "uncertainty"
+    Comparison.objects.update(**{other: 0.25})  # says nothing to this strategy
     require_alike(*counted(made, annotator))
     keys = sorted(one.sort_key for one in made)
     gaps = {key: (key - before) % 1 for before, key in zip([keys[-1], *keys], keys, strict=False)}
@@ -186,14 +201,15 @@ def test_fewest_is_drawn_as_it_tells(project, annotator):
     assert set(told) == {one.pk for one in made} - begun
 
 
-def test_the_lease_keeps_selector_and_propensity(project, annotator):
-    made = with_strategy(project, "uncertain", 3)
+@pytest.mark.parametrize("strategy", ["uncertain", "disputed"])
+def test_the_lease_keeps_selector_and_propensity(project, annotator, strategy):
+    made = with_strategy(project, strategy, 3)
     score_all(made)
     lease = claim_comparison(annotator=annotator)
-    assert lease.selector == "uncertain-1"
+    assert lease.selector == f"{strategy}-1"
     assert 0 < lease.propensity <= 1
     lease.refresh_from_db()
-    assert lease.selector == "uncertain-1"
+    assert lease.selector == f"{strategy}-1"
 
 
 def test_the_walk_tells_its_name_and_no_propensity(project, annotator):
@@ -210,14 +226,30 @@ def test_a_batch_without_a_strategy_costs_no_query_more(project, annotator):
     assert not [one for one in queries if ".strategy = '" in one["sql"]]
 
 
-def test_evaluation_is_never_picked_by_a_model(project):
+@pytest.mark.parametrize("strategy", ["uncertain", "disputed"])
+def test_evaluation_is_never_picked_by_a_model(project, strategy):
     [one] = make_comparisons(project, purpose="evaluation")
     with pytest.raises(BadInput, match="production comparisons alone"):
-        change_batch(batch=one.batch, changes={"strategy": "uncertain"}, by=None)
+        change_batch(batch=one.batch, changes={"strategy": strategy}, by=None)
     with pytest.raises(IntegrityError), transaction.atomic():
-        Comparison.objects.filter(pk=one.pk).update(strategy="uncertain")
+        Comparison.objects.filter(pk=one.pk).update(strategy=strategy)
     with pytest.raises(IntegrityError), transaction.atomic():
-        type(one.batch).objects.filter(pk=one.batch_id).update(strategy="uncertain")
+        type(one.batch).objects.filter(pk=one.batch_id).update(strategy=strategy)
+
+
+def test_evaluation_in_a_batch_that_a_model_picks_stays_by_chance(project):
+    [one] = with_strategy(project, "disputed", 1)
+    kept, _ = open_comparison(
+        batch=one.batch,
+        prompt=one.prompt,
+        completions=[
+            add_completion(prompt=one.prompt, source=one.prompt.source, text=text)[0]
+            for text in ("Yes.", "No.")
+        ],
+        answers_wanted=1,
+        purpose="evaluation",
+    )
+    assert (one.strategy, kept.strategy) == ("disputed", "random")
 
 
 def test_priorities_and_languages_hold_before_any_strategy(project, annotator):
@@ -241,7 +273,7 @@ def test_a_strategy_reaches_comparisons_to_come_and_ends_for_all(project, annota
     skip_comparison(assignment=claim_comparison(annotator=annotator))
 
 
-@pytest.mark.parametrize("strategy", ["fewest", "uncertain"])
+@pytest.mark.parametrize("strategy", ["fewest", "uncertain", "disputed"])
 def test_each_look_is_a_seek_in_its_index(project, annotator, strategy):
     made = with_strategy(project, strategy, 3)
     score_all(made)
@@ -254,7 +286,11 @@ def test_each_look_is_a_seek_in_its_index(project, annotator, strategy):
         choose(made[0], annotator, lambda: 0.9)
     steps = [one["sql"] for one in queries if f".strategy = '{strategy}'" in one["sql"]]
     assert len(steps) >= 4
-    names = {"fewest": ["comparison_fewest"], "uncertain": ["comparison_by_chance", "_uncertain"]}
+    names = {
+        "fewest": ["comparison_fewest"],
+        "uncertain": ["comparison_by_chance", "_uncertain"],
+        "disputed": ["comparison_disputed_by_chance", "comparison_disputed"],
+    }
     for sql in steps:
         with connection.cursor() as cursor:
             how = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
@@ -282,8 +318,9 @@ def reward(project):
     return version
 
 
-def test_what_is_to_be_scored_by_the_version_in_force(project, reward):
-    made = with_strategy(project, "uncertain", 2)
+@pytest.mark.parametrize("strategy", ["uncertain", "disputed"])
+def test_what_is_to_be_scored_by_the_version_in_force(project, reward, strategy):
+    made = with_strategy(project, strategy, 2)
     make_comparisons(project, 2, batch="by chance")
     assert projects_to_score() == [project]
     assert set(unscored(project, reward)) == set(made)

@@ -1,5 +1,7 @@
 """workers.scoring: a real (tiny) reward model scores what a strategy asks for."""
 
+from math import exp, log
+
 import pytest
 
 from annotation.errors import BadInput
@@ -8,11 +10,12 @@ from annotation.services import versions
 from annotation.services.batches import change_batch
 from annotation.services.ledger import batch_for
 from annotation.services.scores import projects_to_score
+from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
 from tests.annotation.making import make_comparisons
 from tests.workers.tiny import tiny_ensemble, tiny_policy, tiny_reward
 from workers import model_tasks, tasks
-from workers.scoring import score_open_comparisons
+from workers.scoring import disagreement, score_open_comparisons
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +64,52 @@ def test_the_spread_of_an_ensemble_is_stored(project, artifacts, made):
         assert stored.spread == pytest.approx(wanted.spread, abs=1e-4)
 
 
+def test_a_comparison_knows_how_far_the_members_of_an_ensemble_part_on_it(project, artifacts, made):
+    folder = tiny_ensemble(artifacts / "models" / "e")
+    version = versions.register_version(kind="reward", stage="registered", directory=folder)
+    versions.promote(project=project, slot="reward", version=version, verdict="registered")
+    score_open_comparisons(project.pk)
+    members = [load_scorer(folder / f"member-{number}") for number in range(2)]
+    for one in Comparison.objects.all():
+        texts = list(one.completions.values_list("text", flat=True))
+        by_member = [member.score([one.prompt.messages] * 3, texts) for member in members]
+        # of two numbers the standard deviation is half of their distance
+        parts = [
+            abs(1 / (1 + exp(first[j] - first[i])) - 1 / (1 + exp(second[j] - second[i]))) / 2
+            for first, second in [by_member]
+            for i in range(3)
+            for j in range(i)
+        ]
+        assert one.disagreement == pytest.approx(max(parts), abs=1e-4)
+        assert one.disagreement > 0.001
+
+
+PLAIN = ScoreScale()
+
+
+@pytest.mark.parametrize(
+    ("members", "scale", "told"),
+    [
+        # two members: P = 0.75 and 0.25, as 1 / (1 + e^-log 3) = 3 / 4
+        ([(log(3), -log(3)), (0.0, 0.0)], PLAIN, 0.25),
+        ([(0.0, 0.0), (log(3), -log(3))], PLAIN, 0.25),
+        # of four members two say 3/4 and two 1/4
+        ([(log(3), log(3), 0.0, 0.0), (0.0, 0.0, log(3), log(3))], PLAIN, 0.25),
+        # sure of the same order, by far and by very far: no disagreement, and no overflow
+        ([(2000.0, 5000.0), (0.0, 0.0)], PLAIN, 0.0),
+        ([(2000.0, -2000.0), (0.0, 0.0)], PLAIN, 0.5),
+        # one unit of score is two nats, tempered back to one
+        ([(log(3), -log(3)), (0.0, 0.0)], ScoreScale(deviation=2.0, temperature=2.0), 0.25),
+        # of three completions the pair that divides most: P of the outer two is 9/10 and 1/10
+        ([(log(3), -log(3)), (0.0, 0.0), (-log(3), log(3))], PLAIN, 0.4),
+        ([(), ()], PLAIN, None),
+        ([(1.0, 2.0), None], PLAIN, None),
+    ],
+)
+def test_disagreement_by_hand(members, scale, told):
+    assert disagreement(members, scale) == (None if told is None else pytest.approx(told))
+
+
 def test_an_ensemble_without_one_of_its_members_is_refused(artifacts):
     folder = tiny_ensemble(artifacts / "models" / "e")
     (folder / "member-1" / "model.safetensors").unlink()
@@ -74,7 +123,8 @@ def test_a_completion_that_is_too_long_leaves_its_comparison_to_chance(project, 
     completion.save()
     assert score_open_comparisons(project.pk) == 3
     made[0].refresh_from_db()
-    assert (made[0].uncertainty, made[0].scored_by) == (None, reward)
+    assert (made[0].uncertainty, made[0].disagreement) == (None, None)
+    assert made[0].scored_by == reward
     assert Comparison.objects.exclude(uncertainty=None).count() == 2
 
 
