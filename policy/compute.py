@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import NewGELUActivation
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from policy.config import require
 
@@ -46,6 +49,63 @@ def fuse_gelu(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+SHORT_LINES = "short_lines"
+LONGEST_SHORT_LINE = 1024
+"""Tokens: the attention shares of a longer one would take more memory than they save time."""
+
+
+def attend_in_three_products(model: nn.Module) -> None:
+    """Attention of short lines in bf16 on a CPU as products and a softmax over all of a head.
+
+    PyTorch's fused kernel works them off in small tiles, in 1.6 times the time where 243 tokens see
+    each other through a mask. Elsewhere all stays as it is: in fp32, on a GPU, in a long line.
+    """
+    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(SHORT_LINES, _attention_of_short_lines)
+        AttentionMaskInterface.register(SHORT_LINES, sdpa_mask)
+        model.set_attn_implementation(SHORT_LINES)
+
+
+def _attention_of_short_lines(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """query: (B, H, S, D); key, value: (B, G, S, D), each for H / G heads. attention_mask: (B, 1, S,
+    S), added to the logits. Returns (B, S, H, D)."""
+    batch, heads, length, width = query.shape
+    autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if autocast else query.dtype
+    unusual = (
+        dtype is not torch.bfloat16
+        or attention_mask is None
+        or attention_mask.shape != (batch, 1, length, length)
+        or length > LONGEST_SHORT_LINE
+        or any(others.get(name) for name in ("dropout", "softcap"))
+        or others.get("position_bias") is not None
+    )
+    if unusual:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **others
+        )
+    query, key, value = (each.to(dtype) for each in (query, key, value))  # rotated, they are fp32
+    groups = key.shape[1]
+    shape = (batch * groups, heads // groups * length, width)
+    mask = attention_mask.expand(batch, heads, length, length)
+    logits = torch.baddbmm(
+        mask.reshape(batch * groups, -1, length),
+        query.reshape(shape),
+        key.flatten(0, 1).transpose(1, 2),
+        alpha=width**-0.5 if scaling is None else scaling,
+    )
+    read = torch.softmax(logits, dim=-1) @ value.flatten(0, 1)
+    return read.view(batch, heads, length, width).transpose(1, 2), None
 
 
 def compiled(trunk: nn.Module) -> Callable[..., Any] | None:

@@ -144,8 +144,8 @@ def scores_of_forest(
     with torch.autocast(model.device.type, dtype=autocast, enabled=autocast is not None):
         if head is None:
             return scores_at_last_token(model, forest.ids, forest.mask)
-        hidden = hidden_of_forest(model, forest, trunk).flatten(0, 1)  # (B x S, D)
-    return head(hidden[forest.ends].float()).squeeze(-1)
+        hidden = hidden_of_forest(model, forest, trunk)  # (N, D)
+    return head(hidden.float()).squeeze(-1)
 
 
 class Scorer:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from policy.compute import autocast_dtype, compiled, fuse_gelu
+from policy.compute import attend_in_three_products, autocast_dtype, compiled, fuse_gelu
 from policy.scoring import scores_of_forest
 from policy.shared_prompt import shares_exactly
 from rewardmodel.batches import Batch, Example, pieces
@@ -32,6 +32,8 @@ class Forward:
         self.autocast = autocast_dtype(config.precision, model.device)
         self.checkpoints = config.gradient_checkpointing
         fuse_gelu(model)
+        if self.autocast is torch.bfloat16:
+            attend_in_three_products(model)
         self.trunk = compiled(model.base_model) if config.compile and self.shared else None
         if self.checkpoints:
             kept = {"use_reentrant": False}

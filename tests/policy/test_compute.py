@@ -3,10 +3,27 @@
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    Gemma2Config,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from policy.compute import autocast_dtype, compiled, fuse_gelu, require_precision
+from policy.compute import (
+    _attention_of_short_lines,
+    attend_in_three_products,
+    autocast_dtype,
+    compiled,
+    fuse_gelu,
+    require_precision,
+)
 from policy.config import BadInput
+from policy.scoring import scores_of_forest
+from policy.shared_prompt import Forest, Tree
 
 
 def test_the_fused_gelu_is_the_same_function():
@@ -46,3 +63,80 @@ def test_another_precision_is_refused_with_a_sentence():
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     monkeypatch.setattr("policy.compute.shutil.which", lambda name: None)
     assert compiled(nn.Linear(2, 2)) is None
+
+
+def attended(query, key, value, mask, scaling):
+    """Softmax of scaled products plus mask, times the values: by the definition, head by head."""
+    share = query.shape[1] // key.shape[1]
+    heads = []
+    for head in range(query.shape[1]):
+        q, k, v = query[:, head], key[:, head // share], value[:, head // share]
+        logits = torch.einsum("bsd,btd->bst", q, k) * scaling + mask[:, 0]
+        heads.append(torch.einsum("bst,btd->bsd", logits.exp() / logits.exp().sum(-1, True), v))
+    return torch.stack(heads, 2)
+
+
+@pytest.mark.parametrize("groups", [4, 2, 1])
+@pytest.mark.parametrize("scaling", [None, 0.7])
+def test_attention_in_three_products_is_attention(groups, scaling):
+    torch.manual_seed(0)
+    shapes = [(3, heads, 5, 16) for heads in (4, groups, groups)]
+    given = [torch.randn(shape).bfloat16().requires_grad_() for shape in shapes]
+    exact = [one.detach().double().requires_grad_() for one in given]
+    sees = torch.rand(3, 1, 5, 5).tril() > 0.2
+    mask = torch.zeros(3, 1, 5, 5).masked_fill_(~(sees | torch.eye(5).bool()), -1e9)
+    found, weights = _attention_of_short_lines(None, *given, mask.bfloat16(), scaling=scaling)
+    expected = attended(*exact, mask.double(), scaling or 0.25)
+    assert weights is None
+    torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
+    toward = torch.randn(expected.shape).bfloat16()
+    mine = torch.autograd.grad(found, given, toward)
+    theirs = torch.autograd.grad(expected, exact, toward.double())
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0.04, atol=0.04)
+
+
+MODELS = [
+    GPT2Config(vocab_size=20, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2),
+    LlamaConfig(
+        vocab_size=20, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2,
+    ),
+    Gemma2Config(
+        vocab_size=20, hidden_size=32, intermediate_size=48, num_hidden_layers=2, head_dim=8,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.2, sliding_window=5,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", MODELS, ids=lambda config: config.model_type)
+def test_scores_in_three_products_are_as_near_to_fp32_as_those_of_the_fused_kernel(
+    config, monkeypatch, tmp_path
+):
+    torch.manual_seed(0)
+    config.pad_token_id, config.num_labels = 0, 1
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    rows = torch.randint(1, 20, (8, 2, 9)).tolist()
+    forest = Forest.of([Tree.of([[1, 2, 3, 4, *row] for row in pair]) for pair in rows], 0)
+    with torch.no_grad():
+        exact = scores_of_forest(model, forest)
+        fused = scores_of_forest(model, forest, autocast=torch.bfloat16)
+        attend_in_three_products(model)
+        plainly = []
+        monkeypatch.setattr(
+            "policy.compute.sdpa_attention_forward",
+            lambda *given, **named: (
+                plainly.append(given) or sdpa_attention_forward(*given, **named)
+            ),
+        )
+        found = scores_of_forest(model, forest, autocast=torch.bfloat16)
+        assert not plainly
+        again = scores_of_forest(model, forest)
+    assert torch.equal(again, exact)
+    assert bool(plainly) is (config.model_type != "gemma2")  # fp32 goes the usual way
+    spread = exact.std()
+    assert (found - exact).abs().max() <= 2 * (fused - exact).abs().max() + 0.01 * spread
+    # Gemma 2 caps its logits, which no fused kernel does: it stays as it is
+    assert torch.equal(found, fused) is (config.model_type == "gemma2")
+    model.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path)._attn_implementation != "short_lines"

@@ -118,6 +118,44 @@ def test_scores_and_gradients_are_those_of_one_row_per_completion(make):
     close(gradient, expected)
 
 
+@pytest.mark.parametrize("make", EXACT)
+def test_the_last_mlp_reads_what_is_scored_and_no_more(make):
+    model = made(make)
+    trunk = model.base_model
+    blocks = trunk.h if hasattr(trunk, "h") else trunk.layers
+    read = []
+    for block in blocks:
+        name = "act" if hasattr(block.mlp, "act") else "act_fn"
+        setattr(block.mlp, name, Noting(getattr(block.mlp, name), read))
+    for rows, ends in (([[1, 2, 3], [1, 2, 4], [1, 2, 4]], 2), ([[1, 2, 3, 4, 5, 6]], 1)):
+        read.clear()
+        forest = Forest.of([Tree.of(rows)], 0)
+        scores_of_forest(model, forest)
+        assert read == [forest.ids.numel(), ends]
+
+
+class Noting(torch.nn.Module):
+    """An activation that writes down how many ids went through it."""
+
+    def __init__(self, inner, read):
+        super().__init__()
+        self.inner, self.read = inner, read
+
+    def forward(self, x):
+        self.read.append(x.shape[:-1].numel())
+        return self.inner(x)
+
+
+def test_blocks_that_are_recomputed_read_everything_and_give_the_same_gradient():
+    model = made(llama)
+    forest = Forest.of([Tree.of(rows) for rows in COMPARISONS], 0)
+    expected = gradient_of(model, scores_of_forest(model, forest))
+    kept = {"use_reentrant": False}
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=kept)
+    model.train()  # there is no dropout in it
+    close(gradient_of(model, scores_of_forest(model, forest)), expected)
+
+
 def test_each_id_stands_once_behind_the_ids_of_its_own_row():
     tree = Tree.of([[1, 2, 5, 6], [1, 2, 3], [1, 2, 5, 7], [9]])
     assert tree.ids == (1, 2, 3, 5, 6, 7, 9)
