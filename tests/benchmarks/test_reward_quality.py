@@ -17,7 +17,7 @@ def quality():
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
-        for name in ("reward_quality_data", "reward_quality"):
+        for name in ("reward_quality_data", "reward_quality_table", "reward_quality"):
             spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
             module = importlib.util.module_from_spec(spec)
             patch.setitem(sys.modules, name, module)
@@ -98,9 +98,9 @@ def test_the_gold_utility_is_measured_as_its_noise_predicts(quality):
 
     class Right:
         def rows(self):
-            return [quality.PairRow(comparison.group, 0.6, 0.70, 1.0)]
+            return [quality.table.PairRow(comparison.group, 0.6, 0.70, 1.0)]
 
-    line = quality.bayes_row("noise", [row], [comparison], noise, {"model": Right()})
+    line = quality.table.bayes_row("noise", [row], [comparison], noise, {"model": Right()})
     assert line[3:5] == ["75.0", "0.562"]  # -(3/4 log 3/4 + 1/4 log 1/4)
     assert line[-2:] == ["-5.0", "+0.038"]
 
