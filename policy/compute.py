@@ -56,7 +56,7 @@ LONGEST_SHORT_LINE = 1024
 """Tokens: the attention shares of a longer one would take more memory than they save time."""
 
 
-def attend_in_three_products(model: nn.Module) -> None:
+def attend_in_three_products(model: Any) -> None:
     """Attention of short lines in bf16 on a CPU as products and a softmax over all of a head.
 
     PyTorch's fused kernel works them off in small tiles, in 1.6 times the time where 243 tokens see
@@ -77,20 +77,19 @@ def _attention_of_short_lines(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """query: (B, H, S, D); key, value: (B, G, S, D), each for H / G heads. attention_mask: (B, 1, S,
-    S), added to the logits. Returns (B, S, H, D)."""
+    """query: (B, H, S, D); key, value: (B, G, S, D), each for H / G heads; the mask, (B, 1, S, S),
+    is added to the logits. Returns (B, S, H, D)."""
     batch, heads, length, width = query.shape
     autocast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if autocast else query.dtype
-    unusual = (
-        dtype is not torch.bfloat16
-        or attention_mask is None
+    if (
+        attention_mask is None
+        or dtype is not torch.bfloat16
         or attention_mask.shape != (batch, 1, length, length)
         or length > LONGEST_SHORT_LINE
         or any(others.get(name) for name in ("dropout", "softcap"))
         or others.get("position_bias") is not None
-    )
-    if unusual:
+    ):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **others
         )
