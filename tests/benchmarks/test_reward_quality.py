@@ -127,7 +127,6 @@ def test_a_case_of_real_answers_in_small_prints_its_table(quality, shared_data, 
     )
     assert [line[1] for line in lines] == [
         quality.PLAIN,
-        "all votes",
         "all votes, Davidson's ties",
         "a vote against the others' majority",
         "no order can beat",
