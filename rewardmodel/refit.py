@@ -3,8 +3,9 @@
     python -m rewardmodel features --model DIR --data FILE --out features.safetensors
     python -m rewardmodel refit --model DIR --features features.safetensors --data FILE --out DIR2
 
-The loss is Bradley-Terry on soft targets (rewardmodel/losses.py), convex in the head, and is taken
-to its minimum by L-BFGS. N = completions, D = width of the features, P = pairs.
+The loss is Bradley-Terry on soft targets, or Davidson's with ties (rewardmodel/losses.py): convex
+in the head, and taken to its minimum by L-BFGS. N = completions, D = width of the features, P =
+pairs.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,19 +25,23 @@ from policy.run import Run, add_config_arguments, device_from
 from policy.score_scale import forget
 from rewardmodel.anchors import Anchor, Anchors, read_anchors, sample_anchors
 from rewardmodel.data import Comparison, read_comparisons
-from rewardmodel.evaluate import measure
 from rewardmodel.features import Backbone, Features
 from rewardmodel.losses import ranking_loss
 from rewardmodel.normalise import normalise
-from rewardmodel.objective import CONFIG_KEY
+from rewardmodel.objective import CONFIG_KEY, log_nu_of
+from rewardmodel.targets import Pair, TargetRule
 
 RIDGES: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Tried where none is given and there are dev rows, the strongest first."""
 RIDGE_WITHOUT_DEV = 1e-3
+LOSSES = ("bradley_terry", "davidson")
+"""Those that are convex in the head."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefitConfig:
+    loss: str = "bradley_terry"
+    """`bradley_terry` on the pairs of a ranking, or `davidson`, which learns from ties too."""
     ridge: float | None = None
     """Half of it times the head's squared norm, features at deviation 1, is added to the loss. Null
     takes what dev's log loss asks for, 0.001 without dev rows."""
@@ -48,6 +54,7 @@ class RefitConfig:
 
     def __post_init__(self) -> None:
         require_all_positive(self, "max_iterations")
+        require(self.loss in LOSSES, f"loss must be one of {', '.join(LOSSES)}: {self.loss!r}")
         require(self.ridge is None or self.ridge >= 0, f"ridge must be >= 0: {self.ridge}")
         require(
             self.num_anchors == 0 or self.num_anchors >= 2,
@@ -55,61 +62,87 @@ class RefitConfig:
         )
 
 
+class Fitted(NamedTuple):
+    """head: (D,) float64. log_nu: Davidson's, None where ties were not learned from."""
+
+    head: Tensor
+    log_nu: float | None = None
+
+
 @dataclass(slots=True)
 class Table:
-    """Comparisons over features: what fits a head, and what measures one."""
+    """Answers over features: what fits a head, and what measures one. Columns as in ranking_loss,
+    indices into the N rows of features; ties is None where they are no answers."""
 
-    comparisons: list[Comparison]
-    places: list[list[int]]
-    """Of each comparison's completions, rows of `features`."""
     features: Tensor
     """(N, D) float64."""
+    pairs: Tensor
+    targets: Tensor
+    weights: Tensor
+    ties: Tensor | None
+    num_comparisons: int
     num_left_out: int
-    """Comparisons without a strict pair, or with a completion that has no features."""
+    """Comparisons without an answer, or with a completion that has no features."""
 
     @classmethod
-    def of(cls, comparisons: Iterable[Comparison], features: Features) -> "Table":
-        kept: list[Comparison] = []
-        places: list[list[int]] = []
+    def of(cls, comparisons: Iterable[Comparison], features: Features, loss: str) -> "Table":
+        """loss: which answers the comparisons' votes are (rewardmodel/targets.py)."""
+        rule = TargetRule(loss=loss)
         rows: dict[int, int] = {}  # of the file -> of this table
-        num_left_out = 0
+        found: list[Pair] = []
+        num_used = num_left_out = 0
         for comparison in comparisons:
             keys = [Anchor(comparison.prompt, text).sha256 for text in comparison.texts]
-            if not comparison.table.pairs or any(key not in features.places for key in keys):
+            pairs = rule.targets(comparison).pairs
+            if not pairs or any(key not in features.places for key in keys):
                 num_left_out += 1
                 continue
-            kept.append(comparison)
-            places.append([rows.setdefault(features.places[key], len(rows)) for key in keys])
-        return cls(kept, places, features.rows(list(rows)).double(), num_left_out)
+            num_used += 1
+            places = [rows.setdefault(features.places[key], len(rows)) for key in keys]
+            found += [
+                pair._replace(first=places[pair.first], second=places[pair.second])
+                for pair in pairs
+            ]
 
-    def fit(self, *, ridge: float, max_iterations: int) -> Tensor:
-        """(D,) float64, the head that fits these comparisons."""
-        pairs: list[tuple[int, int]] = []
-        targets: list[float] = []
-        weights: list[float] = []
-        for comparison, places in zip(self.comparisons, self.places, strict=True):
-            table = comparison.table
-            pairs += [(places[i], places[j]) for i, j in table.pairs]
-            targets += table.targets
-            weights += table.weights
+        def column(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64)
+
+        return cls(
+            features=features.rows(list(rows)).double(),
+            pairs=torch.tensor(
+                [(one.first, one.second) for one in found], dtype=torch.long
+            ).reshape(-1, 2),
+            targets=column([one.target for one in found]),
+            weights=column([one.weight for one in found]),
+            ties=column([one.ties for one in found]) if loss == "davidson" else None,
+            num_comparisons=num_used,
+            num_left_out=num_left_out,
+        )
+
+    def fit(self, *, ridge: float, max_iterations: int) -> Fitted:
+        """The head that fits these comparisons."""
         return fit_head(
             self.features,
-            torch.tensor(pairs),
-            torch.tensor(targets, dtype=torch.float64),
-            torch.tensor(weights, dtype=torch.float64),
-            num_comparisons=len(self.comparisons),
+            self.pairs,
+            self.targets,
+            self.weights,
+            ties=self.ties,
+            num_comparisons=self.num_comparisons,
             ridge=ridge,
             max_iterations=max_iterations,
         )
 
-    def log_loss(self, head: Tensor) -> float:
+    def log_loss(self, fitted: Fitted) -> float:
         """Nats, a mean over comparisons, as `evaluate` measures it."""
-        scores = (self.features @ head).tolist()
-        found = [
-            measure(comparison.table, [scores[place] for place in places]).log_loss
-            for comparison, places in zip(self.comparisons, self.places, strict=True)
-        ]
-        return sum(found) / len(found)
+        return ranking_loss(
+            self.features @ fitted.head,
+            self.pairs,
+            self.targets,
+            self.weights,
+            num_comparisons=self.num_comparisons,
+            ties=self.ties,
+            log_nu=fitted.log_nu,
+        ).item()
 
 
 def fit_head(
@@ -120,20 +153,26 @@ def fit_head(
     *,
     num_comparisons: int,
     ridge: float,
+    ties: Tensor | None = None,
     max_iterations: int = 500,
-) -> Tensor:
-    """The w that minimises ranking_loss(features @ w) + ridge / 2 x |w x deviation|^2; (D,).
+) -> Fitted:
+    """The w that minimises ranking_loss(features @ w) + ridge / 2 x |w x deviation|^2.
 
-    features: (N, D) float64; pairs, targets, weights as in ranking_loss. On one-hot features and
-    without a ridge this is the Bradley-Terry maximum-likelihood estimate, up to a constant. The
-    features are divided by their deviations first, so that the ridge means the same of all.
+    features: (N, D) float64; pairs, targets, weights, ties as in ranking_loss. On one-hot features
+    and without a ridge this is the Bradley-Terry maximum-likelihood estimate, up to a constant;
+    with ties Davidson's, whose loss is convex in scores and log_nu together. The features are
+    divided by their deviations first, so that the ridge means the same of all.
     """
     deviation = features.std(0, correction=0)  # (D,)
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     standard = (features - features.mean(0)) / deviation
     head = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
+    log_nu = None
+    if ties is not None:
+        share = ((weights * ties).sum() / weights.sum()).item()
+        log_nu = torch.tensor(log_nu_of(share), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [head],
+        [head] if log_nu is None else [head, log_nu],
         max_iter=max_iterations,
         tolerance_grad=1e-9,
         tolerance_change=1e-14,
@@ -144,19 +183,25 @@ def fit_head(
     def loss() -> Tensor:
         optimizer.zero_grad()
         nats = ranking_loss(
-            standard @ head, pairs, targets, weights, num_comparisons=num_comparisons
+            standard @ head,
+            pairs,
+            targets,
+            weights,
+            num_comparisons=num_comparisons,
+            ties=ties,
+            log_nu=log_nu,
         )
         whole = nats + ridge / 2 * head.square().sum()
         whole.backward()
         return whole
 
     optimizer.step(loss)
-    return head.detach() / deviation
+    return Fitted(head.detach() / deviation, None if log_nu is None else log_nu.item())
 
 
-def choose_ridge(config: RefitConfig, train: Table, dev: Table) -> tuple[float, Tensor]:
+def choose_ridge(config: RefitConfig, train: Table, dev: Table) -> tuple[float, Fitted]:
     """(ridge, head): the given one, or the one whose head has the lowest log loss on dev."""
-    wanted = RIDGES if dev.comparisons else (RIDGE_WITHOUT_DEV,)
+    wanted = RIDGES if dev.num_comparisons else (RIDGE_WITHOUT_DEV,)
     if config.ridge is not None:
         wanted = (config.ridge,)
     heads = [train.fit(ridge=each, max_iterations=config.max_iterations) for each in wanted]
@@ -189,34 +234,35 @@ def refit(
         f"{features} holds the features of another model than {model}",
     )
     rows = list(read_comparisons(data, axis=config.axis))
-    train = Table.of((row for row in rows if row.in_split("train")), cached)
-    dev = Table.of((row for row in rows if row.in_split("dev")), cached)
+    train = Table.of((row for row in rows if row.in_split("train")), cached, config.loss)
+    dev = Table.of((row for row in rows if row.in_split("dev")), cached, config.loss)
     require(
-        bool(train.comparisons),
+        train.num_comparisons > 0,
         f"{data} holds no comparison to fit: {train.num_left_out} have no strict pair or no "
         f"features in {features}",
     )
     inputs: dict[str, Path | str] = {"model": model, "features": features, "data": data}
     inputs |= {"anchors": anchors} if anchors else {}
     with Run(out, command="rewardmodel refit", config=config, inputs=inputs) as run:
-        ridge, head = choose_ridge(config, train, dev)
+        ridge, fitted = choose_ridge(config, train, dev)
         forget(backbone.model)
-        setattr(backbone.model.config, CONFIG_KEY, {"loss": "bradley_terry"})  # whatever it was
+        learned = {} if fitted.log_nu is None else {"log_nu": fitted.log_nu}
+        setattr(backbone.model.config, CONFIG_KEY, {"loss": config.loss, **learned})
         with torch.no_grad():
-            backbone.head.weight.copy_(head[None])
+            backbone.head.weight.copy_(fitted.head[None])
         scale = normalise(
             backbone.model,
             backbone.tokenizer,
             anchors=_anchors(config, data, anchors),
             dev=(row for row in rows if row.in_split("dev")),
         )
-        figures = {"train_log_loss": train.log_loss(head)}
-        if dev.comparisons:
-            figures["dev_log_loss"] = dev.log_loss(head)
+        figures = {"train_log_loss": train.log_loss(fitted)}
+        if dev.num_comparisons:
+            figures["dev_log_loss"] = dev.log_loss(fitted)
         run.log_step(
             0,
             "refit",
-            comparisons=len(train.comparisons),
+            comparisons=train.num_comparisons,
             left_out=train.num_left_out,
             ridge=ridge,
             deviation=scale.deviation,

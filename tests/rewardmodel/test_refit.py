@@ -45,12 +45,27 @@ def one_hot_fit(wins: dict[tuple[int, int], float], num_items: int) -> torch.Ten
         torch.tensor(counts, dtype=torch.float64) / total,
         num_comparisons=1,
         ridge=0.0,
-    )
+    ).head
 
 
 def test_two_items_stand_apart_by_the_log_odds_of_their_wins():
     head = one_hot_fit({(0, 1): 3.0, (1, 0): 1.0}, 2)
     assert (head[0] - head[1]).item() == pytest.approx(math.log(3), abs=1e-6)
+
+
+def test_with_ties_two_items_and_nu_are_those_that_davidson_gives_the_counts():
+    # Three outcomes of one pair are met exactly: e^(d/2) : nu : e^(-d/2) = 9 : 6 : 1.
+    found = fit_head(
+        torch.eye(2, dtype=torch.float64),
+        torch.tensor([[0, 1]]),
+        torch.tensor([(9 + 6 / 2) / 16], dtype=torch.float64),
+        torch.ones(1, dtype=torch.float64),
+        ties=torch.tensor([6 / 16], dtype=torch.float64),
+        num_comparisons=1,
+        ridge=0.0,
+    )
+    assert (found.head[0] - found.head[1]).item() == pytest.approx(math.log(9), abs=1e-6)
+    assert math.exp(found.log_nu) == pytest.approx(6 / 3, abs=1e-6)
 
 
 def test_on_one_hot_features_it_is_the_bradley_terry_estimate():
@@ -89,7 +104,7 @@ def test_a_ridge_stops_where_its_pull_equals_the_datas():
         torch.ones(1, dtype=torch.float64),
         num_comparisons=1,
         ridge=0.5,
-    )
+    ).head
     a = head[0].item() / 2  # back to deviation 1
     assert 4 / (1 + math.exp(4 * a)) == pytest.approx(2 * 0.5 * a, abs=1e-6)
 
@@ -200,3 +215,38 @@ def test_what_does_not_belong_together_is_refused(frozen, tiny_lm, write_rows, t
         assert main(["refit", *words, "--out", str(tmp_path / "x")]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_head_that_learned_ties_says_so_and_is_measured_by_them(
+    frozen, write_rows, tmp_path, capsys
+):
+    def row(number, split):
+        names = ["a", "b"]
+        groups = [["a"], ["b"]] if number % 3 else [names]
+        vote = {"axis": "x", "strength": None, "weight": None, "annotator": "w", "kind": "person"}
+        return {
+            "id": f"{split}{number}",
+            "split": split,
+            "prompt": f"Say {number % 3}.",
+            "completions": [
+                {"id": name, "text": WORDS[(number + 5 * at) % 12], "model": None}
+                for at, name in enumerate(names)
+            ],
+            "votes": [vote | {"ranking": groups}],
+        }
+
+    data = write_rows([row(n, split) for split in ("train", "dev") for n in range(9)])
+    words = ["--model", str(frozen), "--data", str(data), "--device", "cpu"]
+    cached, out = tmp_path / "f.safetensors", tmp_path / "new"
+    assert main(["features", *words, "--out", str(cached)]) == 0
+    words += ["--features", str(cached), "--set", "ridge=0.1"]
+    assert main(["refit", *words, "--out", str(out), "--set", "loss=davidson"]) == 0
+    (logged,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    assert (logged["comparisons"], logged["left_out"]) == (9, 0)
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(out), "--data", str(data), "--device", "cpu"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["n"], figures["three_outcomes"]["n"]) == (6, 9)
+    assert figures["log_loss"] == pytest.approx(logged["dev_log_loss"], abs=1e-5)
+    assert main(["refit", *words, "--out", str(tmp_path / "x"), "--set", "loss=pointwise"]) == 2
+    assert "loss must be one of bradley_terry, davidson: 'pointwise'" in capsys.readouterr().err
