@@ -78,7 +78,7 @@ def _attention_of_short_lines(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """query: (B, H, S, D); key, value: (B, G, S, D), each for H / G heads; the mask, (B, 1, S, S),
-    is added to the logits. Returns (B, S, H, D)."""
+    is added to the logits, or says which id of a line sees which. Returns (B, S, H, D)."""
     batch, heads, length, width = query.shape
     autocast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if autocast else query.dtype
@@ -96,9 +96,13 @@ def _attention_of_short_lines(
     query, key, value = (each.to(dtype) for each in (query, key, value))  # rotated, they are fp32
     groups = key.shape[1]
     shape = (batch * groups, heads // groups * length, width)
+    if attention_mask.dtype is torch.bool:
+        seen = attention_mask
+        hidden = torch.finfo(dtype).min
+        attention_mask = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, hidden)
     mask = attention_mask.expand(batch, heads, length, length)
     logits = torch.baddbmm(
-        mask.reshape(batch * groups, -1, length),
+        mask.to(dtype).reshape(batch * groups, -1, length),
         query.reshape(shape),
         key.flatten(0, 1).transpose(1, 2),
         alpha=width**-0.5 if scaling is None else scaling,

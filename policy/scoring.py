@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from policy.backbone import context_of, forward_hidden, score_model_from
+from policy.compute import attend_in_three_products, autocast_dtype, fuse_gelu
 from policy.config import BadInput, require
 from policy.data import Message
 from policy.ensemble import Ensemble, Scored, is_ensemble, load_ensemble
@@ -150,16 +151,23 @@ def scores_of_forest(
 
 class Scorer:
     """A loaded reward model. Scores depend on nothing but prompt and completion: not on the batch,
-    its order or its padding (to 1e-5 x max(1, |score|) in fp32).
+    its order or its padding (to 1e-5 x max(1, |score|) in fp32). In bf16 they are rounded to some
+    hundredths, and depend on the batch as much, for several times the speed.
 
     They are on the scale that the model's config names (policy/score_scale.py): its shift is added
     here, where the weights do not hold it."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, max_tokens: int, precision: str = "fp32"
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.scale = ScoreScale.of(model)
+        self.autocast = autocast_dtype(precision, model.device)
+        if self.autocast is not None:
+            fuse_gelu(model)
+            attend_in_three_products(model)
 
     def encode(self, prompt: Sequence[Message], completion: str) -> Encoded:
         return encode(self.tokenizer, prompt, completion, max_tokens=self.max_tokens)
@@ -227,7 +235,7 @@ class Scorer:
         for batch in batches_by_length([len(tree.ids) for tree in trees], batch_tokens):
             pad_id, device = self.model.config.pad_token_id, self.model.device
             forest = Forest.of([trees[number] for number in batch], pad_id, device)
-            values = scores_of_forest(self.model, forest).tolist()
+            values = scores_of_forest(self.model, forest, autocast=self.autocast).tolist()
             places = [index for number in batch for index in groups[number]]
             for index, value in zip(places, values, strict=True):
                 scores[index] = value + self.scale.shift
@@ -262,23 +270,26 @@ class EnsembleScorer(Scorer):
         return self.ensemble.combine(torch.tensor(scores, dtype=torch.float64))
 
 
-def load_scorer(directory: str | Path, device: str = "cpu") -> Scorer:
-    """The reward model in a directory of `AutoModelForSequenceClassification`, in fp32, or the
-    ensemble of such in one with an ensemble.json.
+def load_scorer(directory: str | Path, device: str = "cpu", *, precision: str = "fp32") -> Scorer:
+    """The reward model in a directory of `AutoModelForSequenceClassification`, or the ensemble of
+    such in one with an ensemble.json. precision: of policy.compute.PRECISIONS; the weights are in
+    fp32 in each, and so is the head.
 
     Raises BadInput for a folder that is absent or holds something else.
     """
     if is_ensemble(directory):
         ensemble = load_ensemble(directory)
         folders = [Path(directory) / member.directory for member in ensemble.members]
-        return EnsembleScorer(ensemble, [load_scorer(folder, device) for folder in folders])
+        members = [load_scorer(folder, device, precision=precision) for folder in folders]
+        return EnsembleScorer(ensemble, members)
     model, tokenizer = score_model_from(directory, seed=0, device=device)
     kind = (model.config.architectures or ["?"])[0]
     require(
         kind.endswith("ForSequenceClassification"),
         f"{directory} holds a {kind}, not a reward model",
     )
-    return Scorer(model, tokenizer, max_tokens=max_tokens_of(model, tokenizer))
+    longest = max_tokens_of(model, tokenizer)
+    return Scorer(model, tokenizer, max_tokens=longest, precision=precision)
 
 
 def max_tokens_of(model: Any, tokenizer: Any) -> int:

@@ -78,14 +78,17 @@ def attended(query, key, value, mask, scaling):
 
 @pytest.mark.parametrize("groups", [4, 2, 1])
 @pytest.mark.parametrize("scaling", [None, 0.7])
-def test_attention_in_three_products_is_attention(groups, scaling):
+@pytest.mark.parametrize("kind", [torch.bool, torch.bfloat16, torch.float32])
+def test_attention_in_three_products_is_attention(groups, scaling, kind):
     torch.manual_seed(0)
     shapes = [(3, heads, 5, 16) for heads in (4, groups, groups)]
     given = [torch.randn(shape).bfloat16().requires_grad_() for shape in shapes]
     exact = [one.detach().double().requires_grad_() for one in given]
     sees = torch.rand(3, 1, 5, 5).tril() > 0.2
-    mask = torch.zeros(3, 1, 5, 5).masked_fill_(~(sees | torch.eye(5).bool()), -1e9)
-    found, weights = _attention_of_short_lines(None, *given, mask.bfloat16(), scaling=scaling)
+    sees |= torch.eye(5).bool()
+    mask = torch.zeros(3, 1, 5, 5).masked_fill_(~sees, -1e9)
+    as_given = sees if kind is torch.bool else mask.to(kind)
+    found, weights = _attention_of_short_lines(None, *given, as_given, scaling=scaling)
     expected = attended(*exact, mask.double(), scaling or 0.25)
     assert weights is None
     torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)

@@ -85,6 +85,16 @@ def test_scores_are_those_of_transformers_own_class_on_a_ragged_batch(reward_mod
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_in_bf16_scores_are_rounded_and_not_others(reward_model, kind):
+    exact = load_scorer(reward_model(kind)).score(PROMPTS, COMPLETIONS)
+    rounded = load_scorer(reward_model(kind), precision="bf16").score(PROMPTS, COMPLETIONS)
+    assert rounded != exact
+    spread = max(exact) - min(exact)
+    for one, other in zip(rounded, exact, strict=True):
+        assert abs(one - other) < 0.05 * spread
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("batch_tokens", [1, 20, 8192])
 def test_a_score_depends_neither_on_batch_nor_order_nor_padding(reward_model, kind, batch_tokens):
     scorer = load_scorer(reward_model(kind))

@@ -143,6 +143,18 @@ def test_score_writes_a_line_for_every_completion(
     assert [path.name for path in tmp_path.glob("*.part")] == []
 
 
+def test_score_takes_a_precision(reward_model, write_rows, tmp_path, capsys):
+    data = write_rows([{"id": "a", "prompt": "Hi", "text": "One."}])
+    words = ["--model", str(reward_model), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main(["score", *words, "--precision", "bf16"]) == 0
+    (line,) = (tmp_path / "out").read_text().splitlines()
+    expected = load_scorer(reward_model, precision="bf16").score([ASK], ["One."])
+    assert json.loads(line)["score"] == pytest.approx(expected[0])
+    capsys.readouterr()
+    assert main(["score", *words, "--precision", "fp8"]) == 2
+    assert "precision must be one of fp32, bf16, auto: 'fp8'" in capsys.readouterr().err
+
+
 ASK = [{"role": "user", "content": "Hi"}]
 GOOD, BAD = [[{"role": "assistant", "content": text}] for text in ("One.", "Two.")]
 
