@@ -31,11 +31,14 @@ import reward_quality_table as table  # noqa: E402
 
 from fixtures.evaluation import FIXTURES  # noqa: E402
 from policy.config import PretrainConfig, load_config  # noqa: E402
+from policy.data import content_hash  # noqa: E402
 from policy.pretrain import train as pretrain  # noqa: E402
 from policy.run import is_finished  # noqa: E402
 from rewardmodel.config import RewardConfig  # noqa: E402
 from rewardmodel.data import parse_row  # noqa: E402
 from rewardmodel.ensemble import train_ensemble  # noqa: E402
+from rewardmodel.features import Backbone, write_features  # noqa: E402
+from rewardmodel.refit import RefitConfig, refit  # noqa: E402
 from rewardmodel.train import train  # noqa: E402
 
 PLAIN = "plain Bradley-Terry"
@@ -47,7 +50,7 @@ QUICK_ROWS = {"train": 16, "dev": 8, "test": 8}
 class Case:
     """read: rows of real answers; sizes, noise, world: of synthetic ones. recipes: settings by
     name; shared: those of all. The trunk is init, below the data's folder, or pretrained on text,
-    or random."""
+    or random. frozen: a head alone is fitted, to its minimum, which knows no seed."""
 
     read: Callable[[Path], list[data.Row]] | None = None
     sizes: data.Sizes | None = None
@@ -57,6 +60,7 @@ class Case:
     shared: Mapping[str, Any]
     init: str | None = None
     text: Callable[[Path], list[data.Row]] | None = None
+    frozen: bool = False
     most_seeds: int | None = None
 
 
@@ -124,6 +128,20 @@ CASES = {
         shared=REAL,
         init=ENGLISH,
     ),
+    "fine-grained-head": Case(
+        read=data.fine_grained,
+        recipes={PLAIN: {}, "all pairs": {}},
+        shared={},
+        init=ENGLISH,
+        frozen=True,
+    ),
+    "ukp-head": Case(
+        read=data.ukp,
+        recipes={PLAIN: {}, "all votes": {}},
+        shared={},
+        init=ENGLISH,
+        frozen=True,
+    ),
 }
 
 
@@ -141,7 +159,7 @@ def trunk(case: Case, folder: Path, shared: Path, quick: bool) -> str | None:
     """Its folder. What is pretrained here is a GPT of about 1.2 million parameters, on text that no
     case holds."""
     if case.init is not None:
-        return None if quick else str(shared / case.init)
+        return None if quick and not case.frozen else str(shared / case.init)
     if case.text is None:
         return None
     out = folder / f"trunk-{case.text.__name__}"
@@ -194,6 +212,22 @@ def train_recipe(
     return folders
 
 
+def refit_recipe(
+    name: str, rows: Sequence[data.Row], model: Path, out: Path, quick: bool
+) -> list[Path]:
+    """A head on the frozen trunk; its folder."""
+    folder, features = out / "seed-0", out.parent / "features.safetensors"
+    if not is_finished(folder):
+        if not features.is_file():
+            file = write(rows, out.parent / "rows.jsonl")
+            write_features(Backbone(model, "cpu"), content_hash(model), file, features)
+        fitted = data.majority_pairs(rows) if name == PLAIN else rows
+        file = write(fitted, out / "rows.jsonl")
+        config = RefitConfig(ridge=1.0, max_iterations=5) if quick else RefitConfig()
+        refit(config, model=model, features=features, data=file, out=folder)
+    return [folder]
+
+
 def num_train(rows: Sequence[data.Row]) -> int:
     return sum(row["split"] == "train" for row in rows)
 
@@ -219,9 +253,13 @@ def run_case(
     models: dict[str, list[Path]] = {}
     for recipe in case.recipes:
         out = folder / name / recipe.replace(" ", "-")
-        models[recipe] = train_recipe(
-            case, recipe, rows, init, out, num_seeds=num_seeds, quick=quick
-        )
+        if case.frozen:
+            assert init is not None
+            models[recipe] = refit_recipe(recipe, rows, Path(init), out, quick)
+        else:
+            models[recipe] = train_recipe(
+                case, recipe, rows, init, out, num_seeds=num_seeds, quick=quick
+            )
         members = [path for one in models[recipe] for path in sorted(one.glob("member-*"))]
         if members:
             models = {"one model": members, **models}
