@@ -5,6 +5,7 @@ padded on either side, and where the padding is changes nothing.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,9 @@ from transformers import (
     LlamaConfig,
 )
 
+from policy.axes import name_heads
 from policy.config import BadInput, require
+from policy.score_scale import KEY
 from policy.text import PAD
 
 NEVER = -1e9
@@ -62,9 +65,11 @@ def score_model_from(
     seed: int,
     tokenizer: Any = None,
     shape: GPTShape | None = None,
+    axes: Sequence[str] = (),
     device: str = "cpu",
 ) -> tuple[Any, Any]:
-    """(model, tokenizer) with one score per sequence, for reward and value models.
+    """(model, tokenizer) with one score per sequence, for reward and value models; or one for each
+    of the axes, by default those that a reward model in `init` has.
 
     init: a causal LM, an encoder, or a model that has such a head already (which is then kept).
     None: a GPT of `shape` with random weights for `tokenizer`. A new head starts near 0, normal
@@ -73,14 +78,20 @@ def score_model_from(
     if init is None:
         assert shape is not None, "without init a shape and a tokenizer are needed"
         config = _gpt_config(tokenizer, shape)
-        config.num_labels = 1
+        name_heads(config, axes)
         model = _seeded(seed, lambda: AutoModelForSequenceClassification.from_config(config))
         is_new = True
     else:
         config = _config_of(init)
         is_new = not (config.architectures or ["?"])[0].endswith("ForSequenceClassification")
         _without_dropout(config)
-        config.num_labels = 1
+        own = axes_of(config)
+        require(
+            is_new or not axes or own == tuple(axes),
+            f"{init} scores {', '.join(own) or 'no named axis'}, not {', '.join(axes)}: its heads "
+            "cannot go on",
+        )
+        name_heads(config, axes or own)
         model = _seeded(
             seed,
             lambda: _from_pretrained(
@@ -95,6 +106,12 @@ def score_model_from(
         with torch.no_grad():
             head.weight.normal_(0.0, std, generator=torch.Generator().manual_seed(seed))
     return model.float().to(device).eval(), tokenizer
+
+
+def axes_of(config: Any) -> tuple[str, ...]:
+    """The axes that a reward model of several has a head for, by its config."""
+    kept = getattr(config, KEY, None) or {}
+    return tuple(axis["name"] for axis in kept.get("axes", ()))
 
 
 def new_gpt(tokenizer: Any, shape: GPTShape, *, seed: int, device: str = "cpu") -> Any:

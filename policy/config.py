@@ -242,7 +242,7 @@ def _typed(hint: Any, name: str, value: Any) -> Any:
     require(fits, f"{name} must fit into 64 bits: {value!r:.80}")
     if float in wanted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    fits = any(type(value) is kind for kind in wanted)
+    fits = any(type(value) is (typing.get_origin(kind) or kind) for kind in wanted)
     names = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in wanted)
     require(fits, f"{name} must be {names}: {value!r}")
     require(

@@ -34,6 +34,8 @@ class Scored(NamedTuple):
     """Standard deviation over the members, in the score's units."""
     members: tuple[float, ...] = ()
     """What each member says, on the score's scale."""
+    axes: tuple[float, ...] = ()
+    """What each axis of one model of several says, standardised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +147,7 @@ def load_ensemble(directory: Path | str) -> Ensemble:
             rule=found["rule"],
             uncertainty_weight=found["uncertainty_weight"],
             members=members,
-            scale=ScoreScale(**found["scale"]),
+            scale=ScoreScale.from_json(found["scale"]),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error

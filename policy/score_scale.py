@@ -9,6 +9,8 @@ weights where the architecture allows, and then any library computes the same sc
 - the shift in the head's own bias (encoders), or in the bias of the LayerNorm before a head that
   has none (GPT-2, OPT, GPT-NeoX): moving it by -mean w / |w|^2 moves every score by -mean;
 - an RMSNorm has no bias: the shift stays in config.json, and only policy.scoring adds it.
+
+The heads of several axes (policy/axes.py) stay as trained; how they become one score stands here.
 """
 
 import math
@@ -18,6 +20,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from policy.axes import Axis, standardised, weighted_sum
 
 KEY = "concord_scores"
 """The record's name in config.json."""
@@ -40,7 +44,8 @@ class ScoreScale:
     shift: float = 0.0
     """Added to what the weights say; 0 where they hold it."""
     folded: str = "nothing"
-    """Where the shift lies: bias, layer_norm or config; nothing = scores are as trained."""
+    """Where the shift lies: bias, layer_norm or config; nothing = scores are as trained; axes = the
+    weighted sum has the mean and deviation above, which policy.scoring takes out."""
     temperature: float = 1.0
     """Fitted on dev; above 1 the model was too sure of itself."""
     anchors_sha256: str | None = None
@@ -49,14 +54,34 @@ class ScoreScale:
     dev: Mapping[str, Any] | None = None
     """Figures on the dev split when training ended: n, num_groups, accuracy and its interval,
     log_loss and ece (ten bins of equal mass), both also calibrated_; human_accuracy, a vote's
-    against the majority of the others, where several answered. None where there was none."""
+    against the majority of the others, where several answered; axes by name. None where there was
+    none."""
+    axes: tuple[Axis, ...] = ()
+    """Of a model with a head for each; in the order of its labels."""
 
     @classmethod
     def of(cls, model: Any) -> "ScoreScale":
         """The model's record; a model without one is read as it is."""
-        kept = getattr(model.config, KEY, None) or {}
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in kept.items() if name in known})
+        return cls.from_json(getattr(model.config, KEY, None) or {})
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "ScoreScale":
+        """What `asdict` wrote; keys of another version are passed over."""
+        known = {field.name for field in fields(cls)} - {"axes"}
+        axes = tuple(Axis(**axis) for axis in kept.get("axes", ()))
+        return cls(**{name: value for name, value in kept.items() if name in known}, axes=axes)
+
+    def scores(self, heads: Tensor) -> list[float]:
+        """(N, A) logits as the model gives them -> its score of each completion."""
+        if not self.axes:
+            return [value + self.shift for value in heads.squeeze(1).tolist()]
+        return ((weighted_sum(heads, self.axes) - self.mean) / self.deviation).tolist()
+
+    def by_axis(self, heads: Tensor) -> list[tuple[float, ...]]:
+        """Of each completion what each axis says, standardised; nothing where there are no axes."""
+        if not self.axes:
+            return [()] * len(heads)
+        return [tuple(row) for row in standardised(heads, self.axes).tolist()]
 
     def keep_in(self, model: Any) -> None:
         """Write the record into the model's config, with which it is saved."""

@@ -111,7 +111,8 @@ def batches_by_length(lengths: Sequence[int], max_padded_tokens: int) -> Iterato
 
 
 def scores_at_last_token(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """One score per row, (N,) float32, with gradient where the model has it.
+    """One score per row, (N,) float32, or (N, A) of a model with A axes, with gradient where the
+    model has it.
 
     ids: (N, T) long; mask: (N, T) bool, True = real token, at least one in a row. Equal to the
     model's own forward on right-padded rows that hold no pad id. A model whose head is not a
@@ -119,7 +120,7 @@ def scores_at_last_token(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     """
     head = getattr(model, "score", None)
     if head is None:
-        logits = model(input_ids=ids, attention_mask=mask.long()).logits  # (N, 1)
+        logits = model(input_ids=ids, attention_mask=mask.long()).logits  # (N, A)
         return logits.squeeze(-1).float()
     hidden = forward_hidden(model, ids, mask)  # (N, T, D)
     places = torch.arange(ids.shape[1], device=ids.device)
@@ -135,7 +136,8 @@ def scores_of_forest(
     autocast: torch.dtype | None = None,
     trunk: Callable[..., Any] | None = None,
 ) -> Tensor:
-    """One score per row of the trees, (N,) float32, with gradient where the model has it.
+    """One score per row of the trees, (N,) float32, or (N, A) of a model with A axes, with gradient
+    where the model has it.
 
     Equal to `scores_at_last_token` of the rows one by one. Trees that share anything are for models
     of which `shares_exactly` is true. autocast: what the trunk computes in; the head is fp32.
@@ -213,33 +215,38 @@ class Scorer:
         return same_tokenizer(self.tokenizer, tokenizer)
 
     def scored_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[Scored]:
-        """`score_ids`, with what an ensemble knows beside the score."""
-        return [Scored(score) for score in self.score_ids(rows, batch_tokens)]
+        """`score_ids`, with what an ensemble or a model of several axes knows beside the score."""
+        heads = self.heads(rows, batch_tokens)
+        parts = zip(self.scale.scores(heads), self.scale.by_axis(heads), strict=True)
+        return [Scored(score, axes=axes) for score, axes in parts]
 
     @cached_property
     def shares_prompts(self) -> bool:
         """Whether rows that begin alike can be read together: tried once."""
         return shares_exactly(self.model, self.max_tokens)
 
-    @torch.inference_mode()
     def score_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[float]:
-        """Scores of rows of ids, prompt and completion together, in the order given.
+        """Scores of rows of ids, prompt and completion together, in the order given."""
+        return self.scale.scores(self.heads(rows, batch_tokens))
+
+    @torch.inference_mode()
+    def heads(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> Tensor:
+        """What the weights say of rows of ids, (N, A) float32 on the CPU; A is 1 without axes.
 
         Rows that begin alike, such as completions of one prompt, are read together where the model
         allows it.
         """
-        scores = [0.0] * len(rows)
+        found = torch.empty(len(rows), self.model.config.num_labels)
         longest = min(batch_tokens, 2 * self.max_tokens)
         groups = alike(rows, longest) if self.shares_prompts else [[at] for at in range(len(rows))]
         trees = [Tree.of([rows[index] for index in group]) for group in groups]
         for batch in batches_by_length([len(tree.ids) for tree in trees], batch_tokens):
             pad_id, device = self.model.config.pad_token_id, self.model.device
             forest = Forest.of([trees[number] for number in batch], pad_id, device)
-            values = scores_of_forest(self.model, forest, autocast=self.autocast).tolist()
+            values = scores_of_forest(self.model, forest, autocast=self.autocast)
             places = [index for number in batch for index in groups[number]]
-            for index, value in zip(places, values, strict=True):
-                scores[index] = value + self.scale.shift
-        return scores
+            found[places] = values.view(len(places), -1).cpu()
+        return found
 
 
 class EnsembleScorer(Scorer):

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from policy.axes import name_heads
 from policy.backbone import context_of, forward_hidden, score_model_from
-from policy.config import require
+from policy.config import BadInput, require
 from policy.ensemble import first_member
 from policy.score_scale import forget
 from policy.scoring import Scorer
@@ -23,14 +24,20 @@ def value_model_from(
     """A value model on the backbone of `init`, for the ids of `tokenizer`, its head at zero.
 
     Zero is the right first guess: a score minus the reference's mean score is 0 on average while
-    the policy still is the reference. Of an ensemble its first member is taken. Raises BadInput
+    the policy still is the reference. Of an ensemble its first member is taken, of a model with
+    several axes the trunk under all of them. Raises BadInput
     for a backbone that cannot hold max_tokens, has another vocabulary, or has no head per token
     (encoders).
     """
     model, _ = score_model_from(first_member(init), seed=0, tokenizer=tokenizer, device=device)
     head = getattr(model, "score", None)
-    require(isinstance(head, nn.Linear), f"{init} gives no value per token: {type(model).__name__}")
+    if not isinstance(head, nn.Linear):
+        raise BadInput(f"{init} gives no value per token: {type(model).__name__}")
     forget(model)  # a reward model's record says nothing of values
+    if head.out_features > 1:  # a value is one number, whatever the score was made from
+        model.score = nn.Linear(head.in_features, 1, bias=head.bias is not None, device=device)
+        name_heads(model.config, ())
+        model.num_labels = 1
     with torch.no_grad():
         for parameter in model.score.parameters():
             parameter.zero_()

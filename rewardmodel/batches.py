@@ -9,10 +9,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from policy.config import require
 from policy.run import generator_for
 from policy.scoring import Encoded, TooLong, encode
 from policy.shared_prompt import Forest, Tree
@@ -24,7 +26,8 @@ from rewardmodel.targets import PLAIN, TargetBatch, TargetRule, Targets
 class Example:
     """One comparison: its completions as ids, prompt and end token included, and its answers.
 
-    table: the strict pairs, for figures. targets: what the loss asks. group, weight: as in the row.
+    table: the strict pairs, for figures. targets: what the loss asks. Both name scores, of which a
+    completion has `num_heads`. group, weight: as in the row.
     """
 
     rows: tuple[Sequence[int], ...]
@@ -34,6 +37,11 @@ class Example:
     """The row's, to name it by."""
     group: str = ""
     weight: float = 1.0
+    num_heads: int = 1
+
+    @property
+    def num_scores(self) -> int:
+        return len(self.rows) * self.num_heads
 
     @property
     def num_tokens(self) -> int:
@@ -97,11 +105,12 @@ class Examples:
         self.items.append(
             Example(
                 rows,
-                comparison.table,
+                rule.table(comparison),
                 targets,
                 id=comparison.id,
                 group=comparison.group,
                 weight=comparison.weight,
+                num_heads=rule.num_heads,
             )
         )
 
@@ -117,7 +126,8 @@ def same_tokens(completions: Sequence[Encoded]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """forest: what goes through the model, with N completions; targets, with indices into N."""
+    """forest: what goes through the model, with N completions; targets, with indices into their
+    scores."""
 
     forest: Forest
     targets: TargetBatch
@@ -128,7 +138,7 @@ class Batch:
     ) -> "Batch":
         """shared: a prompt is read once for all its completions."""
         lines = [line for example in examples for line in example.lines(shared)]
-        counts = [len(example.rows) for example in examples]
+        counts = [example.num_scores for example in examples]
         return cls(
             forest=Forest.of(lines, pad_id, device),
             targets=TargetBatch.of(
@@ -159,6 +169,21 @@ def weighted(examples: Sequence[Example], thread_weight: float | None) -> list[E
         replace(example, weight=weight / mean)
         for example, weight in zip(examples, weights, strict=True)
     ]
+
+
+def require_each_axis(axes: Sequence[str], examples: Sequence[Example], data: Path) -> None:
+    """Raise BadInput that names the first axis whose head would learn nothing."""
+    answered = {
+        score % len(axes)
+        for example in examples
+        for score in (
+            *(pair.first for pair in example.targets.pairs),
+            *(one.completion for one in example.targets.judged),
+        )
+        if axes
+    }
+    for number, axis in enumerate(axes):
+        require(number in answered, f"no train row of {data} says anything of axis {axis!r}")
 
 
 PIECE_TOKENS = 64

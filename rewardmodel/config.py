@@ -1,5 +1,6 @@
 """What a reward-model run may vary."""
 
+import math
 from dataclasses import dataclass
 
 from policy.compute import require_precision
@@ -48,6 +49,9 @@ class RewardConfig:
     """Coefficient that holds scores near zero; 0.01 is usual, 0 leaves it out."""
     axis: str | None = None
     """Only votes on this axis; null keeps all of them."""
+    axes: dict[str, float] | None = None
+    """A head for each of these, learned from the votes on it and the ratings of its name alone,
+    with its weight in the score: `{"helpful": 1, "safe": 0.5}`. Null is one head for all votes."""
     max_tokens: int | None = None
     """Longest prompt with completion; null is what the model takes. Kept with the model."""
     tokens_per_forward: int = 2048
@@ -98,6 +102,11 @@ class RewardConfig:
     """Of the byte-level tokenizer learned from the data where no `--tokenizer` is given."""
 
     @property
+    def voted_axes(self) -> str | dict[str, float] | None:
+        """Whose votes are read; None is all."""
+        return self.axis or self.axes
+
+    @property
     def wants_survey(self) -> bool:
         """Whether the loss starts from a first look through the file."""
         return self.loss == "davidson" or self.strength != "ignore" or self.pointwise_weight > 0
@@ -136,6 +145,7 @@ class RewardConfig:
             self.rating is None or self.pointwise_weight > 0,
             f"rating {self.rating!r} is learned with a pointwise_weight above 0 alone",
         )
+        require_axes(self.axes, self.axis)
         require(
             self.thread_weight is None or self.thread_weight > 0,
             f"thread_weight must be null or above 0: {self.thread_weight}",
@@ -170,3 +180,17 @@ class RewardConfig:
             self.width % self.heads == 0,
             f"width must be a multiple of heads: {self.width} and {self.heads}",
         )
+
+
+def require_axes(axes: dict[str, float] | None, axis: str | None) -> None:
+    """Raise BadInput unless the axes are names with weights, beside no single axis."""
+    if axes is None:
+        return
+    require(axis is None, f"axes and axis go apart: {', '.join(axes)} and {axis}")
+    require(len(axes) >= 2, f"axes are two or more, one alone is the setting axis: {axes}")
+    for name, weight in axes.items():
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        require(
+            is_number and math.isfinite(weight), f"axis {name!r} must have a weight: {weight!r}"
+        )
+    require(any(axes.values()), f"the weights of all axes are 0: {axes}")

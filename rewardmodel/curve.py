@@ -50,7 +50,8 @@ def learning_curve(
         count = write_share(data, part, share)
         if not is_finished(model):
             train(config, data=part, out=model, init=init, device=device)
-        found = measured(load_scorer(model, device), data, split=split, axis=config.axis).figures()
+        scorer = load_scorer(model, device)
+        found = measured(scorer, data, split=split, axis=config.voted_axes).figures()
         rows.append(
             {
                 "share": 1 / share,

@@ -9,8 +9,8 @@ lists of messages), which are comparisons of two with one vote. TRL's unpaired r
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from policy.data import (
     require_awaits_answer,
     trained_on,
 )
-from rewardmodel.judgments import ACCEPTABLE, Judgment, read_judgments
+from rewardmodel.judgments import ACCEPTABLE, Judgment, is_wanted, read_judgments
 from rewardmodel.rows import clip, parse_strengths, parse_string, parse_weight, require_keys
 
 COMPARISON_KEYS = ("id", "split", "prompt", "completions", "votes")
@@ -117,6 +117,27 @@ class PairTable:
             num_ties=sum(vote.num_ties() for vote in votes),
         )
 
+    @classmethod
+    def of_axes(cls, tables: Sequence["PairTable"]) -> "PairTable":
+        """The tables of one comparison's A axes as one, over (N x A) scores: completion n on axis a
+        is n x A + a. The axes that decide a pair share the weight equally."""
+        decided = sum(bool(table.pairs) for table in tables)
+        rows = [
+            ((i * len(tables) + axis, j * len(tables) + axis), target, weight / decided)
+            for axis, table in enumerate(tables)
+            for (i, j), target, weight in zip(
+                table.pairs, table.targets, table.weights, strict=True
+            )
+        ]
+        return cls(
+            pairs=tuple(pair for pair, _, _ in rows),
+            targets=tuple(target for _, target, _ in rows),
+            weights=tuple(weight for _, _, weight in rows),
+            num_answers=sum(table.num_answers for table in tables),
+            num_strict=sum(table.num_strict for table in tables),
+            num_ties=sum(table.num_ties for table in tables),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -146,12 +167,21 @@ class Comparison:
             split == "all" or self.split == split or (split == "train" and trained_on(self.split))
         )
 
+    def on(self, axis: str) -> "Comparison":
+        """With nothing but the votes and the judgments on this axis."""
+        votes = tuple(vote for vote in self.votes if vote.axis == axis)
+        judgments = tuple(one for one in self.judgments if one.axis == axis)
+        return replace(self, votes=votes, table=PairTable.of(votes), judgments=judgments)
 
-def read_comparisons(path: Path, *, axis: str | None = None) -> Iterator[Comparison]:
+
+def read_comparisons(
+    path: Path, *, axis: str | Collection[str] | None = None
+) -> Iterator[Comparison]:
     """Every row of the file, in order, in bounded memory.
 
-    axis: keep only votes on this axis; None keeps all, each as a vote of its own. Votes of weight 0
-    are left out. Raises BadInput with file and line for a row that is not what it should be.
+    axis: keep only votes on this axis, or on one of these; None keeps all, each as a vote of its
+    own. Votes of weight 0 are left out. Raises BadInput with file and line for a row that is not
+    what it should be.
     """
     for line, row in numbered_rows(path):
         try:
@@ -160,7 +190,9 @@ def read_comparisons(path: Path, *, axis: str | None = None) -> Iterator[Compari
             raise BadInput(f"{path} line {line}: {problem}") from problem
 
 
-def parse_row(row: Mapping[str, Any], *, line: int, axis: str | None = None) -> Comparison:
+def parse_row(
+    row: Mapping[str, Any], *, line: int, axis: str | Collection[str] | None = None
+) -> Comparison:
     """One row of either kind. Raises BadInput that names neither file nor line."""
     if "chosen" in row or "rejected" in row:
         return _preference(row, line)
@@ -178,7 +210,7 @@ def parse_row(row: Mapping[str, Any], *, line: int, axis: str | None = None) -> 
     require(isinstance(row["votes"], list), f"votes must be a list: {clip(row['votes'])}")
     index = {completion_id: place for place, completion_id in enumerate(ids)}
     votes = [_vote(vote, index) for vote in row["votes"]]
-    kept = [vote for vote in votes if vote.weight > 0 and axis in (None, vote.axis)]
+    kept = [vote for vote in votes if vote.weight > 0 and is_wanted(vote.axis, axis)]
     judgments = read_judgments(row, index, axis)
     row_id = parse_string(row["id"], "id")
     require(len(texts) >= 2, f"a comparison needs two completions or more: it has {len(texts)}")

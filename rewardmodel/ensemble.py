@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def train_ensemble(
             rule=config.rule,
             uncertainty_weight=config.uncertainty_weight,
             normalised=config.num_anchors > 0,
-            axis=config.axis,
+            axis=config.voted_axes,
             device=device,
         )
         scale = ensemble.scale
@@ -172,7 +172,7 @@ def ensemble_of(
     rule: str,
     uncertainty_weight: float,
     normalised: bool,
-    axis: str | None,
+    axis: str | Collection[str] | None,
     device: str,
 ) -> Ensemble:
     """The manifest of models that lie beside each other.

@@ -27,6 +27,7 @@ import torch
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
+from rewardmodel.axes import ByAxis
 from rewardmodel.batches import same_tokens
 from rewardmodel.bootstrap import INTERVAL, PairRow, bootstrap
 from rewardmodel.calibration import LogOdds
@@ -122,6 +123,7 @@ class Evaluation:
     outcomes: Outcomes | None = None
     """Where the model learned ties."""
     pointwise: Pointwise = field(default_factory=lambda: Pointwise({}))
+    by_axis: ByAxis = field(default_factory=ByAxis)
 
     @classmethod
     def of(cls, scorer: Scorer, comparisons: Iterable[Comparison]) -> "Evaluation":
@@ -181,6 +183,11 @@ class Evaluation:
         self.rows.append(PairRow(comparison.group, *self._measure(table, scores), 1.0))
         members = zip(*(each.members for each in scored), strict=True)  # none of a single model
         self.disagreement.add(table, scored, [self._measure(table, own) for own in members])
+        for number, axis in enumerate(self.scale.axes):
+            own = comparison.on(axis.name).table
+            if own.pairs:
+                logits = [axis.deviation * each.axes[number] for each in scored]
+                self.by_axis.add(axis.name, comparison.group, measure(own, logits))
         self.judged.append(
             Judged(
                 place,
@@ -250,6 +257,7 @@ class Evaluation:
             "num_prompts_shortened": self.num_prompts_shortened,
             "votes_by_kind": dict(sorted(self.votes_by_kind.items())),
             **self.disagreement.figures(),
+            **self.by_axis.figures(self.scale.axes, seed=seed),
         }
         if self.outcomes is not None and self.outcomes.groups:
             ties = self.outcomes.figures(seed=seed)

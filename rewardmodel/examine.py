@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,9 @@ def figures_of(evaluation: Evaluation, model: Path, data: Path, split: str) -> d
     }
 
 
-def write_card(model: Path, data: Path, *, axis: str | None = None, device: str = "cpu") -> None:
+def write_card(
+    model: Path, data: Path, *, axis: str | Collection[str] | None = None, device: str = "cpu"
+) -> None:
     """The report on dev in a folder of its own beside the weights, which it is no part of; none
     where dev holds nothing to measure."""
     rows = read_comparisons(data, axis=axis)
@@ -120,7 +122,9 @@ def write_card(model: Path, data: Path, *, axis: str | None = None, device: str 
         write_report(figures_of(evaluation, model, data, "dev"), model / CARD)
 
 
-def measured(scorer: Scorer, data: Path, *, split: str, axis: str | None = None) -> Evaluation:
+def measured(
+    scorer: Scorer, data: Path, *, split: str, axis: str | Collection[str] | None = None
+) -> Evaluation:
     """The rows of a split. Raises BadInput where none has anything that can be measured."""
     splits: Counter[str] = Counter()
 

@@ -56,13 +56,14 @@ class Forward:
         return pieces(examples, self.tokens_per_forward, shared=self.shared)
 
     def scores(self, batch: Batch) -> Tensor:
-        """(N,) float32, one per completion, with gradient."""
+        """(N,) float32, one per completion, with gradient; (N x A,) of A axes, those of one
+        completion side by side."""
         self.model.train(self.checkpoints)  # transformers recomputes in training alone; no dropout
         scores = scores_of_forest(
             self.model, batch.forest, autocast=self.autocast, trunk=self.trunk
         )
         self.model.eval()
-        return scores
+        return scores.flatten()
 
     def within_memory(self, step: Callable[[], Result]) -> Result:
         """step(), again from its start with half as much at once where the GPU's memory ran out.

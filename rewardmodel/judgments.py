@@ -1,6 +1,6 @@
 """What annotators say of one completion by itself: ratings, lines, thumbs, and both bad."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ class Judgment:
     """One annotator's word on one completion, by its index.
 
     name: the attribute rated, or ACCEPTABLE. level: a whole number. low, high: the ends of its
-    scale where the row tells them (`scales`), else the level itself.
+    scale where the row tells them (`scales`), else the level itself. axis: of a line, its vote's;
+    of a rating its name, for an axis may be rated as well as ranked; of a thumb none.
     """
 
     completion: int
@@ -27,10 +28,16 @@ class Judgment:
     low: int
     high: int
     weight: float = 1.0
+    axis: str | None = None
+
+
+def is_wanted(axis: str | None, wanted: str | Collection[str] | None) -> bool:
+    """Whether a vote's axis is the wanted one, or one of them; None wants all."""
+    return wanted is None or axis in ((wanted,) if isinstance(wanted, str) else wanted)
 
 
 def read_judgments(
-    row: Mapping[str, Any], index: Mapping[str, int], axis: str | None
+    row: Mapping[str, Any], index: Mapping[str, int], axis: str | Collection[str] | None
 ) -> list[Judgment]:
     """Those of a comparisons row that weigh something.
 
@@ -42,7 +49,7 @@ def read_judgments(
     found = [
         judgment
         for vote in row["votes"]
-        if axis in (None, vote["axis"])
+        if is_wanted(vote["axis"], axis)
         for judgment in _lines(vote, index)
     ]
     weights = {str(vote["annotator"]): vote["weight"] for vote in row["votes"]}
@@ -58,12 +65,13 @@ def _lines(vote: Mapping[str, Any], index: Mapping[str, int]) -> Iterator[Judgme
     weight = parse_weight(vote["weight"], "weight of a vote")
     if vote.get("outcome") == BOTH_BAD:
         for completion in index.values():
-            yield Judgment(completion, ACCEPTABLE, 0, 0, 1, weight)
+            yield Judgment(completion, ACCEPTABLE, 0, 0, 1, weight, vote["axis"])
     if vote.get("acceptable") is not None:
         line = parse_whole(vote["acceptable"], "acceptable")
         for place, group in enumerate(vote["ranking"]):
             for name in group:
-                yield Judgment(index[name], ACCEPTABLE, int(place < line), 0, 1, weight)
+                level = int(place < line)
+                yield Judgment(index[name], ACCEPTABLE, level, 0, 1, weight, vote["axis"])
 
 
 def _ratings(
@@ -88,6 +96,5 @@ def _ratings(
             low <= level <= high < low + MOST_LEVELS,
             f"rating {clip(name)} is {level} on a scale from {low} to {high}",
         )
-        yield Judgment(
-            index[completion], name, level, low, high, parse_weight(weight, "weight of a judgment")
-        )
+        weighs = parse_weight(weight, "weight of a judgment")
+        yield Judgment(index[completion], name, level, low, high, weighs, name)

@@ -34,9 +34,11 @@ class Learned:
     @classmethod
     def of(cls, scorer: Scorer) -> "Learned":
         """An ensemble's are its members' means, in the standard units in which their scores are
-        combined; what not all of them learned, it has not."""
+        combined; what not all of them learned, it has not. Nor has a model of several axes."""
         if isinstance(scorer, EnsembleScorer):
             return _together(scorer)
+        if scorer.scale.axes:
+            return cls()  # it is of the heads, and says nothing of their sum
         kept = getattr(scorer.model.config, CONFIG_KEY, None) or {}
         return cls(
             log_nu=kept.get("log_nu"),

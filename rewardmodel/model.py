@@ -27,14 +27,19 @@ def starting_model(
     None: a GPT of the config's size with random weights; its tokenizer is that of `tokenizer_from`
     or, without one, is learned from `texts()`. The tokenizer's `model_max_length` becomes the
     longest input of the run, and travels with the model. With a lora_rank only adapters and head
-    want a gradient.
+    want a gradient. Raises BadInput for a reward model that has other heads than the config's axes.
     """
+    axes = tuple(config.axes or ())
     require(
         init is None or tokenizer_from is None,
         f"--tokenizer goes with --init none: {init} brings its own",
     )
     if init is not None:
-        model, tokenizer = score_model_from(init, seed=config.seed, device=device)
+        model, tokenizer = score_model_from(init, seed=config.seed, axes=axes, device=device)
+        require(
+            model.config.num_labels == max(1, len(axes)),
+            f"{init} has {model.config.num_labels} heads, and one is wanted: name them as axes",
+        )
         forget(model)  # of a reward model: training moves its scores
     else:
         tokenizer = _tokenizer(config, tokenizer_from, texts)
@@ -42,7 +47,7 @@ def starting_model(
             width=config.width, layers=config.layers, heads=config.heads, context=config.context
         )
         model, tokenizer = score_model_from(
-            None, seed=config.seed, tokenizer=tokenizer, shape=shape, device=device
+            None, seed=config.seed, tokenizer=tokenizer, shape=shape, axes=axes, device=device
         )
     longest = max_tokens_of(model, tokenizer)
     require(

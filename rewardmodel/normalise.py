@@ -1,9 +1,13 @@
 """The last thing that training does: scores on the anchors' scale, a temperature, dev's figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
+from policy.axes import Axis, measured, weighted_sum
+from policy.config import require
 from policy.score_scale import ScoreScale, fold
 from policy.scoring import Scorer, TooLong, max_tokens_of
 from rewardmodel.anchors import Anchors
@@ -14,25 +18,46 @@ from rewardmodel.evaluate import Evaluation
 
 
 def normalise(
-    model: Any, tokenizer: Any, *, anchors: Anchors | None, dev: Iterable[Comparison]
+    model: Any,
+    tokenizer: Any,
+    *,
+    anchors: Anchors | None,
+    dev: Iterable[Comparison],
+    axis_weights: Mapping[str, float] | None = None,
 ) -> ScoreScale:
     """Give the model its ScoreScale, in its weights and in its config; returns it.
 
-    anchors: None leaves the scores as trained. dev: the rows that the temperature is fitted on and
+    anchors: None leaves the scores as trained. axis_weights: in the score, of a model with a head
+    for each axis. dev: the rows that the temperature is fitted on and
     the accuracy and its interval are measured on; they move no weight.
     """
     max_tokens = max_tokens_of(model, tokenizer)
-    scale = ScoreScale()
+    scale = scale_of_axes(None, axis_weights) if axis_weights else ScoreScale()
     if anchors is not None:
         ids = anchor_ids(Scorer(model, tokenizer, max_tokens=max_tokens), anchors)
         if len(ids) >= 2:
             probe = Scorer(model, tokenizer, max_tokens=max_tokens)
-            scale = fold(model, lambda: probe.score_ids(ids))
+            if axis_weights:
+                scale = scale_of_axes(probe.heads(ids), axis_weights)
+            else:
+                scale = fold(model, lambda: probe.score_ids(ids))
         scale = replace(scale, anchors_sha256=anchors.sha256, num_anchors=len(ids))
     scale.keep_in(model)
     scale = with_dev(scale, Scorer(model, tokenizer, max_tokens=max_tokens), dev)
     scale.keep_in(model)
     return scale
+
+
+def scale_of_axes(heads: Tensor | None, weights: Mapping[str, float]) -> ScoreScale:
+    """Each axis standardised on the anchors, and then their weighted sum; heads: (N, A) logits of
+    the anchors, or None where the logits are added as they are."""
+    if heads is None:
+        return ScoreScale(axes=tuple(Axis(name=name, weight=weights[name]) for name in weights))
+    axes = measured(heads, weights)
+    combined = weighted_sum(heads, axes)
+    mean, deviation = combined.mean().item(), combined.std(correction=0).item()
+    require(deviation > 0, f"the weighted sum of {', '.join(weights)} is one number on all anchors")
+    return ScoreScale(mean=mean, deviation=deviation, folded="axes", axes=axes)
 
 
 def with_dev(scale: ScoreScale, scorer: Scorer, dev: Iterable[Comparison]) -> ScoreScale:
@@ -48,6 +73,8 @@ def with_dev(scale: ScoreScale, scorer: Scorer, dev: Iterable[Comparison]) -> Sc
     told["calibrated_log_loss"] = points.log_loss(temperature)
     told["ece"] = reliability(points).ece
     told["calibrated_ece"] = reliability(points, temperature=temperature).ece
+    if "axes" in figures:
+        told["axes"] = figures["axes"]
     if (several := ceiling(evaluation)) is not None:
         told["human_accuracy"] = several["human"]
     return replace(scale, temperature=temperature, dev=told)

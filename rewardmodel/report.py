@@ -96,6 +96,7 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         *_judgment_lines(figures.get("judgments", {})),
         *_calibration_lines(figures["calibration"]),
         *_ceiling_lines(figures["ceiling"]),
+        *_axes_lines(figures.get("axes", {})),
         *_against_lines(figures.get("against")),
         *_drift_lines(figures.get("drift")),
         *_correlation_lines(figures["correlations"]),
@@ -107,6 +108,12 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
 
 
 def _shift_line(scale: Mapping[str, Any]) -> str:
+    if scale["axes"]:
+        weights = ", ".join(f"{_short(axis['weight'])} x {axis['name']}" for axis in scale["axes"])
+        return (
+            "Hugging Face's own class gives each axis a logit; the score is their weighted sum, "
+            f"each at deviation 1: {weights}."
+        )
     if scale["folded"] != "config":
         return "Hugging Face's own class computes the same scores."
     return (
@@ -186,6 +193,18 @@ def _ceiling_lines(found: Mapping[str, Any] | None) -> list[str]:
         _row(f"the model, {on}", found["model"], found["model_interval"]),
         _row("a vote against the majority of the others", found["human"], found["human_interval"]),
         _row("no order can beat", found["majority"], found["majority_interval"]),
+    ]
+
+
+def _axes_lines(axes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        _row(
+            f"accuracy of axis {name}, {found['n']} comparisons",
+            found["accuracy"],
+            found["accuracy_interval"],
+        )
+        for name, found in axes.items()
+        if found["n"]
     ]
 
 

@@ -105,7 +105,7 @@ def _items(row: Mapping[str, Any], kind: str, line: int) -> Iterator[Item]:
 
 def score_file(scorer: Scorer, data: Path, out: Path) -> Told:
     """Write {id, score} lines to out, which appears when it is whole; of an ensemble {id, score,
-    spread, members}.
+    spread, members}, of a model of several axes {id, score, axes: {name: standardised}}.
 
     A completion that is too long for the model has score null and says why, so that one of them
     does not hold up the rest.
@@ -139,14 +139,19 @@ def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, told: Told) -> 
         except TooLong as refusal:
             problems.append(str(refusal))
     scores = iter(scorer.scored_ids(rows))
+    names = [axis.name for axis in scorer.scale.axes]
     for item, problem in zip(window, problems, strict=True):
-        found = _found(next(scores)) if problem is None else {"score": None, "problem": problem}
+        found = (
+            _found(next(scores), names) if problem is None else {"score": None, "problem": problem}
+        )
         told.num_scored += problem is None
         told.num_too_long += problem is not None
         file.write(json.dumps({**item.labels, **found}, ensure_ascii=False) + "\n")
 
 
-def _found(scored: Scored) -> dict[str, Any]:
+def _found(scored: Scored, axes: Sequence[str]) -> dict[str, Any]:
+    if axes:
+        return {"score": scored.score, "axes": dict(zip(axes, scored.axes, strict=True))}
     if scored.spread is None:
         return {"score": scored.score}
     return {"score": scored.score, "spread": scored.spread, "members": scored.members}

@@ -1,6 +1,6 @@
 """One step of a reward model's training, and what it comes to on the dev split.
 
-N = completions in a forward pass, P = pairs.
+N = scores in a forward pass, one for each completion or for each of its axes; P = pairs.
 """
 
 from collections.abc import Sequence
@@ -100,10 +100,10 @@ def dev_figures(
     there is one; objective: what the answers cost under the loss that is trained, over all. It is
     log_loss itself where Bradley-Terry alone is trained."""
     rows = [row for example in examples for row in example.rows]
-    scores = scorer.score_ids(rows, batch_tokens)
-    starts = list(accumulate((len(example.rows) for example in examples), initial=0))
+    scores = scorer.heads(rows, batch_tokens).flatten().tolist()
+    starts = list(accumulate((example.num_scores for example in examples), initial=0))
     found = [
-        measure(each.table, scores[start : start + len(each.rows)])
+        measure(each.table, scores[start : start + each.num_scores])
         for each, start in zip(examples, starts[:-1], strict=True)
         if each.table.pairs
     ]

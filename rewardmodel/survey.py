@@ -1,7 +1,7 @@
 """A first look through the train rows: what the targets and the loss's own numbers start from."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,12 +27,13 @@ class Survey:
     """Rating -> lowest and highest level of its scale, as far as rows tell."""
 
     @classmethod
-    def of(cls, comparisons: Iterable[Comparison]) -> "Survey":
-        """Of the train rows among them."""
+    def of(cls, comparisons: Iterable[Comparison], axes: Collection[str] = ()) -> "Survey":
+        """Of the train rows among them; with axes, of what is said on these."""
         survey = cls()
         for comparison in comparisons:
             if comparison.in_split("train"):
-                survey.add(comparison)
+                for part in [comparison.on(axis) for axis in axes] or [comparison]:
+                    survey.add(part)
         return survey
 
     def add(self, comparison: Comparison) -> None:
@@ -65,7 +66,8 @@ def surveyed(config: RewardConfig, data: Path) -> Survey:
     """What the config's loss starts from. Raises BadInput where the train rows have none of it."""
     if not config.wants_survey:
         return Survey()
-    survey = Survey.of(with_bar(read_comparisons(data, axis=config.axis), data, "survey"))
+    rows = read_comparisons(data, axis=config.voted_axes)
+    survey = Survey.of(with_bar(rows, data, "survey"), axes=tuple(config.axes or ()))
     require(
         config.strength == "ignore" or survey.strengths.num_levels > 0,
         f"strength is {config.strength}, and no train vote in {data} has one",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import Comparison, Vote
+from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.judgments import Judgment
 from rewardmodel.losses import NOBODY
 from rewardmodel.strength import Strengths
@@ -61,6 +61,40 @@ class Targets:
     choices: tuple[Choice, ...] = ()
     judged: tuple[Judged, ...] = ()
 
+    @classmethod
+    def of_axes(cls, targets: Sequence["Targets"]) -> "Targets":
+        """Those of one comparison's A axes as one, over (N x A) scores as in `PairTable.of_axes`;
+        the axes that were answered share the weight equally."""
+        num_axes, answered = len(targets), sum(map(bool, targets))
+        parts = list(enumerate(targets))
+        return cls(
+            pairs=tuple(
+                one._replace(
+                    first=one.first * num_axes + axis,
+                    second=one.second * num_axes + axis,
+                    weight=one.weight / answered,
+                )
+                for axis, each in parts
+                for one in each.pairs
+            ),
+            choices=tuple(
+                Choice(
+                    one.winner * num_axes + axis,
+                    tuple(at * num_axes + axis for at in one.contestants),
+                    one.weight / answered,
+                )
+                for axis, each in parts
+                for one in each.choices
+            ),
+            judged=tuple(
+                one._replace(
+                    completion=one.completion * num_axes + axis, weight=one.weight / answered
+                )
+                for axis, each in parts
+                for one in each.judged
+            ),
+        )
+
     def __bool__(self) -> bool:
         return bool(self.pairs or self.judged)
 
@@ -75,6 +109,8 @@ class TargetRule:
     strengths: Strengths | None = None
     scales: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Ratings that are learned, each with its lowest and highest level."""
+    axes: tuple[str, ...] = ()
+    """Each learned by a head of its own; with none, one head learns all votes."""
 
     @classmethod
     def of(cls, config: RewardConfig, survey: Survey) -> "TargetRule":
@@ -84,9 +120,26 @@ class TargetRule:
             strength_margin=config.strength_margin,
             strengths=survey.strengths.fitted(),
             scales=survey.scales(config.rating) if config.pointwise_weight else {},
+            axes=tuple(config.axes or ()),
         )
 
+    @property
+    def num_heads(self) -> int:
+        """Scores of each completion."""
+        return max(1, len(self.axes))
+
+    def table(self, comparison: Comparison) -> PairTable:
+        """The strict pairs, for figures, over the same scores as the targets."""
+        if not self.axes:
+            return comparison.table
+        return PairTable.of_axes([comparison.on(axis).table for axis in self.axes])
+
     def targets(self, comparison: Comparison) -> Targets:
+        if not self.axes:
+            return self._targets(comparison)
+        return Targets.of_axes([self._targets(comparison.on(axis)) for axis in self.axes])
+
+    def _targets(self, comparison: Comparison) -> Targets:
         votes = comparison.votes
         return Targets(
             pairs=() if self.loss == "pointwise" else tuple(self._pairs(votes)),

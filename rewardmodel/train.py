@@ -29,6 +29,7 @@ from rewardmodel.batches import (
     Examples,
     examples_of_step,
     num_steps,
+    require_each_axis,
     weighted,
 )
 from rewardmodel.config import RewardConfig
@@ -128,12 +129,13 @@ def train(
         if not processes.is_first:
             return
         model = merge_adapters(training.kept())
-        rows = read_comparisons(data, axis=config.axis)
+        rows = read_comparisons(data, axis=config.voted_axes)
         scale = normalise(
             model,
             tokenizer,
             anchors=anchored,
             dev=(each for each in rows if each.in_split("dev")),
+            axis_weights=config.axes,
         )
         run.log_step(
             training.last_step,
@@ -350,7 +352,8 @@ def _read(
     """(train, dev), encoded. Raises BadInput if there is nothing to train on."""
     train_examples, dev_examples = Examples(), Examples()
     max_tokens = max_tokens_of(model, tokenizer)
-    for comparison in with_bar(read_comparisons(data, axis=config.axis), data, "read"):
+    rows = read_comparisons(data, axis=config.voted_axes)
+    for comparison in with_bar(rows, data, "read"):
         if comparison.in_split("train"):
             train_examples.add(comparison, tokenizer, max_tokens, rule)
         elif comparison.in_split("dev"):
@@ -359,6 +362,7 @@ def _read(
         bool(train_examples.items),
         f"{data} holds no comparison to train on: {train_examples.counts('train')}",
     )
+    require_each_axis(rule.axes, train_examples.items, data)
     return train_examples, dev_examples
 
 
@@ -415,5 +419,5 @@ def run_command(args: argparse.Namespace) -> int:
             require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
             train(config, init=inits[0], device=device, processes=processes, **shared)
         if processes.is_first:
-            write_card(args.out, args.data, axis=config.axis, device=device)
+            write_card(args.out, args.data, axis=config.voted_axes, device=device)
     return 0

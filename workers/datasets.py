@@ -116,10 +116,10 @@ def _anchors(project: Project, data: Path) -> Path | None:
 
 
 def _choose_axis(job: TrainingJob) -> None:
-    """Say in the job which axis it learns, where its config doesn't and the votes have several:
+    """Say in the job which axis it learns, where its config names none and the votes have several:
     the first of the newest scheme that was voted on. One model of two orders would learn neither.
     """
-    if job.config.get("axis") is not None:
+    if job.config.get("axis") or job.config.get("axes"):
         return
     voted = Ranking.objects.filter(preference__project=job.project).order_by("axis")
     axes = list(voted.values_list("axis", flat=True).distinct())

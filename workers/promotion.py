@@ -352,8 +352,9 @@ def _dev_comparisons(version: ModelVersion, project: Project) -> list[Comparison
         query = {"splits": [Split.DEV.value], "annotators": votes_that_train(version.job.inputs)}
         snapshot = freeze(project=project, kind="comparisons", query=query, by=None)
     path = Path(settings.ARTIFACTS_DIR) / snapshot.path
-    axis = version.job.config.get("axis") if version.job else None  # judged on what it learned
-    return [row for row in read_comparisons(path, axis=axis) if row.in_split("dev")]
+    config = version.job.config if version.job else {}
+    learned = config.get("axis") or config.get("axes")  # judged on these
+    return [row for row in read_comparisons(path, axis=learned) if row.in_split("dev")]
 
 
 def _gate_prompts(project: Project) -> tuple[list[Prompt], str]:

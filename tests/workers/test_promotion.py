@@ -335,6 +335,10 @@ def test_a_reward_model_is_judged_on_dev_answers_of_its_axis_alone(make_version)
         row = by_text[str(comparison.pk)]
         [(first, second)], [target] = row.table.pairs, row.table.targets
         assert stored[first if target == 1.0 else second] == shown[1]  # brief's order
+    for axes in [("brief",), ("brief", "helpful")]:
+        job.config = {"axes": dict.fromkeys(axes, 1.0)}
+        told = promotion._dev_comparisons(version, project)
+        assert [sorted(vote.axis for vote in row.votes) for row in told] == [list(axes)] * 2
 
 
 @pytest.mark.django_db
