@@ -52,6 +52,12 @@ class RewardConfig:
     axes: dict[str, float] | None = None
     """A head for each of these, learned from the votes on it and the ratings of its name alone,
     with its weight in the score: `{"helpful": 1, "safe": 0.5}`. Null is one head for all votes."""
+    length_head: bool = False
+    """While it learns the score is its own plus a weight x the log of the completion's length, and
+    afterwards its own alone: what votes owe to length is not learned as quality."""
+    length_decorrelation: float = 0.0
+    """With length_head: holds down what length explains of the score's differences (ODIN's L_L); it
+    takes good answers' own length away too."""
     max_tokens: int | None = None
     """Longest prompt with completion; null is what the model takes. Kept with the model."""
     tokens_per_forward: int = 2048
@@ -109,7 +115,12 @@ class RewardConfig:
     @property
     def wants_survey(self) -> bool:
         """Whether the loss starts from a first look through the file."""
-        return self.loss == "davidson" or self.strength != "ignore" or self.pointwise_weight > 0
+        return (
+            self.loss == "davidson"
+            or self.strength != "ignore"
+            or self.pointwise_weight > 0
+            or self.length_head
+        )
 
     def __post_init__(self) -> None:
         require_all_positive(
@@ -142,6 +153,10 @@ class RewardConfig:
             f"loss pointwise wants a pointwise_weight above 0: {self.pointwise_weight}",
         )
         require(
+            self.length_head or not self.length_decorrelation,
+            f"length_decorrelation {self.length_decorrelation} wants a length_head",
+        )
+        require(
             self.rating is None or self.pointwise_weight > 0,
             f"rating {self.rating!r} is learned with a pointwise_weight above 0 alone",
         )
@@ -152,7 +167,7 @@ class RewardConfig:
         )
         for name in (
             *("weight_decay", "centring", "uncertainty_weight", "lora_rank"),
-            *("strength_margin", "pointwise_weight"),
+            *("strength_margin", "pointwise_weight", "length_decorrelation"),
         ):
             require(getattr(self, name) >= 0, f"{name} must be >= 0: {getattr(self, name)}")
         require(

@@ -1,6 +1,6 @@
 """The losses of the reward model: what one answer of an annotator costs, in nats.
 
-N = completions in the batch, P = pairs of completions of one prompt, Q = choices of one completion
+N = scores in the batch, P = pairs of completions of one prompt, Q = choices of one completion
 from several, M = completions in the widest choice, J = judgments of one completion by itself,
 L = levels of a rating. A score is a log-odds: everything here is unchanged when all scores of one
 prompt move together, the judgments alone excepted.
@@ -138,3 +138,32 @@ def pair_sums_squared(scores: Tensor, pairs: Tensor) -> Tensor:
     """(r_i + r_j) ** 2 of each pair, (P,): its mean in the loss holds scores near zero
     (arXiv:2312.09244, equation 2)."""
     return (scores[pairs[:, 0]] + scores[pairs[:, 1]]) ** 2
+
+
+def with_length(scores: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
+    """Scores as they are while length is learned apart: each plus its head's weight x its length.
+
+    The second, length-aware head of ODIN (arXiv:2402.07319, section 3.2), which sees nothing but
+    length and is dropped afterwards. scores, lengths: (N x A,), the A heads of a completion side by
+    side; weights: (A,) nats per unit of length.
+    """
+    return scores + (lengths.view(-1, len(weights)) * weights).flatten()
+
+
+def explained_by_length(
+    scores: Tensor, lengths: Tensor, pairs: Tensor, weights: Tensor, slopes: Tensor
+) -> Tensor:
+    """What length explains of the pairs' score differences d, half of its square: a scalar.
+
+    With l the difference of lengths it is sum of w (slope x l x d - (slope x l)^2 / 2), which is
+    greatest where the slope is that of the regression of d on l: it is then (sum of w l d)^2 / (sum
+    of w l^2) / 2, the squared correlation x (sum of w d^2) / 2. Scores that lower it while slopes
+    raise it part with length, as by ODIN's L_L, the correlation of a batch; but this is a sum over
+    pairs, the same however a step is cut. The slopes, (A,) by head, get the gradient's opposite, so
+    that whoever lowers the whole raises it in them.
+    """
+    turned = 2 * slopes.detach() - slopes  # the same numbers, the gradient turned
+    length = lengths[pairs[:, 0]] - lengths[pairs[:, 1]]  # (P,)
+    difference = scores[pairs[:, 0]] - scores[pairs[:, 1]]  # (P,)
+    foretold = turned[pairs[:, 0] % len(slopes)] * length  # (P,)
+    return (weights * (foretold * difference - foretold.square() / 2)).sum()

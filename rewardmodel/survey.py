@@ -1,8 +1,10 @@
 """A first look through the train rows: what the targets and the loss's own numbers start from."""
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from policy.config import require
@@ -10,6 +12,11 @@ from rewardmodel.config import RewardConfig
 from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.files import with_bar
 from rewardmodel.strength import StrengthCount
+
+
+def log_lengths(texts: Sequence[str]) -> list[float]:
+    """Of characters, as `evaluate` counts length; an empty text has 0."""
+    return [math.log(1 + len(text)) for text in texts]
 
 
 @dataclass
@@ -43,10 +50,23 @@ class Survey:
             if ties or strict:
                 self.num_votes += 1
                 self.tie_sum += ties / (ties + strict)
+        lengths = log_lengths(comparison.texts)
+        for i, j in combinations(range(len(lengths)), 2):
+            self.num_length_pairs += 1
+            self.length_square_sum += (lengths[i] - lengths[j]) ** 2
         for one in comparison.judgments:
             self.levels[one.name][one.level] += 1
             low, high = self.ends.get(one.name, (one.low, one.high))
             self.ends[one.name] = (min(low, one.low), max(high, one.high))
+
+    num_length_pairs: int = 0
+    length_square_sum: float = 0.0
+    """Over two completions of one comparison, the squared difference of their log lengths."""
+
+    @property
+    def length_unit(self) -> float:
+        """How far log lengths of two answers to a prompt lie apart, root mean square."""
+        return math.sqrt(self.length_square_sum / max(1, self.num_length_pairs))
 
     @property
     def tie_share(self) -> float:
@@ -71,6 +91,10 @@ def surveyed(config: RewardConfig, data: Path) -> Survey:
     require(
         config.strength == "ignore" or survey.strengths.num_levels > 0,
         f"strength is {config.strength}, and no train vote in {data} has one",
+    )
+    require(
+        not config.length_head or survey.length_unit > 0,
+        f"length_head wants answers of different lengths, and {data} has none to one prompt",
     )
     require(
         not config.pointwise_weight or bool(survey.scales(config.rating)),

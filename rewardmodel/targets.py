@@ -17,7 +17,7 @@ from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.judgments import Judgment
 from rewardmodel.losses import NOBODY
 from rewardmodel.strength import Strengths
-from rewardmodel.survey import Survey
+from rewardmodel.survey import Survey, log_lengths
 
 
 class Pair(NamedTuple):
@@ -60,6 +60,8 @@ class Targets:
     pairs: tuple[Pair, ...] = ()
     choices: tuple[Choice, ...] = ()
     judged: tuple[Judged, ...] = ()
+    lengths: tuple[float, ...] = ()
+    """Of each completion, where length is learned apart."""
 
     @classmethod
     def of_axes(cls, targets: Sequence["Targets"]) -> "Targets":
@@ -93,6 +95,7 @@ class Targets:
                 for axis, each in parts
                 for one in each.judged
             ),
+            lengths=tuple(length for length in targets[0].lengths for _ in targets),
         )
 
     def __bool__(self) -> bool:
@@ -111,6 +114,8 @@ class TargetRule:
     """Ratings that are learned, each with its lowest and highest level."""
     axes: tuple[str, ...] = ()
     """Each learned by a head of its own; with none, one head learns all votes."""
+    length_unit: float | None = None
+    """Of log length, where it is learned apart."""
 
     @classmethod
     def of(cls, config: RewardConfig, survey: Survey) -> "TargetRule":
@@ -121,6 +126,7 @@ class TargetRule:
             strengths=survey.strengths.fitted(),
             scales=survey.scales(config.rating) if config.pointwise_weight else {},
             axes=tuple(config.axes or ()),
+            length_unit=survey.length_unit if config.length_head else None,
         )
 
     @property
@@ -145,6 +151,9 @@ class TargetRule:
             pairs=() if self.loss == "pointwise" else tuple(self._pairs(votes)),
             choices=tuple(_choices(votes)) if self.loss == "plackett_luce" else (),
             judged=tuple(self._judged(comparison.judgments)),
+            lengths=tuple(each / self.length_unit for each in log_lengths(comparison.texts))
+            if self.length_unit
+            else (),
         )
 
     def without_strength(self) -> "TargetRule":
@@ -264,6 +273,7 @@ class TargetBatch:
     scales: Tensor  # (J,)
     levels: Tensor  # (J,)
     judged_weights: Tensor  # (J,)
+    lengths: Tensor  # (N,), or none
 
     @classmethod
     def of(
@@ -308,4 +318,5 @@ class TargetBatch:
             scales=indices([one.scale for one, _, _ in judged]),
             levels=indices([one.level for one, _, _ in judged]),
             judged_weights=numbers([one.weight * weight for one, _, weight in judged]),
+            lengths=numbers([length for each in targets for length in each.lengths]),
         )

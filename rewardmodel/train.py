@@ -115,6 +115,8 @@ def train(
         if run.restored is None:
             counts = examples.counts("train") | dev.counts("dev") | rule.figures()
             run.log_step(0, "data", **counts)
+        objective = Objective(config, survey, rule)
+        objective.start_length([each.targets for each in examples.items])
         training = Training(
             config,
             run,
@@ -123,7 +125,7 @@ def train(
             tokenizer,
             weighted(examples.items, config.thread_weight),
             dev.items,
-            Objective(config, survey, rule).to(device),
+            objective.to(device),
         )
         training.steps(on_step)
         if not processes.is_first:
