@@ -134,8 +134,10 @@ ASKED = {
 
 def test_ratings_and_flags_of_a_pair(visitor, cast):
     one, two = ask(visitor, cast, ["Yes.", "No."], options=ASKED)
-    visitor.keys("2", "Enter")
-    visitor.wait_for("#says:has-text('Rate every answer first; R leads there.')")
+    visitor.keys("2")
+    assert visitor.text("#says") == ("Chosen: 2 is better. Rate every answer first; R leads there.")
+    visitor.keys("Enter")
+    visitor.wait_for("#says:text-is('Rate every answer first; R leads there.')")
     assert not Preference.objects.exists()
     visitor.keys("r", "9")
     visitor.wait_for("#says:has-text('A number from 1 to 5.')")

@@ -72,10 +72,17 @@ function choose(input) {
   if (input.checked && !isList() && fieldsets().length === 1) return submit();
   input.checked = true;
   putAside(input.dataset.axis);
-  say(words("sayChosen", { choice: input.dataset.name }));
+  sayChosen(input);
   const open = fieldsets().findIndex((field) => !field.querySelector("input:checked"));
   if (open >= 0) axis = open;
   showAxis();
+}
+
+/* What was chosen; that Enter submits only where it would, else what is still to be rated. */
+function sayChosen(input) {
+  const what = missing();
+  const chosen = words(what ? "sayTaken" : "sayChosen", { choice: input.dataset.name });
+  say(what && what !== "sayMissing" ? `${chosen} ${words(what)}` : chosen);
 }
 
 /* ---- cells ---- */
@@ -333,7 +340,7 @@ work.addEventListener("change", (event) => {
   if (event.target.matches("input[data-key]")) {
     axis = fieldsets().indexOf(event.target.closest("fieldset"));
     putAside(event.target.dataset.axis);
-    say(words("sayChosen", { choice: event.target.dataset.name }));
+    sayChosen(event.target);
   }
 });
 
