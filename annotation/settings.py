@@ -60,6 +60,7 @@ DATABASES = {
 REDIS_URL = env.redis_url("REDIS_URL", f"unix://{VAR_DIR / 'redis.sock'}" if LAPTOP else None)
 HEARTBEAT_SECONDS = env.number("CONCORD_HEARTBEAT_SECONDS", 5, 1, 600)
 STALE_SECONDS = env.number("CONCORD_STALE_SECONDS", 30, 2, 3600)
+TRAINER_PROCESSES = env.number("CONCORD_TRAINER_PROCESSES", 1, 1, 64)
 TICK_SECONDS = env.number("CONCORD_TICK_SECONDS", 3, 1, 600)
 # Limits (annotation/limits.py); 0 = none. A laptop has one person, and its demo labels fast.
 API_PER_MINUTE = env.number("CONCORD_API_PER_MINUTE", 0 if LAPTOP else 1200, 0, 1_000_000)

@@ -19,11 +19,8 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,8 +37,8 @@ from policy.conditions import conditions_now, differences
 from policy.config import BadInput, Diverged, Stopped, require, to_json
 from policy.data import content_hash
 from policy.stopping import StopsOnRequest
+from policy.supervisor import watch_supervisor
 
-SUPERVISOR_FD = "CONCORD_SUPERVISOR_FD"
 PROGRESS_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -402,30 +399,3 @@ def main_guard(body: Callable[[], int]) -> int:
 def _said(error: Exception, code: int) -> int:
     sys.stderr.write(f"{error}\n")
     return code
-
-
-def watch_supervisor() -> None:
-    """End with our supervisor, our children too.
-
-    If CONCORD_SUPERVISOR_FD names a pipe, a thread waits for its end, which comes when whoever
-    holds the other side is gone, however it went. Then our process group ends if we lead one.
-    """
-    text = os.environ.pop(SUPERVISOR_FD, "")
-    if not text:
-        return
-    require(text.isdigit(), f"{SUPERVISOR_FD} must be a number: {text!r}")
-    handle = int(text)
-    os.set_inheritable(handle, False)
-    threading.Thread(target=_end_with, args=(handle,), daemon=True, name="supervisor").start()
-
-
-def _end_with(handle: int) -> None:
-    while True:
-        try:
-            if not os.read(handle, 4096):
-                break
-        except OSError:
-            break
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os._exit(3)

@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from policy.backbone import load_tokenizer
 from policy.config import require
 from policy.data import content_hash
 from policy.ensemble import RULES, Ensemble, Member, standard_of
+from policy.processes import ALONE, Follower, Processes, opened
 from policy.run import Run, device_from, is_finished
 from policy.score_scale import ScoreScale
 from policy.scoring import EnsembleScorer, load_scorer, same_tokenizer
@@ -37,9 +39,11 @@ def train_ensemble(
     anchors: Path | None = None,
     resume_from: Sequence[Path] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     train_one: Callable[..., None],
 ) -> None:
-    """Train `config.members` models one after the other and publish them as one directory.
+    """Train `config.members` models one after the other, each with all processes, and publish them
+    as one directory.
 
     inits: one for all members, or one for each; None is random weights. train_one: the `train` of
     rewardmodel.train. A member that an earlier attempt finished is taken as it is; one that it
@@ -55,14 +59,22 @@ def train_ensemble(
     named = {"data": str(data), **named, "tokenizer": tokenizer_from}
     named |= {"anchors": str(anchors) if anchors else None}
     inputs = {name: path for name, path in named.items() if path is not None}
-    with Run(
-        out, command="rewardmodel train", config=config, inputs=inputs, resume_from=resume_from
+    with opened(
+        processes,
+        lambda: Run(
+            out,
+            command="rewardmodel train",
+            config=config,
+            inputs=inputs,
+            resume_from=resume_from,
+            num_processes=processes.count,
+        ),
     ) as run:
         folders = [out / f"member-{number}" for number in range(config.members)]
         for number, folder in enumerate(folders):
             earlier = [path / folder.name for path in resume_from]
-            relay = Relay(run, folder, number, config.members)
-            if not _is_done(folder, earlier):
+            relay = Relay(run, folder, number, config.members) if processes.is_first else None
+            if not processes.from_first(partial(_is_done, folder, earlier)):
                 train_one(
                     member_config(config, number),
                     data=data,
@@ -72,11 +84,15 @@ def train_ensemble(
                     anchors=anchors,
                     resume_from=earlier,
                     device=device,
+                    processes=processes,
                     on_step=relay,
                 )
-            relay.copy()
-            if run.should_stop:
+            if relay:
+                relay.copy()
+            if processes.any(run.should_stop):
                 run.stop_here(number + 1)
+        if not processes.is_first:
+            return
         ensemble = ensemble_of(
             folders,
             data,
@@ -122,7 +138,7 @@ def member_config(config: RewardConfig, number: int) -> RewardConfig:
 class Relay:
     """Puts a member's rows and progress into the ensemble's files as they come."""
 
-    def __init__(self, run: Run, folder: Path, number: int, members: int) -> None:
+    def __init__(self, run: Run | Follower, folder: Path, number: int, members: int) -> None:
         self.run, self.folder, self.number, self.members = run, folder, number, members
         self.offset = 0
 

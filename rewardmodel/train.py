@@ -415,8 +415,14 @@ def run_command(args: argparse.Namespace) -> int:
     }
     with joined(device_from(args.device)) as (processes, device):
         if config.members > 1:
-            require(processes.count == 1, "an ensemble is trained by one process, not by several")
-            train_ensemble(config, inits=inits, train_one=train, device=device, **shared)
+            train_ensemble(
+                config,
+                inits=inits,
+                train_one=train,
+                device=device,
+                processes=processes,
+                **shared,
+            )
         else:
             require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
             train(config, init=inits[0], device=device, processes=processes, **shared)

@@ -6,9 +6,9 @@
         model/        --out of the public command; published by a rename when it is finished
 
 The process leads its own group and holds the read end of a pipe whose write end this process keeps.
-However this process ends, the pipe closes and the trainer ends its group (policy/run.py). A trainer
-carries its attempt's folder in its environment, so that whoever runs the next attempt can find what
-is left of the earlier ones on this machine and end it first: two never live for one job.
+However this process ends, the pipe closes and the trainer ends its group (policy/supervisor.py). A
+trainer carries its attempt's folder in its environment, so that whoever runs the next attempt can
+find what is left of the earlier ones on this machine and end it first: two never live for one job.
 """
 
 import json
@@ -30,9 +30,8 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 
 from annotation.services import jobs
 from annotation.services.jobs import LOG_TAIL_CHARACTERS, MetricRow, Pulse
+from policy.supervisor import SUPERVISOR_FD
 
-SUPERVISOR_FD = "CONCORD_SUPERVISOR_FD"
-"""As policy/run.py has it, which would load torch into a process that has no use for it."""
 ATTEMPT_FOLDER = "CONCORD_ATTEMPT_FOLDER"
 """In a trainer's environment: whose it is."""
 SECRETS = ("CONCORD_SECRET_KEY", "CONCORD_SECRET_KEY_FILE", "DATABASE_URL", "REDIS_URL")

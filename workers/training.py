@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def _attempt(job: TrainingJob) -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(job.config, indent=1), encoding="utf-8")
     arguments = [
-        *("-m", *inputs, "--config", str(folder / "config.json"), "--out", str(folder / "model")),
+        *_starting(job, inputs),
+        *("--config", str(folder / "config.json"), "--out", str(folder / "model")),
         *(word for path in earlier_models(job) for word in ("--resume-from", str(path))),
     ]
     settle(
@@ -97,6 +99,23 @@ def _attempt(job: TrainingJob) -> None:
         launch(job_id=job.pk, attempt=job.attempt, folder=folder, arguments=arguments),
         folder / "model",
     )
+
+
+def _starting(job: TrainingJob, inputs: Sequence[str]) -> list[str]:
+    """How python is called: as one process, or as those that share every step of a reward model.
+
+    Raises BadInput where the job asks for several and trains something else.
+    """
+    asked = job.inputs.get("processes")
+    if job.kind not in SCORING:
+        if asked not in (None, 1):
+            raise BadInput(
+                f"Reward models alone train in several processes: this {job.kind} job's "
+                f"inputs.processes is {asked}."
+            )
+        return ["-m", *inputs]
+    count = asked or settings.TRAINER_PROCESSES
+    return ["-m", *(("policy.several", str(count)) if count > 1 else ()), *inputs]
 
 
 def earlier_models(job: TrainingJob) -> list[Path]:

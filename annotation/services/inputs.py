@@ -9,6 +9,7 @@ from annotation.group_shares import MOST_FOR_THE_JUDGE, is_share
 from annotation.models import AnnotatorKind
 
 MAX_COMPARISONS = 100_000
+MAX_PROCESSES = 64
 
 
 def _is_list_of_paths(value: object) -> bool:
@@ -27,11 +28,16 @@ def _is_number_of_comparisons(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_COMPARISONS
 
 
+def _is_number_of_processes(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_PROCESSES
+
+
 CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "data": (_is_list_of_paths, "a list of file paths"),
     "annotators": (_is_list_of_kinds, f"a list of kinds out of {', '.join(AnnotatorKind.values)}"),
     "decisions": (lambda value: value in DECISIONS, f"one of {', '.join(DECISIONS)}"),
     "weights": (lambda value: value in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
+    "processes": (_is_number_of_processes, f"a whole number from 1 to {MAX_PROCESSES}"),
     "judge_share": (is_share, f"a share from 0 to {MOST_FOR_THE_JUDGE}"),
     "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
 }

@@ -20,7 +20,6 @@ from torch import nn
 from policy.conditions import git_revision
 from policy.config import BadInput, Diverged, SFTConfig, Stopped
 from policy.run import (
-    SUPERVISOR_FD,
     Run,
     device_from,
     generator_for,
@@ -28,6 +27,7 @@ from policy.run import (
     main_guard,
     seed_for,
 )
+from policy.supervisor import SUPERVISOR_FD
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = SFTConfig()
@@ -386,7 +386,7 @@ def test_a_trainer_ends_with_its_supervisor_and_its_children_too():
     """The child leads a group and has a child of its own; closing the pipe ends both."""
     code = (
         "import subprocess, sys, time\n"
-        "from policy.run import watch_supervisor\n"
+        "from policy.supervisor import watch_supervisor\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "watch_supervisor()\n"
         "print(child.pid, flush=True)\n"

@@ -132,6 +132,27 @@ def test_two_processes_train_as_one_stop_together_and_resume(words, tmp_path):
     assert run_two(words("two")) == [2, 2]
 
 
+def test_an_ensemble_of_two_processes_is_that_of_one_and_goes_on_after_a_stop(words, tmp_path):
+    small = ["--set", "members=2", "--set", "epochs=1"]
+    assert main([*words("one"), *small]) == 0
+    assert run_two([*words("two"), *small], stop_second_at=7) == [3, 3]  # in the second member
+    assert (tmp_path / "two" / "member-0" / "model.safetensors").is_file()
+    assert not (tmp_path / "two" / "member-1" / "model.safetensors").is_file()
+    assert run_two([*words("two"), *small]) == [0, 0]
+    for member in ("member-0", "member-1"):
+        one, two = (load_file(tmp_path / n / member / "model.safetensors") for n in ("one", "two"))
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+    one, two = (
+        json.loads((tmp_path / name / "ensemble.json").read_text()) for name in ("one", "two")
+    )
+    for mine, other in zip(one["members"], two["members"], strict=True):
+        assert mine["mean"] == pytest.approx(other["mean"], abs=1e-5)
+    phases = {row["phase"] for row in metrics(tmp_path / "two")}
+    assert {"member-0 train", "member-1 train", "scores"} <= phases
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+
+
 def test_shares_hold_everything_once_whatever_is_left_over():
     items = [5, 3, 9, 1, 7]
     parts = [Processes(rank, 3).share(items, lambda item: item) for rank in range(3)]

@@ -14,13 +14,12 @@ import pytest
 from annotation.models import TrainingJob
 from annotation.services import jobs
 from annotation.services.jobs import Pulse
-from policy import run
 from tests.workers.conftest import wait_for
 from workers import launch as launching
 from workers.launch import MetricsFile, launch, living_trainers
 
 pytestmark = pytest.mark.django_db
-LISTEN = "from policy.run import watch_supervisor; watch_supervisor();"
+LISTEN = "from policy.supervisor import watch_supervisor; watch_supervisor();"
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +186,6 @@ def test_what_is_left_of_an_earlier_attempt_is_ended_first(job, folder):
 
 def test_a_trainer_ends_when_its_supervisor_is_killed(tmp_path):
     """A supervisor of its own, killed with SIGKILL: the pipe closes."""
-    assert launching.SUPERVISOR_FD == run.SUPERVISOR_FD
     supervisor = subprocess.Popen(
         [
             sys.executable,
