@@ -64,6 +64,8 @@ class Processes:
         parameters = [p for p in model.parameters() if p.requires_grad]
         touched = self.sum([float(p.grad is not None) for p in parameters])
         parts = [p for p, times in zip(parameters, touched, strict=True) if times]
+        if not parts:  # a loss without parameters of its own
+            return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parts]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)

@@ -133,7 +133,7 @@ def test_two_processes_train_as_one_stop_together_and_resume(words, tmp_path):
 
 
 def test_an_ensemble_of_two_processes_is_that_of_one_and_goes_on_after_a_stop(words, tmp_path):
-    small = ["--set", "members=2", "--set", "epochs=1"]
+    small = ["--set", "members=2", "--set", "epochs=1", "--set", "loss=bradley_terry"]
     assert main([*words("one"), *small]) == 0
     assert run_two([*words("two"), *small], stop_second_at=7) == [3, 3]  # in the second member
     assert (tmp_path / "two" / "member-0" / "model.safetensors").is_file()
