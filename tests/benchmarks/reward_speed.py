@@ -1,12 +1,16 @@
 """How fast a reward model is trained, beside TRL's RewardTrainer on the same ids and weights.
 
     python tests/benchmarks/reward_speed.py --data DIR [--quick] [--without-trl] [--folder DIR]
+        [--pairs N] [--rankings N] [--rounds N]
 
 DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/ and fine-grained-rlhf/ (the real data sets). A
-GPT-2 of 5.3 million random weights; pairs of up to 512 tokens, 16 a step, one epoch; rankings of
-four, which TRL gets as pairs, 16 rankings' worth a step. Each figure is the median of three runs,
-each in a process of its own, the settings in turn. TRL is installed into the folder at the first
-call (TRL_REQUIREMENTS), in an environment of its own. A Markdown table goes to stdout.
+GPT-2 of 5.3 million random weights; pairs of up to 512 tokens, 16 a step, one epoch over the first
+N; rankings of four, which TRL gets as pairs, 16 rankings' worth a step. Each figure is the median
+of three runs, each in a process of its own, the settings in turn. Compiled settings run once, for
+their warm-up takes minutes. Then both sides train on the same pairs in the same order from the same
+weights, in bf16, over three orders, and are held against pairs that neither saw. TRL is installed
+into the folder at the first call (TRL_REQUIREMENTS), in an environment of its own. A Markdown table
+goes to stdout.
 """
 
 import argparse
@@ -30,6 +34,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from policy.backbone import save_model, score_model_from
 from policy.config import BadInput
 from policy.optim import adamw
+from policy.scoring import Scorer
 from policy.tokenizer import train_tokenizer
 from rewardmodel.batches import Example, Examples, examples_of_step, num_steps
 from rewardmodel.config import RewardConfig
@@ -48,7 +53,14 @@ CONCORD: dict[str, dict[str, Any]] = {
     "Concord, bf16": {"precision": "bf16"},
     "Concord, bf16, compiled": {"precision": "bf16", "compile": True},
 }
-TRL = {"TRL, plain fp32": "plain", "TRL, its defaults": "defaults", "TRL, at its best": "best"}
+TRL = {
+    "TRL, plain fp32": "plain",
+    "TRL, its defaults": "defaults",
+    "TRL, bf16, sorted, fused": "tuned",
+    "TRL, the same, compiled": "compiled",
+}
+HELD_OUT = 400
+"""Pairs at the end of the file, for the comparison of quality."""
 
 
 def pairs(data: Path) -> Iterator[Comparison]:
@@ -94,13 +106,13 @@ def rankings(data: Path) -> Iterator[Comparison]:
             continue  # two answers of one text
 
 
-def prepare(folder: Path, data: Path, quick: bool) -> None:
+def prepare(folder: Path, data: Path, sizes: dict[str, int], quick: bool) -> None:
     """folder/model and, for each case, folder/CASE.jsonl: the ids that both sides train on."""
     read = {"pairs": list(pairs(data)), "rankings": list(rankings(data))}
     texts = (text for each in read["pairs"] for text in each.texts)
     tokenizer = train_tokenizer(texts, vocab_size=2048, context=MAX_TOKENS)
     torch.manual_seed(0)
-    size = {"n_embd": 32, "n_layer": 1} if quick else {"n_embd": 256, "n_layer": 6}
+    shape = {"n_embd": 32, "n_layer": 1} if quick else {"n_embd": 256, "n_layer": 6}
     trunk = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
@@ -109,19 +121,23 @@ def prepare(folder: Path, data: Path, quick: bool) -> None:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            **size,
+            **shape,
         )
     )
     save_model(trunk, tokenizer, folder / "trunk")
     save_model(*score_model_from(folder / "trunk", seed=0), folder / "model")
     for case, comparisons in read.items():
-        examples = encoded(comparisons[: 2 * PER_STEP] if quick else comparisons, tokenizer)
-        with (folder / f"{case}.jsonl").open("w", encoding="utf-8") as file:
-            for example in examples:
-                rows = [list(row) for row in example.rows]
-                table = zip(example.table.pairs, example.table.targets, strict=True)
-                strict = [(i, j) if share > 0.5 else (j, i) for (i, j), share in table]
-                file.write(json.dumps({"rows": rows, "pairs": strict}) + "\n")
+        write_ids(folder / f"{case}.jsonl", encoded(comparisons[: sizes[case]], tokenizer))
+
+
+def write_ids(path: Path, examples: Sequence[Example]) -> None:
+    """Lines {rows, pairs}: ids, and (better, worse) by their places."""
+    with path.open("w", encoding="utf-8") as file:
+        for example in examples:
+            rows = [list(row) for row in example.rows]
+            table = zip(example.table.pairs, example.table.targets, strict=True)
+            strict = [(i, j) if share > 0.5 else (j, i) for (i, j), share in table]
+            file.write(json.dumps({"rows": rows, "pairs": strict}) + "\n")
 
 
 def encoded(comparisons: Sequence[Comparison], tokenizer: Any) -> list[Example]:
@@ -172,6 +188,36 @@ def first_step(folder: Path) -> tuple[float, torch.Tensor]:
     return stats.loss, torch.cat([gradients[name].grad.flatten() for name in names])
 
 
+def held_out_losses(folder: Path, order: int, num_train: int) -> dict[str, tuple[float, float]]:
+    """{side: (log loss, accuracy)} on the last pairs of the file, after an epoch over the first
+    num_train in this order."""
+    data = Path(os.environ["CONCORD_SHARED_DATA"])
+    model, tokenizer = score_model_from(folder / "model", seed=0)
+    everything = encoded(list(pairs(data)), tokenizer)
+    held_out = everything[max(num_train, len(everything) - HELD_OUT) :]
+    mix = torch.Generator().manual_seed(order)
+    train = [everything[at] for at in torch.randperm(num_train, generator=mix).tolist()]
+    write_ids(folder / "quality.jsonl", train)
+    config = RewardConfig(precision="bf16")
+    forward = Forward(model, config, max_tokens=MAX_TOKENS)
+    objective = Objective(config, Survey(), PLAIN)
+    optimizer = adamw(model, lr=1e-4, weight_decay=0.0)
+    for start in range(0, num_train, PER_STEP):
+        train_step(forward, train[start : start + PER_STEP], optimizer, config, objective)
+    words = [str(trl_python(folder)), str(HERE / "reward_speed_trl.py"), str(folder)]
+    measured([*words, "quality", "quality"])
+    theirs, _ = score_model_from(folder / "trl-quality", seed=0)
+    found = {}
+    for side, trained in (("Concord", model), ("TRL", theirs)):
+        scorer = Scorer(trained.eval(), tokenizer, max_tokens=MAX_TOKENS)
+        scores = torch.tensor(scorer.score_ids([row for each in held_out for row in each.rows]))
+        better = torch.tensor([each.table.targets[0] > 0.5 for each in held_out])
+        margin = (scores[0::2] - scores[1::2]) * torch.where(better, 1.0, -1.0)
+        loss = torch.nn.functional.softplus(-margin).mean().item()
+        found[side] = loss, (margin > 0).double().mean().item()
+    return found
+
+
 def trl_python(folder: Path) -> Path:
     """The interpreter of TRL's environment, from pip at the first call."""
     python = folder / "trl" / "bin" / "python"
@@ -184,6 +230,13 @@ def trl_python(folder: Path) -> Path:
         pip = [str(python), "-m", "pip", "install", "--quiet", *TRL_REQUIREMENTS]
         subprocess.run(pip, check=True)
     return python
+
+
+def told(case: str, name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """The run's figures, said on stderr as they come: the whole takes long."""
+    rate = run["comparisons"] / run["seconds"]
+    sys.stderr.write(f"{case}, {name}: {rate:.2f}/s, {run['peak_mib']:.0f} MiB\n")
+    return run
 
 
 def measured(words: Sequence[str]) -> dict[str, Any]:
@@ -200,6 +253,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("var/benchmark"))
     parser.add_argument("--quick", action="store_true", help="two steps of a tiny model, once")
     parser.add_argument("--without-trl", action="store_true")
+    parser.add_argument("--pairs", type=int, default=1_000_000, help="at most; all by default")
+    parser.add_argument("--rankings", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)  # CASE=NAME, in a process of its own
     args = parser.parse_args()
     if args.data is None:
@@ -214,20 +270,24 @@ def main() -> None:
         print(json.dumps({**figures, "peak_mib": peak}))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
-    prepare(args.folder, args.data, args.quick)
-    concord = [name for name in CONCORD if not (args.quick and "compiled" in name)]
-    trl = [] if args.without_trl else [name for name in TRL if not (args.quick and "best" in name)]
+    sizes = {"pairs": args.pairs, "rankings": args.rankings}
+    if args.quick:
+        sizes = dict.fromkeys(sizes, 2 * PER_STEP)
+    prepare(args.folder, args.data, sizes, args.quick)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for _ in range(1 if args.quick else 3):
+    for turn in range(1 if args.quick else args.rounds):
         for case in ("pairs", "rankings"):
+            once = {"compiled"} if args.quick or turn or case == "rankings" else set()
+            concord = [name for name in CONCORD if not any(word in name for word in once)]
+            trl = [] if args.without_trl else [name for name in TRL if TRL[name] not in once]
             for name in concord:
                 words = [sys.executable, __file__, "--folder", str(args.folder)]
                 words += ["--one", f"{case}={name}"]
-                found.setdefault((case, name), []).append(measured(words))
+                found.setdefault((case, name), []).append(told(case, name, measured(words)))
             for name in trl:
                 words = [str(trl_python(args.folder)), str(HERE / "reward_speed_trl.py")]
                 words += [str(args.folder), case, TRL[name]]
-                found.setdefault((case, name), []).append(measured(words))
+                found.setdefault((case, name), []).append(told(case, name, measured(words)))
     print("| case | setting | comparisons/s | with warm-up | warm-up s | peak MiB | padding |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (case, name), runs in found.items():
@@ -239,7 +299,7 @@ def main() -> None:
         peak = statistics.median(run["peak_mib"] for run in runs)
         pads = f"{runs[0]['pad_share']:.1%}" if "pad_share" in runs[0] else ""
         print(f"| {case} | {name} | {rate:.2f} | {whole:.2f} | {warm:.0f} | {peak:.0f} | {pads} |")
-    if trl:
+    if not args.without_trl:
         said = measured(
             [
                 str(trl_python(args.folder)),
@@ -252,6 +312,11 @@ def main() -> None:
         apart = ((gradient - theirs).norm() / theirs.norm()).item()
         print(f"\nFirst step in fp32: loss {loss:.7f}, TRL's {said['loss']:.7f}; ", end="")
         print(f"their gradients differ by {apart:.1e} of their norm.")
+        num_train = PER_STEP if args.quick else min(960, args.pairs)
+        for order in range(1 if args.quick else 3):
+            sides = held_out_losses(args.folder, order, num_train)
+            figures = (f"{side} {loss:.4f}, {right:.1%}" for side, (loss, right) in sides.items())
+            print(f"Held-out log loss and accuracy, order {order}: {'; '.join(figures)}.")
 
 
 if __name__ == "__main__":

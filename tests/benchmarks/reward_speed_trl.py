@@ -1,6 +1,6 @@
 """TRL's side of reward_speed.py: runs in TRL's environment and imports nothing of Concord.
 
-    python reward_speed_trl.py FOLDER CASE plain|defaults|best|first-step
+    python reward_speed_trl.py FOLDER CASE plain|defaults|tuned|compiled|quality|first-step
 
 It gets the ids that Concord trains on, as TRL's own prepared columns. Gradient checkpointing is
 left off except with its defaults: it costs a third of the speed.
@@ -18,16 +18,23 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
+TUNED = {
+    "bf16": True,
+    "gradient_checkpointing": False,
+    "train_sampling_strategy": "group_by_length",
+    "remove_unused_columns": False,  # the lengths would go with them
+    "optim": "adamw_torch_fused",
+}
 SETTINGS = {
     "plain": {"bf16": False, "gradient_checkpointing": False},
     "defaults": {},
-    "best": {
-        "bf16": True,
-        "gradient_checkpointing": False,
-        "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # the lengths would go with them
-        "optim": "adamw_torch_fused",
-        "torch_compile": shutil.which("g++") is not None,
+    "tuned": TUNED,
+    "compiled": {**TUNED, "torch_compile": shutil.which("g++") is not None},
+    "quality": {
+        **TUNED,
+        "train_sampling_strategy": "sequential",
+        "lr_scheduler_type": "constant",
+        "learning_rate": 1e-4,
     },
     "first-step": {"bf16": False, "gradient_checkpointing": False},
 }
@@ -55,7 +62,7 @@ def main() -> None:
         for each in comparisons
         for better, worse in each["pairs"]
     ]
-    per_step = 16 if case == "pairs" else round(16 * len(rows) / len(comparisons))
+    per_step = 16 if case != "rankings" else round(16 * len(rows) / len(comparisons))
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=1)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     clock = FirstStepEnds()
@@ -90,6 +97,8 @@ def main() -> None:
     began = time.perf_counter()
     trainer.train()
     ended = time.perf_counter()
+    if setting == "quality":
+        trainer.save_model(folder / "trl-quality")
     steps = trainer.state.global_step
     compiled = bool(SETTINGS[setting].get("torch_compile"))
     per_usual_step = (ended - clock.at) / max(1, steps - 1)

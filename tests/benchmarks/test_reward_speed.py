@@ -1,4 +1,4 @@
-"""Concord's side of the reward model's benchmark still runs; how fast is nobody's business here."""
+"""Concord's side of the reward benchmarks still runs; how fast is nobody's business here."""
 
 import os
 import subprocess
@@ -10,16 +10,21 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.mark.shared_data
-def test_the_quick_benchmark_prints_its_table(shared_data, tmp_path):
-    words = ["--quick", "--without-trl", "--folder", str(tmp_path), "--data", str(shared_data)]
+def ran(script, *words):
     done = subprocess.run(
-        [sys.executable, str(HERE / "reward_speed.py"), *words],
+        [sys.executable, str(HERE / script), "--quick", *words],
         capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent.parent)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = [line.split("|") for line in done.stdout.splitlines() if "| Concord" in line]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.shared_data
+def test_the_quick_benchmark_prints_its_table(shared_data, tmp_path):
+    words = ["--without-trl", "--folder", str(tmp_path), "--data", str(shared_data)]
+    said = ran("reward_speed.py", *words)
+    rows = [line.split("|") for line in said if "| Concord" in line]
     assert [(row[1].strip(), row[2].strip()) for row in rows] == [
         ("pairs", "Concord, fp32"),
         ("pairs", "Concord, bf16"),
@@ -27,3 +32,12 @@ def test_the_quick_benchmark_prints_its_table(shared_data, tmp_path):
         ("rankings", "Concord, bf16"),
     ]
     assert all(float(row[3]) > 0 for row in rows)
+
+
+@pytest.mark.shared_data
+def test_scoring_and_refitting_are_measured(shared_data, tmp_path):
+    said = ran("score_speed.py", "--folder", str(tmp_path), "--data", str(shared_data))
+    rows = [line.split("|")[1].strip() for line in said if line.startswith("| ")]
+    assert rows[2:] == ["transformers, bf16, sorted", "Concord, fp32", "Concord, bf16"]
+    assert any(line.startswith("A head refitted on 50 comparisons") for line in said)
+    assert "GFLOP/s" in said[-1]
