@@ -26,7 +26,7 @@ from transformers.models.llama import modeling_llama
 
 ROOT = Path(__file__).parent.parent
 TABLE = Path(__file__).with_name("mutations.toml")
-PARTS = ("policy", "rewardmodel", "tests/rewardmodel")
+PARTS = ("policy", "rewardmodel", "tests/policy", "tests/rewardmodel")
 IMPORTED = (
     *(scipy.optimize, torch.testing, modeling_llama),
     *(AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer),

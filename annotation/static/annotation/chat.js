@@ -97,17 +97,21 @@ function write(name) {
   const field = form().querySelector(`textarea[name=${name}]`);
   if (!field) return;
   field.closest("details").open = true;
+  fill(field.closest("details"));  // the event of its opening comes later, perhaps behind a letter
   field.focus();
 }
 
 /* However the field was opened, it begins with the answer that is in front. */
 document.addEventListener("toggle", (event) => {
-  if (!event.target.matches?.("details.edit") || !event.target.open) return;
-  const field = event.target.querySelector("textarea");
-  if (field.value) return;
+  if (event.target.matches?.("details") && event.target.open) fill(event.target);
+}, true);
+
+function fill(details) {
+  const field = details.querySelector("textarea");
+  if (!details.matches(".edit") || field.value) return;
   const option = form().querySelector(`.option-${frontPlace() || 1}`);
   field.value = option.querySelector("template.raw").content.textContent;
-}, true);
+}
 
 function missing(event) {
   if (fieldsets().some((field) => !field.querySelector("input:checked"))) return "sayMissing";
