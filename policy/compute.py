@@ -52,7 +52,7 @@ def fuse_gelu(model: nn.Module) -> None:
 
 
 SHORT_LINES = "short_lines"
-LONGEST_SHORT_LINE = 1024
+LONGEST_SHORT_LINE = 768
 """Tokens: the attention shares of a longer one would take more memory than they save time."""
 
 
@@ -89,6 +89,7 @@ def _attention_of_short_lines(
         or length > LONGEST_SHORT_LINE
         or any(others.get(name) for name in ("dropout", "softcap"))
         or others.get("position_bias") is not None
+        or value.shape[-1] != width  # latent attention
     ):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **others

@@ -7,15 +7,16 @@ attention this is exact: what an id is read with is what it would be read with i
 Axes: B trees, S ids of the longest, N rows of all trees, D width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from policy.backbone import forward_arguments, forward_hidden
+from policy.last_mlp import last_mlp_only_at
 
 HIDDEN = -1e9
 """Added to the attention logits of what an id must not see: its share is 0 in every precision."""
@@ -168,48 +169,6 @@ def hidden_of_forest(model: Any, forest: Forest, trunk: Callable[..., Any] | Non
                 use_cache=False,
             ).last_hidden_state
     return hidden.flatten(0, 1)[forest.ends]
-
-
-@contextmanager
-def last_mlp_only_at(places: Tensor, inner: Any) -> Iterator[None]:
-    """Within, the MLP of the last block reads the ids at these places of B x S, and no others.
-
-    Nothing behind it mixes the ids of a line: what is left out would be read by nobody. Two thirds
-    of a block's products are its MLP's. A model without such a block stays as it is, and so does
-    one that recomputes its blocks when this is over.
-    """
-    mlp = _last_mlp(inner)
-    if mlp is None or (inner.training and inner.is_activation_checkpointing):
-        yield
-        return
-    places = places.unique()  # each once, or its gradient would count twice
-    lines = torch.Size()
-
-    def narrow(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        nonlocal lines
-        (hidden,) = given  # (B, S, D)
-        lines = hidden.shape
-        return (hidden.flatten(0, 1)[places],)
-
-    def widen(_: nn.Module, given: tuple[Tensor], made: Tensor) -> Tensor:
-        everywhere = made.new_zeros(lines).flatten(0, 1)
-        return everywhere.index_copy(0, places, made).view(lines)
-
-    hooks = [mlp.register_forward_pre_hook(narrow), mlp.register_forward_hook(widen)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _last_mlp(inner: Any) -> nn.Module | None:
-    """The MLP of the last of the trunk's blocks, as decoders of transformers name it."""
-    for child in inner.children():
-        if isinstance(child, nn.ModuleList) and len(child) == inner.config.num_hidden_layers:
-            found = getattr(child[-1], "mlp", None)
-            return found if isinstance(found, nn.Module) else None
-    return None
 
 
 def _attention_masks(inner: Any, sees: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:

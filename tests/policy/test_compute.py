@@ -112,6 +112,17 @@ MODELS = [
 ]  # fmt: skip
 
 
+def test_values_of_another_width_go_the_usual_way():
+    """As in latent attention (DeepSeek's)."""
+    torch.manual_seed(0)
+    query, key = (torch.randn(1, 4, 6, 16).bfloat16() for _ in range(2))
+    value = torch.randn(1, 4, 6, 8).bfloat16()
+    mask = torch.zeros(1, 1, 6, 6).bfloat16()
+    found, _ = _attention_of_short_lines(nn.Identity(), query, key, value, mask, dropout=0.0)
+    expected = attended(query.double(), key.double(), value.double(), mask.double(), 0.25)
+    torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("config", MODELS, ids=lambda config: config.model_type)
 def test_scores_in_three_products_are_as_near_to_fp32_as_those_of_the_fused_kernel(
     config, monkeypatch, tmp_path

@@ -85,7 +85,7 @@ def test_bf16_is_near_fp32_and_the_loss_is_fp32(tiny_lm):
 @pytest.fixture
 def whole_last_block(monkeypatch):
     """Its MLP reads every id, so that two ways differ in nothing but what a test is about."""
-    monkeypatch.setattr("policy.shared_prompt._last_mlp", lambda inner: None)
+    monkeypatch.setattr("policy.last_mlp._last_mlp", lambda inner: None)
 
 
 def test_layers_computed_again_give_the_same_gradient(tiny_lm, whole_last_block):
