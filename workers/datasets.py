@@ -136,7 +136,7 @@ def _ppo(job: TrainingJob) -> list[str]:
     reward = _needed(
         job.reward or versions.in_force(project, Slot.REWARD), "a reward model in force"
     )
-    require_no_judge(reward)  # it may have become one since the job was asked for
+    require_no_judge(reward)  # by a row from before a waiting job kept its reward from it
     _choose(
         job,
         init=init,

@@ -41,7 +41,7 @@ from annotation.models import (
 from annotation.services import audit
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.inputs import require_inputs
-from annotation.services.roles import require_no_judge
+from annotation.services.roles import lock_roles, require_no_judge
 
 MAX_LOST_ATTEMPTS = 5
 """A job whose worker vanished this often is failed instead of tried again."""
@@ -106,6 +106,7 @@ def request_training(
     _require_kind("reference", reference, VersionKind.POLICY)
     _require_kind("reward", reward, VersionKind.REWARD)
     if reward is not None:
+        lock_roles(reward)
         require_no_judge(reward)
     if inputs and "data" in inputs:
         readable_data_files(inputs["data"])

@@ -35,7 +35,7 @@ from annotation.models import (
 )
 from annotation.services import audit
 from annotation.services.jobs import request_training
-from annotation.services.roles import require_never_rewarded, require_no_judge
+from annotation.services.roles import lock_roles, require_never_rewarded, require_no_judge
 
 GATED_STAGES = (JobKind.SFT, JobKind.REWARD, JobKind.JUDGE, JobKind.PPO)
 KIND_OF_SLOT = {
@@ -203,6 +203,7 @@ def promote(
     where the project's rule says so. Raises BadInput for a version that does not fit the slot, or
     for a judge that is to reward or the reverse, Conflict if it is in force already.
     """
+    lock_roles(version)
     if slot == Slot.REWARD:
         require_no_judge(version)
     elif slot == Slot.JUDGE:

@@ -13,8 +13,9 @@ import pytest
 from django.db import connection, connections, transaction
 from django.db.models.query import QuerySet
 
+from annotation.errors import BadInput
 from annotation.models import Preference, Prompt, TrainingJob
-from annotation.services import jobs, ledger, snapshots
+from annotation.services import jobs, ledger, snapshots, versions
 from annotation.services.queue import claim_comparison, submit_preference
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
 
@@ -112,6 +113,35 @@ def test_two_imports_do_not_part_a_group(beside):
     two = beside(lambda: imported("test", 0.0))
     assert one.result(PATIENCE_SECONDS) == two.result(PATIENCE_SECONDS) == "train"
     assert set(Prompt.objects.values_list("split", flat=True)) == {"train"}
+
+
+@pytest.mark.parametrize("second", ["promoted", "asked for"])
+def test_one_version_does_not_become_judge_and_reward_at_once(beside, settings, tmp_path, second):
+    settings.ARTIFACTS_DIR = tmp_path
+    project = make_project()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    version = versions.register_version(kind="reward", stage="registered", directory=tmp_path)
+    is_judge = threading.Event()
+
+    def as_judge() -> None:
+        with transaction.atomic():
+            versions.promote(project=project, slot="judge", version=version, verdict="by_admin")
+            is_judge.set()
+            threading.Event().wait(0.5)  # the other one has time to do it wrong
+
+    def as_reward() -> None:
+        if second == "promoted":
+            versions.promote(project=project, slot="reward", version=version, verdict="by_admin")
+        else:
+            jobs.request_training(project=project, kind="ppo", reward=version)
+
+    one = beside(as_judge)
+    assert is_judge.wait(PATIENCE_SECONDS)
+    two = beside(as_reward)
+    one.result(PATIENCE_SECONDS)
+    with pytest.raises(BadInput, match="is a judge, and a judge is never a reward"):
+        two.result(PATIENCE_SECONDS)
 
 
 def test_a_cancel_is_not_lost_to_a_worker_that_gives_the_job_back(beside, monkeypatch):

@@ -3,12 +3,13 @@
 import hashlib
 
 import pytest
+from django.utils import timezone
 
 from annotation.errors import BadInput
 from annotation.funnel import VoteQuery
 from annotation.group_shares import GroupShare, are_disjoint
 from annotation.models import JobStatus, Lane, TrainingJob
-from annotation.services import jobs, judges, queue, versions, wishes
+from annotation.services import jobs, judges, queue, roles, versions, wishes
 from annotation.services.lineage import trained_on
 from annotation.services.snapshots import freeze, rows_of
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
@@ -210,12 +211,32 @@ def test_a_judge_is_never_a_reward_and_a_reward_never_a_judge(project, make_vers
             versions.promote(project=project, slot="reward", version=judge, verdict="by_admin")
         with pytest.raises(BadInput, match=refusal):
             jobs.request_training(project=project, kind="ppo", reward=judge)
-    with pytest.raises(BadInput, match="r has been a reward, so it cannot be a judge"):
+    with pytest.raises(BadInput, match="r is or has been a reward, so it cannot be a judge"):
         versions.promote(project=project, slot="judge", version=reward, verdict="by_admin")
     used = make_version("u", "reward")
     make_version("p", stage="ppo", reward=used)
-    with pytest.raises(BadInput, match="u has been a reward"):
+    with pytest.raises(BadInput, match="u is or has been a reward"):
         versions.promote(project=project, slot="judge", version=used, verdict="by_admin")
+
+
+@pytest.mark.parametrize(
+    ("status", "started", "counts"),
+    [
+        (JobStatus.QUEUED, False, True),
+        (JobStatus.RUNNING, True, True),
+        (JobStatus.FAILED, True, True),
+        (JobStatus.CANCELLED, False, False),
+    ],
+)
+def test_a_reward_that_a_policy_learns_from_or_ever_began_to_cannot_become_a_judge(
+    project, make_version, status, started, counts
+):
+    reward = make_version("r", "reward")
+    job = jobs.request_training(project=project, kind="ppo", reward=reward)
+    began = timezone.now() if started else None
+    TrainingJob.objects.filter(pk=job.pk).update(status=status, started_at=began)
+    assert roles.has_rewarded(reward) is counts
+    assert roles.may_stand_in(reward, "judge") is not counts
 
 
 def test_a_person_may_ask_for_a_judge_only_where_groups_are_kept_for_it(voted):

@@ -97,11 +97,11 @@ def test_the_judges_pretraining_reads_the_files_of_the_first_and_no_sft_starts_f
     assert newest_pretrained(project) == mine
 
 
-def test_a_ppo_job_whose_reward_became_a_judge_meanwhile_says_so(project, make_version):
+def test_a_ppo_job_whose_reward_is_a_judge_by_a_row_of_before_says_so(project, make_version):
     policy = make_version("p")
     reward = make_version("r", kind="reward", trunk=policy)
     job = jobs.request_training(project=project, kind="ppo", init=policy, reward=reward)
-    versions.promote(project=project, slot=Slot.JUDGE, version=reward, verdict="by_admin")
+    Promotion.objects.create(project=project, slot=Slot.JUDGE, version=reward, verdict="by_admin")
     with pytest.raises(BadInput, match="r is a judge, and a judge is never a reward"):
         freeze_inputs(claim(job))
 
