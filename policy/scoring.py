@@ -280,7 +280,7 @@ class EnsembleScorer(Scorer):
 def load_scorer(directory: str | Path, device: str = "cpu", *, precision: str = "fp32") -> Scorer:
     """The reward model in a directory of `AutoModelForSequenceClassification`, or the ensemble of
     such in one with an ensemble.json. precision: of policy.compute.PRECISIONS; the weights are in
-    fp32 in each, and so is the head.
+    fp32 in each, and so is the head, except an encoder's.
 
     Raises BadInput for a folder that is absent or holds something else.
     """

@@ -65,12 +65,13 @@ def run_several(count: int, words: Sequence[str]) -> int:
 
 
 def _first_failure(started: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Waits for all, for GRACE_SECONDS once one has failed; 0 if none did."""
+    """Waits for all, for GRACE_SECONDS once one has failed; 0 if none did. Of two between looks it
+    is the one that was killed: the other lost its connection by that."""
     failed = 0
     deadline = float("inf")
     while time.monotonic() < deadline:
         codes = [process.poll() for process in started]
-        if not failed and (failed := next(filter(None, codes), 0)):
+        if not failed and (failed := min(filter(None, codes), default=0)):
             deadline = time.monotonic() + GRACE_SECONDS
         if None not in codes:
             break

@@ -64,8 +64,8 @@ class RewardConfig:
     """Padded tokens that go through the model at once; changes memory and speed, no result. Halved
     where a GPU's memory runs out."""
     precision: str = "fp32"
-    """`fp32`, `bf16` (autocast: weights, head, loss and optimizer stay fp32), or `auto`: bf16 where
-    the device multiplies in it."""
+    """`fp32`, `bf16` (autocast: weights, loss and optimizer stay fp32, and the head but for an
+    encoder's), or `auto`: bf16 where the device multiplies in it."""
     compile: bool = False
     """torch.compile, where a compiler is found: a minute or more at the start, then faster. The
     bits of a resumed run are promised without it."""

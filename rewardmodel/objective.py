@@ -1,8 +1,8 @@
 """What a step lowers: the loss that the config names, with the numbers of its own that it learns.
 
 These are Davidson's tie parameter, the thresholds of ratings, and the weight of length where it is
-learned apart. They start where the data would have them if all scores were 0, move with the scores,
-and are kept in the model's config.json.
+learned apart, from votes alone. They start where the data would have them if all scores were 0,
+move with the scores, and are kept in the model's config.json.
 """
 
 import copy
@@ -94,7 +94,12 @@ class Objective(nn.Module):
         smoothing = 0.0 if plain else config.label_smoothing
         centring = 0.0 if plain else config.centring
         loss = scores.new_zeros(())
+        own = scores
         if self.length_weights is not None:
+            if centring:  # of the score that is published, not of what length adds to it
+                sums = batch.weights * pair_sums_squared(own, batch.pairs)
+                loss = loss + centring * sums.sum() / num_comparisons
+                centring = 0.0
             if config.length_decorrelation and not plain:
                 explained = explained_by_length(
                     scores, batch.lengths, batch.pairs, batch.weights, self.length_slopes
@@ -126,9 +131,7 @@ class Objective(nn.Module):
             )
         for number in range(len(self.scales)):
             here = batch.scales == number  # (J,)
-            nats = level_nats(
-                scores[batch.judged[here]], batch.levels[here], self.thresholds(number)
-            )
+            nats = level_nats(own[batch.judged[here]], batch.levels[here], self.thresholds(number))
             weighted = (batch.judged_weights[here] * nats).sum() / num_comparisons
             loss = loss + config.pointwise_weight * weighted
         return loss

@@ -6,11 +6,11 @@
 DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/ and fine-grained-rlhf/ (the real data sets). A
 GPT-2 of 5.3 million random weights; pairs of up to 512 tokens, 16 a step, one epoch over the first
 N; rankings of four, which TRL gets as pairs, 16 rankings' worth a step. Each figure is the median
-of three runs, each in a process of its own, the settings in turn. Compiled settings run once, for
-their warm-up takes minutes. Then both sides train on the same pairs in the same order from the same
-weights, in bf16, over three orders, and are held against pairs that neither saw. TRL is installed
-into the folder at the first call (TRL_REQUIREMENTS), in an environment of its own. A Markdown table
-goes to stdout.
+of three runs, each in a process of its own, the settings in turn. Those in fp32 run once, and so do
+the compiled ones, on pairs alone, for their warm-up takes minutes. Then both sides train on the
+same pairs in the same order from the same weights, in bf16, over three orders, and are held against
+pairs that neither saw. TRL is installed into the folder at the first call (TRL_REQUIREMENTS), in an
+environment of its own. A Markdown table goes to stdout.
 """
 
 import argparse
@@ -277,9 +277,11 @@ def main() -> None:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for turn in range(1 if args.quick else args.rounds):
         for case in ("pairs", "rankings"):
-            once = {"compiled"} if args.quick or turn or case == "rankings" else set()
+            once = {"fp32"} if turn else set()
+            once |= {"compiled"} if args.quick or turn or case == "rankings" else set()
             concord = [name for name in CONCORD if not any(word in name for word in once)]
-            trl = [] if args.without_trl else [name for name in TRL if TRL[name] not in once]
+            trl = [name for name in TRL if not any(word in name for word in once)]
+            trl = [] if args.without_trl else trl
             for name in concord:
                 words = [sys.executable, __file__, "--folder", str(args.folder)]
                 words += ["--one", f"{case}={name}"]
@@ -312,7 +314,7 @@ def main() -> None:
         apart = ((gradient - theirs).norm() / theirs.norm()).item()
         print(f"\nFirst step in fp32: loss {loss:.7f}, TRL's {said['loss']:.7f}; ", end="")
         print(f"their gradients differ by {apart:.1e} of their norm.")
-        num_train = PER_STEP if args.quick else min(960, args.pairs)
+        num_train = PER_STEP if args.quick else min(480, args.pairs)
         for order in range(1 if args.quick else 3):
             sides = held_out_losses(args.folder, order, num_train)
             figures = (f"{side} {loss:.4f}, {right:.1%}" for side, (loss, right) in sides.items())

@@ -62,13 +62,14 @@ def main() -> None:
         for each in comparisons
         for better, worse in each["pairs"]
     ]
-    per_step = 16 if case != "rankings" else round(16 * len(rows) / len(comparisons))
+    pieces = 1 if case != "rankings" else round(len(rows) / len(comparisons))  # 16 pairs in each
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=1)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     clock = FirstStepEnds()
     config = RewardConfig(
         output_dir=str(folder / "trl-out"),
-        per_device_train_batch_size=16 if setting == "first-step" else per_step,
+        per_device_train_batch_size=16,
+        gradient_accumulation_steps=pieces,
         num_train_epochs=1,
         max_length=512,
         save_strategy="no",

@@ -130,6 +130,35 @@ def test_the_loss_is_that_of_score_and_length_together_and_plain_without_weights
     )
 
 
+@pytest.mark.parametrize("loss", ["bradley_terry", "plackett_luce"])
+def test_centring_holds_the_score_itself_and_not_what_length_adds(loss):
+    config = RewardConfig(loss=loss, length_head=True)
+    scores = drawn(5)
+    bare, batch, _ = objective_of(COMPARISONS, config)
+    held, _, _ = objective_of(COMPARISONS, dataclasses.replace(config, centring=0.3))
+    for objective in (bare, held):
+        objective.length_weights.data.fill_(0.7)
+    wanted = sum(
+        weight * (scores[i] + scores[j]) ** 2
+        for (i, j), weight in zip(batch.pairs.tolist(), batch.weights, strict=True)
+    )
+    found = held(scores, batch, num_comparisons=2) - bare(scores, batch, num_comparisons=2)
+    torch.testing.assert_close(found, 0.3 * wanted / 2)
+
+
+def test_a_judgment_is_of_the_score_without_length():
+    drawn_line = row(0, [("a", [0, 1])], ["four", "twelve signs"])
+    drawn_line["votes"][0]["acceptable"] = 1
+    judged = [parse_row(drawn_line, line=1)]
+    config = RewardConfig(loss="pointwise", pointwise_weight=1.0, length_head=True)
+    scores = drawn(2)
+    objective, batch, _ = objective_of(judged, config)
+    before = objective(scores, batch, num_comparisons=1)
+    assert before > 0.1
+    objective.length_weights.data.fill_(0.7)
+    assert objective(scores, batch, num_comparisons=1) == before
+
+
 def test_lengths_are_logs_in_units_of_their_spread_within_a_comparison():
     logs = [math.log(5), math.log(13), math.log(2), math.log(7), math.log(4)]
     squares = [(logs[i] - logs[j]) ** 2 for i, j in [(0, 1), (2, 3), (2, 4), (3, 4)]]
