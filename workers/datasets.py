@@ -26,15 +26,13 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.services import jobs, judges, versions
+from annotation.services.inputs import NO_INIT
 from annotation.services.projects import current_scheme
 from annotation.services.retraining import votes_that_train
 from annotation.services.roles import require_no_judge
 from annotation.services.snapshots import freeze
 from policy.config import BadInput as BadLaboratoryInput
 from rewardmodel.anchors import sample_anchors, write_anchors
-
-NO_INIT = "none"
-"""inputs.init of a reward job that starts from random weights."""
 
 
 def job_folder(job: TrainingJob) -> Path:
@@ -66,10 +64,10 @@ def _sft(job: TrainingJob) -> list[str]:
 
 def _reward(job: TrainingJob) -> list[str]:
     """For a judge too, which has a start of its own and other groups."""
-    from_nothing = job.inputs.get("init") == NO_INIT
-    start = None if from_nothing else job.init or versions.sft_root(job.project)
     is_judge = job.kind == JobKind.JUDGE
-    _choose(job, init=judges.start_of(start) if is_judge else start)
+    if job.snapshot is None:  # once: the judge's own pretraining may end between two attempts
+        start = judges.start_beside(job)
+        _choose(job, init=judges.start_of(start, job.project) if is_judge else start)
     _choose_axis(job)
     if is_judge and "data" in job.inputs:
         raise BadInput(judges.NO_GROUPS)

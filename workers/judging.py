@@ -11,7 +11,7 @@ import numpy as np
 
 from annotation.models import ModelVersion, Project, Slot
 from annotation.services import versions
-from annotation.services.judges import saw_other_groups
+from annotation.services.judges import has_other_trunk, saw_other_groups
 from policy.config import BadInput as BadLaboratoryInput
 from policy.data import Message
 from workers.generation import MODELS, Written
@@ -30,7 +30,8 @@ def judge_figures(
     {} without a judge in force.
 
     Both are on one scale, the project's anchors, so that the gains can be compared. `other_groups`:
-    whether it is certain that no train group taught both. reference: writes its answers.
+    whether it is certain that no train group taught both; `other_trunk`: that they began with
+    other random weights. reference: writes its answers.
     """
     judge = versions.in_force(project, Slot.JUDGE)
     if judge is None:
@@ -38,6 +39,7 @@ def judge_figures(
     figures: dict[str, Any] = {
         "name": judge.name,
         "other_groups": saw_other_groups(judge, reward),
+        "other_trunk": has_other_trunk(judge, reward),
     }
     texts = [[one.text for one in rows] for rows in (policy, reference())]
     try:

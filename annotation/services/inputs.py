@@ -8,6 +8,8 @@ from annotation.funnel import DECISIONS, WEIGHTS
 from annotation.group_shares import MOST_FOR_THE_JUDGE, is_share
 from annotation.models import AnnotatorKind
 
+NO_INIT = "none"
+"""inputs.init of a reward or judge job that starts from random weights."""
 MAX_COMPARISONS = 100_000
 MAX_PROCESSES = 64
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from annotation.group_shares import JUDGE, REWARD, GroupShare, are_disjoint
 from annotation.models import (
@@ -16,13 +17,17 @@ from annotation.models import (
     JobStatus,
     Lane,
     ModelVersion,
+    Outcome,
     Preference,
     Project,
     Purpose,
     Split,
     TrainingJob,
 )
+from annotation.services.inputs import NO_INIT
 from annotation.services.jobs import request_training
+from annotation.services.retraining import votes_that_train
+from annotation.services.versions import sft_root
 
 SHARE = 0.25
 """Of the train groups, unless a job's inputs say `judge_share`."""
@@ -41,13 +46,17 @@ def share_for(job: TrainingJob) -> float:
     """The share of groups that the judge gets, beside a reward job or for a judge's own."""
     if "judge_share" in job.inputs:
         return float(job.inputs["judge_share"])
-    return SHARE if num_groups(job.project) >= FEWEST_GROUPS else 0.0
+    return SHARE if num_groups(job) >= FEWEST_GROUPS else 0.0
 
 
-def num_groups(project: Project) -> int:
-    """Train groups with valid answers that reward models learn from."""
+def num_groups(job: TrainingJob) -> int:
+    """Train groups with valid answers that the job learns from: of the kinds of annotators that its
+    inputs say, and with one completion above another on some axis."""
     answers = Preference.objects.valid().filter(
-        project=project,
+        project=job.project,
+        annotator__kind__in=votes_that_train(job.inputs),
+        rankings__outcome=Outcome.RANKED,
+        rankings__groups__1__isnull=False,
         comparison__purpose__in=(Purpose.PRODUCTION, Purpose.LIVE),
         comparison__prompt__split=Split.TRAIN,
     )
@@ -73,28 +82,48 @@ def _groups_of(version: ModelVersion) -> GroupShare | None:
 @transaction.atomic
 def request_judge(*, beside: TrainingJob) -> TrainingJob | None:
     """Queue the judge of a reward job that has chosen its start and its share; None if the job is
-    no part of the loop, has no share to give, or the same judge waits already."""
-    if beside.lane != Lane.LOOP or not share_for(beside):
+    no part of the loop, has no share to give, or the same judge waits already.
+
+    What the project's defaults say of judges goes before what the reward job does, but for the
+    share: the judge's groups are those that the reward model goes without.
+    """
+    share = share_for(beside)
+    if beside.lane != Lane.LOOP or not share:
         return None
-    wish: dict[str, Any] = {
-        "config": _with_other_seed(beside.config),
-        "inputs": beside.inputs,
-        "init": beside.init,
-    }
+    defaults = beside.project.job_defaults
+    of_judges = defaults.get("inputs", {}).get(JobKind.JUDGE, {})
+    config = _with_other_seed(beside.config) | defaults.get(JobKind.JUDGE, {})
+    inputs = beside.inputs | of_judges | {"judge_share": share}
     waiting = TrainingJob.objects.filter(
-        project=beside.project, kind=JobKind.JUDGE, lane=Lane.LOOP, status=JobStatus.QUEUED
-    )
-    if waiting.filter(**wish).exists():
-        return None
-    pretrained = pretrained_root(beside.init)
-    if pretrained and pretrained.job and not _pretrainings_beside(pretrained).exists():
-        _request_pretraining(beside.project, pretrained, pretrained.job)
-    return request_training(
         project=beside.project,
         kind=JobKind.JUDGE,
-        reason=f"the judge of reward job {beside.pk}",
-        **wish,
+        lane=Lane.LOOP,
+        status=JobStatus.QUEUED,
+        init=beside.init,
     )
+    if (config, inputs) in waiting.values_list("config", "inputs"):
+        return None
+    judge = request_training(
+        project=beside.project,
+        kind=JobKind.JUDGE,
+        config=config,
+        inputs=inputs,
+        init=beside.init,
+        reason=f"the judge of reward job {beside.pk}",
+    )
+    request_own_start(judge)
+    return judge
+
+
+def request_own_start(judge: TrainingJob) -> None:
+    """Queue the pretraining that a judge starts from, where it needs one that is neither there nor
+    in the making; one that failed or was cancelled is asked for again."""
+    pretrained = pretrained_root(start_beside(judge))
+    if pretrained is None or pretrained.job is None:
+        return
+    beside = _pretrainings_beside(pretrained, judge.project)
+    if not beside.exclude(status__in=(JobStatus.FAILED, JobStatus.CANCELLED)).exists():
+        _request_pretraining(judge.project, pretrained, pretrained.job)
 
 
 def _request_pretraining(project: Project, version: ModelVersion, job: TrainingJob) -> None:
@@ -110,12 +139,19 @@ def _request_pretraining(project: Project, version: ModelVersion, job: TrainingJ
     again.save(update_fields=["inputs"])
 
 
-def start_of(start: ModelVersion | None) -> ModelVersion | None:
+def start_beside(job: TrainingJob) -> ModelVersion | None:
+    """What a reward job starts from, and its judge where it has no pretrained model of its own;
+    None = random weights."""
+    from_nothing = job.inputs.get("init") == NO_INIT
+    return None if from_nothing else job.init or sft_root(job.project)
+
+
+def start_of(start: ModelVersion | None, project: Project) -> ModelVersion | None:
     """The judge's own pretrained model in place of the reward model's start, where there is one."""
     pretrained = pretrained_root(start)
     if pretrained is None:
         return start
-    own = ModelVersion.objects.filter(job__in=_pretrainings_beside(pretrained))
+    own = ModelVersion.objects.filter(job__in=_pretrainings_beside(pretrained, project))
     return own.order_by("-pk").first() or start
 
 
@@ -126,8 +162,25 @@ def pretrained_root(version: ModelVersion | None) -> ModelVersion | None:
     return version
 
 
-def _pretrainings_beside(version: ModelVersion) -> Any:
-    return TrainingJob.objects.filter(kind=JobKind.PRETRAIN, inputs__judge_of=version.job_id)
+def has_other_trunk(judge: ModelVersion, reward: ModelVersion) -> bool:
+    """Whether it is certain that the two began with random weights of their own, by other seeds."""
+    of_judge, of_reward = _origin(judge).job, _origin(reward).job
+    if of_judge is None or of_reward is None:
+        return False
+    return bool(of_judge.config.get("seed", 0) != of_reward.config.get("seed", 0))
+
+
+def _origin(version: ModelVersion) -> ModelVersion:
+    while version.init is not None:
+        version = version.init
+    return version
+
+
+def _pretrainings_beside(version: ModelVersion, project: Project) -> QuerySet[TrainingJob]:
+    """In this project, for its judges wait for no other's."""
+    return TrainingJob.objects.filter(
+        project=project, kind=JobKind.PRETRAIN, inputs__judge_of=version.job_id
+    )
 
 
 def _with_other_seed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.jobs import request_training
-from annotation.services.judges import share_for
+from annotation.services.judges import request_own_start, share_for
 from annotation.services.versions import in_force
 
 
@@ -34,6 +34,8 @@ def ask_for_training(*, by: User, **wish: Any) -> TrainingJob:
     job = request_training(by=by, **wish)
     if missing := _missing(job):
         raise BadInput(missing)
+    if job.kind == JobKind.JUDGE:
+        request_own_start(job)
     return job
 
 

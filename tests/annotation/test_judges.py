@@ -11,6 +11,7 @@ from annotation.group_shares import GroupShare, are_disjoint
 from annotation.models import JobStatus, Lane, TrainingJob
 from annotation.services import jobs, judges, queue, roles, versions, wishes
 from annotation.services.lineage import trained_on
+from annotation.services.rankings import AxisRanking
 from annotation.services.snapshots import freeze, rows_of
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
 
@@ -119,14 +120,31 @@ def test_a_project_has_a_judge_by_itself_from_a_number_of_answered_train_groups_
     voted, monkeypatch
 ):
     job = jobs.request_training(project=voted, kind="reward")
-    assert judges.num_groups(voted) == 12
+    assert judges.num_groups(job) == 12
     assert judges.share_for(job) == 0.0
     monkeypatch.setattr(judges, "FEWEST_GROUPS", 12)
     assert judges.share_for(job) == 0.25
     none = jobs.request_training(project=voted, kind="reward", inputs={"judge_share": 0})
     assert judges.share_for(none) == 0.0
     voted.prompts.filter(split="train").update(split_group="one thread")
-    assert judges.num_groups(voted) == 1
+    assert judges.num_groups(job) == 1
+
+
+def test_only_groups_with_answers_that_the_job_learns_from_are_counted(voted):
+    asked = {"project": voted, "kind": "reward"}
+    simulated = jobs.request_training(inputs={"annotators": ["simulated"]}, **asked)
+    assert judges.num_groups(simulated) == 0
+    for number, comparison in enumerate(make_comparisons(voted, 3)):
+        voted.prompts.filter(pk=comparison.prompt_id).update(
+            split="train", split_group=f"n{number}"
+        )
+    lone = make_annotator(voted)
+    for outcome in ("cannot_tell", "equal", "ranked"):
+        lease = queue.claim_comparison(annotator=lone)
+        groups = as_shown(lease)[0].groups if outcome == "ranked" else []
+        said = AxisRanking(outcome=outcome, groups=groups)
+        queue.submit_preference(assignment=lease, rankings=[said], key=f"lone {outcome}")
+    assert judges.num_groups(jobs.request_training(**asked)) == 13
 
 
 @pytest.mark.parametrize("share", [0.6, -0.1, True, "half", None])
@@ -178,13 +196,14 @@ def test_the_judge_starts_from_a_pretraining_of_its_own_which_is_made_once(proje
     assert (again.config, again.lane) == ({"steps": 5, "seed": 1000}, "experiment")
     assert again.inputs == {"judge_of": first.job_id}
     assert judge not in jobs.startable_jobs()
-    assert judges.start_of(sft) == sft  # while there is none
+    assert judges.start_of(sft, project) == sft  # while there is none
     TrainingJob.objects.filter(pk=again.pk).update(status=JobStatus.DONE)
     assert judge in jobs.startable_jobs()
     own = make_version("o")
     own.job, own.stage = again, "pretrain"
     own.save()
-    assert judges.start_of(sft) == own
+    assert judges.start_of(sft, project) == own
+    assert judges.start_of(sft, make_project()) == sft  # whose judges wait for no other's
     judges.request_judge(beside=reward_job(project, init=sft, config={"epochs": 3}))
     assert TrainingJob.objects.filter(kind="pretrain").count() == 2
 
@@ -193,8 +212,56 @@ def test_a_model_from_outside_is_not_pretrained_again(project, make_version):
     outside = make_version("gpt")
     assert judges.request_judge(beside=reward_job(project, init=outside)).init == outside
     assert not TrainingJob.objects.filter(kind="pretrain").exists()
-    assert judges.start_of(outside) == outside
-    assert judges.start_of(None) is None
+    assert judges.start_of(outside, project) == outside
+    assert judges.start_of(None, project) is None
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_a_pretraining_that_came_to_nothing_is_asked_for_again(project, make_version, status):
+    sft = make_version("s", stage="sft", init=make_version("p", stage="pretrain"))
+    judges.request_judge(beside=reward_job(project, init=sft))
+    own = TrainingJob.objects.filter(inputs__has_key="judge_of")
+    own.update(status=status)
+    judges.request_judge(beside=reward_job(project, init=sft, config={"epochs": 3}))
+    assert list(own.order_by("pk").values_list("status", flat=True)) == [status, JobStatus.QUEUED]
+
+
+def test_a_judge_that_a_person_asks_for_has_a_start_of_its_own_too(voted, make_version):
+    first = make_version("p", stage="pretrain")
+    make_version("s", stage="sft", init=first)
+    ask = {"project": voted, "kind": "judge", "by": make_annotator(voted).user}
+    judge = wishes.ask_for_training(inputs={"judge_share": 0.25}, **ask)
+    assert TrainingJob.objects.get(inputs__judge_of=first.job_id).project == voted
+    assert judge not in jobs.startable_jobs()
+
+
+def test_what_a_projects_defaults_say_of_judges_goes_before_the_reward_jobs_settings(project):
+    project.job_defaults = {
+        "judge": {"epochs": 5, "lr": 0.1},
+        "reward": {"epochs": 2, "members": 4},
+        "inputs": {"judge": {"annotators": ["person"], "judge_share": 0.5}},
+    }
+    project.save()
+    job = reward_job(project, inputs={"annotators": ["simulated"]})
+    judge = judges.request_judge(beside=job)
+    assert judge.config == {"epochs": 5, "lr": 0.1, "members": 4, "seed": 1000}
+    assert judge.inputs == {"judge_share": 0.25, "annotators": ["person"]}
+    assert judges.request_judge(beside=job) is None  # it waits already
+
+
+def test_another_trunk_is_told_by_the_seeds_of_what_made_the_first_weights(make_version):
+    outside = make_version("gpt")
+    first = make_version("p", stage="pretrain")
+    second = make_version("q", stage="pretrain", config={"seed": 1000})
+    sft = make_version("s", stage="sft", init=first)
+    reward = make_version("r", "reward", "reward", init=sft)
+    same, other, strange = (
+        make_version(f"j{number}", "reward", "judge", config={"seed": 1000}, init=start)
+        for number, start in enumerate((first, second, outside))
+    )
+    nothing = make_version("n", "reward", "judge", config={"seed": 1000})
+    found = [judges.has_other_trunk(one, reward) for one in (same, other, strange, nothing)]
+    assert found == [False, True, False, True]
 
 
 # --- never a reward -----------------------------------------------------------------------------

@@ -60,6 +60,21 @@ def test_a_reward_job_and_the_judge_that_it_asks_for_read_groups_of_their_own(vo
     assert job.snapshot.query["groups"] == {"side": "reward", "judge_share": 0.5, "seed": 0}
 
 
+def test_what_a_judge_starts_from_is_chosen_once(voted, make_version):
+    first = make_version("p", stage="pretrain")
+    wish = {"init": first, "inputs": {"judge_share": 0.5}}
+    judge = claim(jobs.request_training(project=voted, kind="judge", **wish))
+    train_prompts(judge)
+    own = make_version("o", stage="pretrain", seed=1)
+    TrainingJob.objects.filter(pk=own.job_id).update(inputs={"judge_of": first.job_id})
+    train_prompts(judge)
+    judge.refresh_from_db()
+    assert judge.init == first
+    other = claim(jobs.request_training(project=voted, kind="judge", lane="experiment", **wish))
+    train_prompts(other)
+    assert other.init == own
+
+
 def test_a_small_project_keeps_all_its_groups_for_the_reward_model(voted):
     job = claim(jobs.request_training(project=voted, kind="reward", inputs={"init": "none"}))
     assert len(train_prompts(job)) == 8
@@ -174,7 +189,9 @@ def test_a_policys_gate_reports_what_the_judge_and_the_proxy_say_of_it_and_of_th
     monkeypatch.setattr(promotion, "judge_figures", remember)
     numbers = judge_version(ppo_version.pk).numbers
     found = numbers["judge"]
-    assert (found["name"], found["other_groups"]) == ("j", False)  # nobody knows what it saw
+    assert found["name"] == "j"
+    assert not found["other_groups"]  # nobody knows what it saw
+    assert not found["other_trunk"]
     for name, version in (("proxy", ppo_version.reward), ("judge", judge)):
         scorer = load_scorer(versions.directory_of(version))
         slow = {
