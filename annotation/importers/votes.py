@@ -16,6 +16,9 @@ from annotation.models import (
 )
 from annotation.services.projects import outside_annotator
 
+NO_LINE = -1
+"""In place of an acceptability line, where nobody was asked for one."""
+
 
 def who_answers(batch: Batch, vote: VoteRow) -> Annotator:
     """The outside annotator, told apart from one of the same id in another source."""
@@ -55,12 +58,19 @@ class Answer:
 
 
 def is_there(comparison: Comparison, annotator: Annotator, said: Answer) -> bool:
-    """True if the annotator gave this answer before; Refused if they gave another."""
+    """True if the annotator gave this answer before; Refused if they gave another.
+
+    One that holds no line and no judgment may have come before imports kept any: it is the same
+    answer if it orders the same.
+    """
     answers = Preference.objects.filter(comparison=comparison, annotator=annotator)
     first = answers.order_by("revision").prefetch_related("rankings", "judgments").first()
     if first is None:
         return False
-    if _told(first.rankings.all(), first.judgments.all()) != _told(said.rankings, said.judgments):
+    stored = _told(first.rankings.all(), first.judgments.all())
+    told = _told(said.rankings, said.judgments)
+    bare = not stored[1] and all(ranking[-1] == NO_LINE for ranking in stored[0])
+    if stored != told and not (bare and stored[0] == [(*each[:-1], NO_LINE) for each in told[0]]):
         name = clip(annotator.external_id)
         raise Refused(f"annotator {name} has answered this comparison otherwise")
     return True
@@ -96,7 +106,7 @@ def _told(
             each.outcome,
             [sorted(group) for group in each.groups],
             each.strengths,
-            -1 if each.acceptable is None else each.acceptable,
+            NO_LINE if each.acceptable is None else each.acceptable,
         )
         for each in rankings
     ]

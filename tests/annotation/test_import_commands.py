@@ -127,6 +127,17 @@ def test_lines_and_ratings_are_kept_and_a_second_import_is_held_to_them(project,
     assert said.count('"comparisons:w7" has answered this comparison otherwise') == 2
 
 
+def test_an_answer_kept_before_lines_and_ratings_were_is_there_if_its_order_is(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [judged(1, None, 4, judgments=[])])
+    assert "1 imported" in run("import_preferences", path, format="comparisons")
+    write(path, [judged(1, 1, 4)])
+    assert "1 already there" in run("import_preferences", path, format="comparisons")
+    turned = {"ranking": [["a"], ["b"]], "annotator": "w7", "acceptable": 1}
+    write(path, [judged(1, 1, 4, votes=[turned]), judged(2, 1, 1)])
+    said = run("import_preferences", path, format="comparisons")
+    assert 'line 1: refused: annotator "comparisons:w7" has answered this comparison' in said
+
+
 def test_fields_that_are_not_kept_are_counted(project, tmp_path):
     rows = [judged(1, 1, 4, decision={"undecidable": True}), judged(2, 1, 4), b"{"]
     rows[1]["judgments"][0] |= {"scales": {"clear": [1, 5]}}
