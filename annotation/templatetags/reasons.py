@@ -16,7 +16,13 @@ KNOWN = [
         r"(?P<count>\d+) minutes since the last reward job",
         gettext_lazy("%(count)s minutes since the last reward job"),
     ),
-    (r"(?P<name>\S+) was promoted", gettext_lazy("%(name)s was promoted")),
+    (r"(?P<name>[^,]+) was promoted", gettext_lazy("%(name)s was promoted")),
+    (r"rolled back to (?P<name>[^,]+)", gettext_lazy("rolled back to %(name)s")),
+    (r"the judge of reward job (?P<job>\d+)", gettext_lazy("the judge of reward job %(job)s")),
+    (
+        r"where judges start, beside (?P<name>[^,]+)",
+        gettext_lazy("where judges start, beside %(name)s"),
+    ),
     (
         r"(?P<count>\d+) of (?P<target>\d+) comparisons are open",
         gettext_lazy("%(count)s of %(target)s comparisons are open"),
@@ -27,7 +33,9 @@ KNOWN = [
 
 @register.filter
 def in_words(reason: str) -> str:
-    """The parts of a reason, translated; where one is not known the whole stays as it is."""
+    """A reason or each of its parts, translated; where one is not known, the whole as it is."""
+    if (whole := _translated(reason)) is not None:
+        return whole
     parts = [_translated(part) for part in reason.split(", ")]
     known = [part for part in parts if part is not None]
     return ", ".join(known) if len(known) == len(parts) else reason
