@@ -6,8 +6,11 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+import policy.ensemble
+from annotation.management.commands import register_model
 from annotation.models import AuditEntry, ModelVersion, Promotion
 from annotation.services.versions import directory_of
+from policy.ensemble import load_ensemble
 from tests.annotation.making import make_project
 
 pytestmark = pytest.mark.django_db
@@ -82,11 +85,22 @@ def test_a_reward_model_takes_its_own_slot(project, tmp_path):
     assert ModelVersion.objects.count() == 2
 
 
+def whole_manifest(members=("member-0", "member-1")):
+    """As policy.ensemble writes it."""
+    figures = {"mean": 0.5, "deviation": 2.0, "nats": 1.0, "sha256": "00"}
+    return {
+        "rule": "mean",
+        "uncertainty_weight": 0.0,
+        "members": [{"directory": name, **figures} for name in members],
+        "scale": {"mean": 0.0, "deviation": 1.0},
+    }
+
+
 def ensemble(folder, members=("member-0", "member-1"), manifest=None, config=REWARD):
     """Reward models beside each other and what says so."""
     for number, name in enumerate(("member-0", "member-1")):
         model(folder / name, config, model__safetensors=f"weights {number}")
-    manifest = manifest or {"rule": "mean", "members": [{"directory": name} for name in members]}
+    manifest = manifest or whole_manifest(members)
     (folder / "ensemble.json").write_text(json.dumps(manifest))
     return folder
 
@@ -121,6 +135,41 @@ def test_what_is_no_ensemble_is_refused_with_a_sentence(project, tmp_path, slot,
         register(folder, slot)
     assert problem.value.returncode == 2
     assert not ModelVersion.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "changes", "reason"),
+    [
+        ((), {"rule": None}, "must name a rule out of mean, worst, uncertainty: None"),
+        ((), {"uncertainty_weight": "1"}, "must hold an uncertainty_weight of 0 or more: '1'"),
+        ((), {"uncertainty_weight": -1}, "must hold an uncertainty_weight of 0 or more: -1"),
+        ((), {"scale": None}, "scale must hold a mean, a number: None"),
+        (("scale",), {"mean": float("nan")}, "scale must hold a mean, a number: nan"),
+        (("scale",), {"deviation": 0}, "scale must hold a deviation above 0: 0"),
+        (("members", 1), {"mean": None}, "member-1 must hold a mean, a number: None"),
+        (("members", 1), {"deviation": True}, "member-1 must hold a deviation above 0: True"),
+        (("members", 1), {"nats": "x"}, "member-1 must hold nats, a number: 'x'"),
+        (("members", 1), {"sha256": None}, "member-1 must hold a sha256: None"),
+        (("members", 1), {"weight": 2}, "member-1 holds what no member has: weight"),
+    ],
+)
+def test_an_ensemble_that_could_not_be_loaded_is_refused(project, tmp_path, where, changes, reason):
+    manifest = whole_manifest()
+    part = manifest
+    for step in where:
+        part = part[step]
+    part |= changes
+    folder = ensemble(tmp_path / "bad", manifest=manifest)
+    with pytest.raises(CommandError, match=reason):
+        register(folder, "reward")
+    assert not ModelVersion.objects.exists()
+
+
+def test_the_whole_manifest_of_these_tests_can_be_loaded_and_the_rules_are_the_laboratorys(
+    tmp_path,
+):
+    assert load_ensemble(ensemble(tmp_path / "both")).rule == "mean"
+    assert register_model.RULES == policy.ensemble.RULES
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ reward. What can be checked without torch is checked here: the web process has n
 """
 
 import json
+import math
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
@@ -28,6 +29,9 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json",
 MAX_CONFIG_BYTES = 10_000_000
 ENSEMBLE = "ensemble.json"
 """What makes a directory an ensemble (policy/ensemble.py)."""
+RULES = ("mean", "worst", "uncertainty")
+"""Ways to combine its members, as policy/ensemble.py has them."""
+OF_A_MEMBER = {"directory", "mean", "deviation", "nats", "sha256"}
 
 
 class Command(BaseCommand):
@@ -123,10 +127,12 @@ def _num_labels(config: dict[str, Any]) -> Any:
 
 
 def _require_ensemble_for(slot: str, directory: Path) -> None:
-    """Its members are reward models that lie inside it; how they are combined is its manifest's."""
+    """Its members are reward models that lie inside it, its manifest is whole: one that could not
+    be loaded must not be put in force."""
     if slot != Slot.REWARD:
         raise BadInput(f"{directory} is an ensemble, which can be a reward model, not a {slot}.")
-    members = _read_object(directory, ENSEMBLE, "it is no ensemble").get("members")
+    manifest = _read_object(directory, ENSEMBLE, "it is no ensemble")
+    members = manifest.get("members")
     if not isinstance(members, list) or len(members) < 2:
         raise BadInput(f"{directory}/{ENSEMBLE} must list two members or more: {members!r:.80}.")
     for member in members:
@@ -134,6 +140,40 @@ def _require_ensemble_for(slot: str, directory: Path) -> None:
         if not isinstance(name, str) or not _lies_inside(directory / name, directory):
             raise BadInput(f"A member of {directory} must name a folder in it: {name!r:.80}.")
         require_model_for(slot, directory / name)
+        _require_member(f"{directory}/{ENSEMBLE}: {name}", member)
+    _require_combination(f"{directory}/{ENSEMBLE}", manifest)
+
+
+def _require_member(name: str, member: dict[str, Any]) -> None:
+    _require_mean_and_deviation(name, member)
+    if not _is_number(member.get("nats")):
+        raise BadInput(f"{name} must hold nats, a number: {member.get('nats')!r:.80}.")
+    if not isinstance(member.get("sha256"), str):
+        raise BadInput(f"{name} must hold a sha256: {member.get('sha256')!r:.80}.")
+    if unknown := sorted(set(member) - OF_A_MEMBER):
+        raise BadInput(f"{name} holds what no member has: {unknown[0]:.80}.")
+
+
+def _require_combination(name: str, manifest: dict[str, Any]) -> None:
+    rule, weight = manifest.get("rule"), manifest.get("uncertainty_weight")
+    if rule not in RULES:
+        raise BadInput(f"{name} must name a rule out of {', '.join(RULES)}: {rule!r:.80}.")
+    if not _is_number(weight) or weight < 0:
+        raise BadInput(f"{name} must hold an uncertainty_weight of 0 or more: {weight!r:.80}.")
+    scale = manifest.get("scale")
+    _require_mean_and_deviation(f"{name}: scale", scale if isinstance(scale, dict) else {})
+
+
+def _require_mean_and_deviation(name: str, found: dict[str, Any]) -> None:
+    mean, deviation = found.get("mean"), found.get("deviation")
+    if not _is_number(mean):
+        raise BadInput(f"{name} must hold a mean, a number: {mean!r:.80}.")
+    if not _is_number(deviation) or deviation <= 0:
+        raise BadInput(f"{name} must hold a deviation above 0: {deviation!r:.80}.")
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _lies_inside(folder: Path, directory: Path) -> bool:
