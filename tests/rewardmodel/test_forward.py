@@ -82,12 +82,6 @@ def test_bf16_is_near_fp32_and_the_loss_is_fp32(tiny_lm):
     assert torch.nn.functional.cosine_similarity(near, gradient, dim=0) > 0.999
 
 
-@pytest.fixture
-def whole_last_block(monkeypatch):
-    """Its MLP reads every id, so that two ways differ in nothing but what a test is about."""
-    monkeypatch.setattr("policy.last_mlp._last_mlp", lambda inner: None)
-
-
 def test_layers_computed_again_give_the_same_gradient(tiny_lm, whole_last_block):
     calls = []
 

@@ -359,7 +359,7 @@ def test_asked_to_stop_it_saves_a_checkpoint_and_goes_on_from_there(
     assert [row["step"] for row in metrics(tmp_path / "out", "train")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows):
+def test_how_a_step_is_cut_into_pieces_changes_no_gradient(tiny_lm, write_rows, whole_last_block):
     # T14: pieces of ragged lengths add up to the whole, loss and gradient, with the prompt shared
     # and without.
     data = write_rows(gold_rows(6, seed=1, split="train"))
