@@ -108,8 +108,11 @@ def change_batch(
     if unknown := sorted({*changes, *seen} - set(CHANGEABLE)):
         raise BadInput(f"A batch has {', '.join(CHANGEABLE)} to change: not {unknown[0]!r}.")
     with transaction.atomic():
+        # the batch's row alone: whoever opens comparisons may hold the project's and wait for it
         batch = (
-            Batch.objects.select_for_update(no_key=True).select_related("project").get(pk=batch.pk)
+            Batch.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("project")
+            .get(pk=batch.pk)
         )
         _require_seen(batch, changes, seen)
         _require_sense(batch, changes)

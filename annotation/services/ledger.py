@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -260,6 +260,8 @@ def open_comparison(
     if not 0 <= answers_wanted <= 1000:
         raise BadInput(f"A comparison wants 0 to 1000 answers: {answers_wanted}.")
     _require_purpose(purpose or batch.purpose)
+    if answers_wanted:
+        batch = _as_it_stands(batch)
     if answers_wanted and batch.overlap:
         answers_wanted = batch.overlap
     content_hash = content_hash_of(batch.pk, prompt.pk, sorted(ids))
@@ -292,6 +294,15 @@ def open_comparison(
             for place, one in enumerate(completions)
         )
     return comparison, created
+
+
+def _as_it_stands(batch: Batch) -> Batch:
+    """The batch's row, which on PostgreSQL nobody changes until the transaction ends: a change
+    finds what opens here when it brings the batch's comparisons in line, or is found here. Those
+    who open do not wait for each other."""
+    lock = " FOR SHARE" if connection.vendor == "postgresql" else ""
+    table = connection.ops.quote_name(Batch._meta.db_table)
+    return Batch.objects.raw(f"SELECT * FROM {table} WHERE id = %s{lock}", [batch.pk])[0]
 
 
 def content_hash_of(*what: Any) -> str:

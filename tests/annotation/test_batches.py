@@ -14,7 +14,7 @@ from annotation.services.batches import (
     reopen_comparison,
     retire_comparison,
 )
-from annotation.services.ledger import batch_for
+from annotation.services.ledger import add_completion, batch_for, open_comparison
 from annotation.services.projects import new_scheme
 from annotation.services.queue import claim_comparison, release_lease, submit_preference
 from tests.annotation.making import (
@@ -22,6 +22,7 @@ from tests.annotation.making import (
     make_annotator,
     make_comparisons,
     make_project,
+    make_prompts,
     make_user,
     require_invariant,
 )
@@ -229,6 +230,23 @@ def test_what_is_put_back_has_the_priority_that_its_batch_was_given_meanwhile(pr
     retire_comparison(comparison=comparison, by=None, reason="a slip")
     change_batch(batch=comparison.batch, changes={"priority": 7}, by=None)
     assert reopen_comparison(comparison=comparison, by=None).priority == 7
+
+
+def test_what_opens_follows_the_batch_as_it_stands_not_as_it_was_read(project):
+    [first] = make_comparisons(project)
+    as_read = Batch.objects.get(pk=first.batch_id)
+    due = date(2031, 5, 6)
+    change_batch(batch=first.batch, changes={"priority": 7, "due_on": due, "overlap": 3}, by=None)
+    [prompt] = make_prompts(project, ["train"])
+    texts = [
+        add_completion(prompt=prompt, source=as_read.source, text=text)[0] for text in ("a", "b")
+    ]
+    comparison, _ = open_comparison(
+        batch=as_read, prompt=prompt, completions=texts, answers_wanted=1
+    )
+    assert comparison.priority == 7
+    assert comparison.due_day == due.toordinal()
+    assert comparison.answers_wanted == 3
 
 
 def test_whoever_still_brings_an_older_priority_in_line_leaves_the_newer_one(project):

@@ -16,6 +16,7 @@ from django.db.models.query import QuerySet
 from annotation.errors import BadInput
 from annotation.models import Preference, Prompt, TrainingJob
 from annotation.services import jobs, ledger, snapshots, versions
+from annotation.services.batches import change_batch
 from annotation.services.queue import claim_comparison, submit_preference
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
 
@@ -164,3 +165,24 @@ def test_a_cancel_is_not_lost_to_a_worker_that_gives_the_job_back(beside, monkey
     released[0].result(PATIENCE_SECONDS)
     job.refresh_from_db()
     assert (job.status, job.cancel_requested_at is not None) == ("cancelled", True)
+
+
+def test_a_comparison_that_opens_while_its_batch_changes_gets_what_the_batch_has_then(beside):
+    project = make_project()
+    [first] = make_comparisons(project)
+    is_open, go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with transaction.atomic():  # as a chunk of an import holds it
+            make_comparisons(project)
+            is_open.set()
+            assert go.wait(PATIENCE_SECONDS)
+
+    opening = beside(slow)
+    assert is_open.wait(PATIENCE_SECONDS)
+    changing = beside(lambda: change_batch(batch=first.batch, changes={"priority": 7}, by=None))
+    threading.Event().wait(0.5)  # the change has time to overtake
+    go.set()
+    opening.result(PATIENCE_SECONDS)
+    changing.result(PATIENCE_SECONDS)
+    assert list(project.comparisons.values_list("priority", flat=True)) == [7, 7]
