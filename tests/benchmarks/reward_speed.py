@@ -1,7 +1,7 @@
 """How fast a reward model is trained, beside TRL's RewardTrainer on the same ids and weights.
 
     python tests/benchmarks/reward_speed.py --data DIR [--quick] [--without-trl] [--folder DIR]
-        [--pairs N] [--rankings N] [--rounds N]
+        [--pairs N] [--rankings N] [--rounds N] [--without-compiled]
 
 DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/ and fine-grained-rlhf/ (the real data sets). A
 GPT-2 of 5.3 million random weights; pairs of up to 512 tokens, 16 a step, one epoch over the first
@@ -22,8 +22,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,10 @@ def rankings(data: Path) -> Iterator[Comparison]:
 
 def prepare(folder: Path, data: Path, sizes: dict[str, int], quick: bool) -> None:
     """folder/model and, for each case, folder/CASE.jsonl: the ids that both sides train on."""
-    read = {"pairs": list(pairs(data)), "rankings": list(rankings(data))}
+    read = {
+        "pairs": list(islice(pairs(data), sizes["pairs"])),
+        "rankings": list(islice(rankings(data), sizes["rankings"])),
+    }
     texts = (text for each in read["pairs"] for text in each.texts)
     tokenizer = train_tokenizer(texts, vocab_size=2048, context=MAX_TOKENS)
     torch.manual_seed(0)
@@ -127,7 +131,7 @@ def prepare(folder: Path, data: Path, sizes: dict[str, int], quick: bool) -> Non
     save_model(trunk, tokenizer, folder / "trunk")
     save_model(*score_model_from(folder / "trunk", seed=0), folder / "model")
     for case, comparisons in read.items():
-        write_ids(folder / f"{case}.jsonl", encoded(comparisons[: sizes[case]], tokenizer))
+        write_ids(folder / f"{case}.jsonl", encoded(comparisons, tokenizer))
 
 
 def write_ids(path: Path, examples: Sequence[Example]) -> None:
@@ -140,10 +144,14 @@ def write_ids(path: Path, examples: Sequence[Example]) -> None:
             file.write(json.dumps({"rows": rows, "pairs": strict}) + "\n")
 
 
-def encoded(comparisons: Sequence[Comparison], tokenizer: Any) -> list[Example]:
-    """Those whose rows all fit without a loss, for TRL drops the others."""
+def encoded(
+    comparisons: Iterable[Comparison], tokenizer: Any, *, at_most: int | None = None
+) -> list[Example]:
+    """The first of those whose rows all fit without a loss, for TRL drops the others."""
     examples = Examples()
     for comparison in comparisons:
+        if len(examples.items) == at_most:
+            break
         examples.add(comparison, tokenizer, MAX_TOKENS)
     return examples.items
 
@@ -154,7 +162,7 @@ def train_concord(folder: Path, case: str, changes: dict[str, Any]) -> dict[str,
     model, tokenizer = score_model_from(folder / "model", seed=0)
     chosen = pairs if case == "pairs" else rankings
     wanted = sum(1 for _ in (folder / f"{case}.jsonl").open(encoding="utf-8"))
-    examples = encoded(list(chosen(Path(os.environ["CONCORD_SHARED_DATA"]))), tokenizer)[:wanted]
+    examples = encoded(chosen(Path(os.environ["CONCORD_SHARED_DATA"])), tokenizer, at_most=wanted)
     forward = Forward(model, config, max_tokens=MAX_TOKENS)
     objective = Objective(config, Survey(), PLAIN)
     optimizer = adamw(model, lr=config.lr_peak, weight_decay=0.0)
@@ -178,7 +186,7 @@ def first_step(folder: Path) -> tuple[float, torch.Tensor]:
     """(loss, gradient) of Concord in fp32 on the first step's pairs, in file order."""
     model, tokenizer = score_model_from(folder / "model", seed=0)
     data = Path(os.environ["CONCORD_SHARED_DATA"])
-    examples = encoded(list(pairs(data))[: 2 * PER_STEP], tokenizer)[:PER_STEP]
+    examples = encoded(pairs(data), tokenizer, at_most=PER_STEP)
     config = RewardConfig(max_grad_norm=1e9)
     forward = Forward(model, config, max_tokens=MAX_TOKENS)
     objective = Objective(config, Survey(), PLAIN)
@@ -193,7 +201,7 @@ def held_out_losses(folder: Path, order: int, num_train: int) -> dict[str, tuple
     num_train in this order."""
     data = Path(os.environ["CONCORD_SHARED_DATA"])
     model, tokenizer = score_model_from(folder / "model", seed=0)
-    everything = encoded(list(pairs(data)), tokenizer)
+    everything = encoded(pairs(data), tokenizer)
     held_out = everything[max(num_train, len(everything) - HELD_OUT) :]
     mix = torch.Generator().manual_seed(order)
     train = [everything[at] for at in torch.randperm(num_train, generator=mix).tolist()]
@@ -256,6 +264,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1_000_000, help="at most; all by default")
     parser.add_argument("--rankings", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-compiled", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # CASE=NAME, in a process of its own
     args = parser.parse_args()
     if args.data is None:
@@ -277,8 +286,9 @@ def main() -> None:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for turn in range(1 if args.quick else args.rounds):
         for case in ("pairs", "rankings"):
-            once = {"fp32"} if turn else set()
-            once |= {"compiled"} if args.quick or turn or case == "rankings" else set()
+            once = {"fp32"} if turn or (args.quick and case == "rankings") else set()
+            if args.quick or args.without_compiled or turn or case == "rankings":
+                once.add("compiled")
             concord = [name for name in CONCORD if not any(word in name for word in once)]
             trl = [name for name in TRL if not any(word in name for word in once)]
             trl = [] if args.without_trl else trl

@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +195,7 @@ def main() -> None:
     count = PER_STEP if args.quick else 640
     prepare(args.folder, args.data, {"pairs": count, "rankings": 1}, args.quick)
     _, tokenizer = score_model_from(args.folder / "model", seed=0)
-    examples = encoded(list(islice(pairs(args.data), count)), tokenizer)
+    examples = encoded(pairs(args.data), tokenizer, at_most=count)
     scoring(args.folder, examples)
     refitting(args.folder, 50 if args.quick else 10_000)
     peak_share(args.folder, examples, 1 if args.quick else 6)
