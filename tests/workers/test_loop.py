@@ -133,7 +133,8 @@ def judged(project) -> None:
     )
     wait_for(lambda: in_force(project, Slot.JUDGE) == judge, "the judge to be in its slot")
     assert saw_other_groups(judge, reward)
-    assert judge.snapshot.counts["other_groups"] == reward.snapshot.counts["trained"] > 0
+    # no fewer: the labeler's vote may have come between the two snapshots
+    assert judge.snapshot.counts["other_groups"] >= reward.snapshot.counts["trained"] > 0
     first = ModelVersion.objects.get(job__project=project, job__lane="loop", stage="pretrain")
     assert judge.init.job.inputs == {"judge_of": first.job_id}
     seeds = [one.job.config.get("seed", 0) for one in (first, judge.init, reward, judge)]
