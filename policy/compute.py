@@ -52,7 +52,7 @@ def fuse_gelu(model: nn.Module) -> None:
 
 
 SHORT_LINES = "short_lines"
-LONGEST_SHORT_LINE = 768
+LONGEST_SHORT_LINE = 1024
 """Tokens: the attention shares of a longer one would take more memory than they save time."""
 
 

@@ -80,14 +80,15 @@ def _changes_nothing(inner: Any, mlp: nn.Module) -> bool:
     whole."""
     device = inner.device
     ids = torch.arange(8, device=device)[None] % inner.config.vocab_size
+    mask = torch.ones_like(ids)
     places = torch.tensor([2, 7], device=device)
     was_training = inner.training
     inner.eval()
     try:
         with torch.autocast(device.type, enabled=False):
-            whole = inner(input_ids=ids).last_hidden_state[0, places]
+            whole = inner(input_ids=ids, attention_mask=mask).last_hidden_state[0, places]
             with _only_at(places, mlp):
-                narrowed = inner(input_ids=ids).last_hidden_state[0, places]
+                narrowed = inner(input_ids=ids, attention_mask=mask).last_hidden_state[0, places]
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
         return False
     finally:

@@ -6,11 +6,12 @@
 DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/ and fine-grained-rlhf/ (the real data sets). A
 GPT-2 of 5.3 million random weights; pairs of up to 512 tokens, 16 a step, one epoch over the first
 N; rankings of four, which TRL gets as pairs, 16 rankings' worth a step. Each figure is the median
-of three runs, each in a process of its own, the settings in turn. Those in fp32 run once, and so do
-the compiled ones, on pairs alone, for their warm-up takes minutes. Then both sides train on the
-same pairs in the same order from the same weights, in bf16, over three orders, and are held against
-pairs that neither saw. TRL is installed into the folder at the first call (TRL_REQUIREMENTS), in an
-environment of its own. A Markdown table goes to stdout.
+of three runs, each in a process of its own, the settings in turn; those that are not a side's
+fastest (fp32, TRL's defaults) and the compiled ones, whose warm-up takes minutes, run once and on
+pairs alone. Then both sides train on the same pairs in the same order from the same weights, in
+bf16, over three orders, and are held against pairs that neither saw. TRL is installed into the
+folder at the first call (TRL_REQUIREMENTS), in an environment of its own. A Markdown table goes to
+stdout.
 """
 
 import argparse
@@ -286,8 +287,8 @@ def main() -> None:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for turn in range(1 if args.quick else args.rounds):
         for case in ("pairs", "rankings"):
-            once = {"fp32"} if turn or (args.quick and case == "rankings") else set()
-            if args.quick or args.without_compiled or turn or case == "rankings":
+            once = set() if case == "pairs" and not turn else {"fp32", "defaults", "compiled"}
+            if args.quick or args.without_compiled:
                 once.add("compiled")
             concord = [name for name in CONCORD if not any(word in name for word in once)]
             trl = [name for name in TRL if not any(word in name for word in once)]

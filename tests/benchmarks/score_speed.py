@@ -192,7 +192,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     args.folder.mkdir(parents=True, exist_ok=True)
-    count = PER_STEP if args.quick else 640
+    count = PER_STEP if args.quick else 320
     prepare(args.folder, args.data, {"pairs": count, "rankings": 1}, args.quick)
     _, tokenizer = score_model_from(args.folder / "model", seed=0)
     examples = encoded(pairs(args.data), tokenizer, at_most=count)
