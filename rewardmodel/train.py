@@ -298,6 +298,7 @@ class Training:
 
     def _look_at_dev(self, step: int) -> None:
         scorer = Scorer(self.model, self.tokenizer, max_tokens=self.tokenizer.model_max_length)
+        scorer.shares_prompts = self.forward.shared  # tried once for this model, not at each look
         figures = self.processes.from_first(
             lambda: dev_figures(scorer, self.dev, self.config.tokens_per_forward, self.objective)
         )
