@@ -33,19 +33,22 @@ import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from policy.backbone import save_model, score_model_from
-from policy.config import BadInput
-from policy.optim import adamw
-from policy.scoring import Scorer
-from policy.tokenizer import train_tokenizer
-from rewardmodel.batches import Example, Examples, examples_of_step, num_steps
-from rewardmodel.config import RewardConfig
-from rewardmodel.data import Comparison, parse_row
-from rewardmodel.forward import Forward
-from rewardmodel.objective import Objective
-from rewardmodel.step import train_step
-from rewardmodel.survey import Survey
-from rewardmodel.targets import PLAIN
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from policy.backbone import save_model, score_model_from  # noqa: E402
+from policy.config import BadInput  # noqa: E402
+from policy.optim import adamw  # noqa: E402
+from policy.scoring import Scorer  # noqa: E402
+from policy.tokenizer import train_tokenizer  # noqa: E402
+from rewardmodel.batches import Example, Examples, examples_of_step, num_steps  # noqa: E402
+from rewardmodel.config import RewardConfig  # noqa: E402
+from rewardmodel.data import Comparison, parse_row  # noqa: E402
+from rewardmodel.forward import Forward  # noqa: E402
+from rewardmodel.objective import Objective  # noqa: E402
+from rewardmodel.step import train_step  # noqa: E402
+from rewardmodel.survey import Survey  # noqa: E402
+from rewardmodel.targets import PLAIN  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 TRL_REQUIREMENTS = (f"torch=={torch.__version__}", "trl==1.16.*", "transformers==5.23.0")

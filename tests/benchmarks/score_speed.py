@@ -28,17 +28,20 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from policy.backbone import save_model, score_model_from
-from policy.optim import adamw
-from policy.scoring import load_scorer, pad_right
-from rewardmodel.batches import Example, examples_of_step
-from rewardmodel.config import RewardConfig
-from rewardmodel.forward import Forward
-from rewardmodel.objective import Objective
-from rewardmodel.step import train_step
-from rewardmodel.survey import Survey
-from rewardmodel.targets import PLAIN
-from tests.benchmarks.reward_speed import MAX_TOKENS, PER_STEP, encoded, pairs, prepare
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from policy.backbone import save_model, score_model_from  # noqa: E402
+from policy.optim import adamw  # noqa: E402
+from policy.scoring import load_scorer, pad_right  # noqa: E402
+from rewardmodel.batches import Example, examples_of_step  # noqa: E402
+from rewardmodel.config import RewardConfig  # noqa: E402
+from rewardmodel.forward import Forward  # noqa: E402
+from rewardmodel.objective import Objective  # noqa: E402
+from rewardmodel.step import train_step  # noqa: E402
+from rewardmodel.survey import Survey  # noqa: E402
+from rewardmodel.targets import PLAIN  # noqa: E402
+from tests.benchmarks.reward_speed import MAX_TOKENS, PER_STEP, encoded, pairs, prepare  # noqa: E402
 
 BATCHES = (8, 32)
 """Rows at once of transformers: the best counts."""
