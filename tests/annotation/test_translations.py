@@ -4,6 +4,7 @@ import io
 import re
 import string
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,15 @@ def test_a_broken_file_is_refused_with_its_name(tmp_path):
     with pytest.raises(CommandError, match=r"django\.po is no PO file"):
         compile_file(broken)
     assert not broken.with_suffix(".mo").exists()
+
+
+def test_several_compile_one_file_at_once(tmp_path):
+    source = tmp_path / "django.po"
+    source.write_bytes(PO.read_bytes())
+    with ThreadPoolExecutor(4) as threads:
+        counts = list(threads.map(compile_file, [source] * 16))
+    assert len(set(counts)) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["django.mo", "django.po"]
 
 
 def _strings(value: str | tuple[str, ...]) -> tuple[str, ...]:

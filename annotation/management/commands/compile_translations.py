@@ -3,6 +3,7 @@
 Babel does it, so that no machine needs GNU gettext. The .mo files are not committed.
 """
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def compile_file(source: Path) -> int:
             catalog = read_po(file, abort_invalid=True)
     except (PoFileError, UnicodeDecodeError) as problem:
         raise CommandError(f"{source} is no PO file: {problem}", returncode=2) from problem
-    part = source.with_suffix(".mo.part")
+    # A name of its own: two processes may compile the same file at once, as the two suites do.
+    part = source.with_suffix(f".mo.part-{uuid.uuid4().hex}")
     with part.open("wb") as file:
         write_mo(file, catalog)
     part.rename(source.with_suffix(".mo"))
