@@ -5,12 +5,12 @@ from typing import Any
 
 from policy.backbone import GPTShape, load_tokenizer, score_model_from
 from policy.config import require
+from policy.lora import add_adapters
 from policy.score_scale import forget
 from policy.scoring import max_tokens_of
 from policy.text import PAD
 from policy.tokenizer import train_tokenizer
 from rewardmodel.config import RewardConfig
-from rewardmodel.lora import add_adapters
 
 
 def starting_model(

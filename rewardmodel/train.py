@@ -18,6 +18,7 @@ from policy.conditions import (
     seed_generators,
 )
 from policy.config import Diverged, load_config, require
+from policy.lora import merge_adapters
 from policy.optim import lr_at, optimizer_for, set_lr
 from policy.processes import ALONE, Follower, Processes, joined, opened
 from policy.run import Run, add_training_arguments, device_from
@@ -38,7 +39,6 @@ from rewardmodel.ensemble import train_ensemble
 from rewardmodel.examine import write_card
 from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
-from rewardmodel.lora import merge_adapters
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
 from rewardmodel.objective import CONFIG_KEY, Objective

@@ -1,4 +1,4 @@
-"""rewardmodel.lora: only adapters and head learn, and the published model has them inside."""
+"""policy.lora: only adapters and head learn, and the published model has them inside."""
 
 import json
 
@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from policy.backbone import score_model_from
+from policy.lora import add_adapters, merge_adapters
 from policy.scoring import Scorer, load_scorer
 from rewardmodel.config import RewardConfig
-from rewardmodel.lora import add_adapters, merge_adapters
 from rewardmodel.train import train
 
 WORDS = ["red", "blue", "two", "ten", "up", "down", "tea", "milk", "cat", "dog", "yes", "no"]

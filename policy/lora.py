@@ -1,5 +1,5 @@
 """Low-rank adapters (arXiv:2106.09685): the trunk stands still, two thin matrices beside each of
-its own learn, and so does the whole head. What is published has them merged into the trunk."""
+its own learn. What is published has them merged into the trunk."""
 
 from typing import Any
 
@@ -13,11 +13,12 @@ SCALE = 2
 """alpha / rank: what the adapters' product is multiplied with."""
 
 
-def add_adapters(model: Any, *, rank: int, seed: int) -> None:
+def add_adapters(model: Any, *, rank: int, seed: int, head_learns: bool = True) -> None:
     """Put adapters beside every matrix of the trunk's layers, in place.
 
-    Only they and the parameters outside the trunk want a gradient from then on. The scores stay as
-    they were: one matrix of each pair begins at 0, the other is drawn from `seed`.
+    Only they want a gradient from then on, and where the head learns, which a new one must, the
+    parameters outside the trunk. The output stays as it was: one matrix of each pair begins at 0,
+    the other is drawn from `seed`.
     """
     trunk = model.base_model_prefix + "."
     matrices = {
@@ -37,7 +38,7 @@ def add_adapters(model: Any, *, rank: int, seed: int) -> None:
         inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         if not name.startswith(trunk):
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(head_learns)
     model.eval()
 
 
