@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policy.comparisons import Comparison, parse_row, read_comparisons
 from policy.config import BadInput, require
 from policy.data import Message, checked_messages, numbered_rows
-from rewardmodel.data import Comparison, parse_row, read_comparisons
-from rewardmodel.files import appearing
-from rewardmodel.rows import clip, parse_string
+from policy.files import appearing
+from policy.rows import clip, parse_string
 
 NUM_ANCHORS = 256
 FEWEST_OF_DEV = 64

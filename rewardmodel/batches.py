@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
+from policy.comparisons import Comparison, PairTable
 from policy.config import require
 from policy.run import generator_for
 from policy.scoring import Encoded, TooLong, encode
 from policy.shared_prompt import Forest, Tree
-from rewardmodel.data import Comparison, PairTable
 from rewardmodel.targets import PLAIN, TargetBatch, TargetRule, Targets
 
 

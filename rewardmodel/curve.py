@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from policy.comparisons import parse_row
 from policy.config import BadInput, load_config, require
 from policy.data import numbered_rows
+from policy.files import appearing
 from policy.run import add_config_arguments, device_from, is_finished
 from policy.scoring import load_scorer
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import parse_row
 from rewardmodel.examine import measured
-from rewardmodel.files import appearing
 from rewardmodel.plots import curve_plot
 from rewardmodel.train import train
 

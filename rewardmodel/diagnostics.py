@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 
+from policy.comparisons import PairTable, Vote
 from rewardmodel.bootstrap import PairRow, bootstrap
-from rewardmodel.data import PairTable, Vote
 from rewardmodel.evaluate import Evaluation, Judged, measure
 
 NUM_MARGIN_BINS = 5

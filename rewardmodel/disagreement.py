@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
+from policy.comparisons import PairTable
 from policy.ensemble import Scored
-from rewardmodel.data import PairTable
 
 
 class HasFigures(Protocol):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from policy.backbone import load_tokenizer
+from policy.comparisons import read_comparisons
 from policy.config import require
 from policy.data import content_hash
 from policy.ensemble import RULES, Ensemble, Member, standard_of
@@ -25,7 +26,6 @@ from policy.score_scale import ScoreScale
 from policy.scoring import EnsembleScorer, load_scorer, same_tokenizer
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import read_comparisons
 from rewardmodel.normalise import anchor_ids, with_dev
 
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from policy.comparisons import Comparison, PairTable, Vote
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
 from policy.scoring import Scorer, TooLong, load_scorer
@@ -31,7 +32,6 @@ from rewardmodel.axes import ByAxis
 from rewardmodel.batches import same_tokens
 from rewardmodel.bootstrap import INTERVAL, PairRow, bootstrap
 from rewardmodel.calibration import LogOdds
-from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.disagreement import Disagreement
 from rewardmodel.learned import Learned
 from rewardmodel.losses import pair_nats

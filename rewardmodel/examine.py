@@ -14,16 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from policy.comparisons import Comparison, read_comparisons
 from policy.config import require
 from policy.data import content_hash
+from policy.files import appearing, with_bar
 from policy.run import device_from
 from policy.scoring import Scorer, load_scorer
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
 from rewardmodel.calibration import calibration
-from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.diagnostics import against, best_of_n, ceiling, correlations, drift, slices
 from rewardmodel.evaluate import Evaluation
-from rewardmodel.files import appearing, with_bar
 from rewardmodel.normalise import encoded_anchors
 from rewardmodel.report import write_report
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from policy.backbone import score_model_from
+from policy.comparisons import read_comparisons
 from policy.config import BadInput, require
 from policy.data import content_hash
 from policy.ensemble import is_ensemble
@@ -36,7 +37,6 @@ from policy.scoring import (
     scores_at_last_token,
 )
 from rewardmodel.anchors import Anchor
-from rewardmodel.data import read_comparisons
 
 ROWS_AT_ONCE = 1024
 """Encoded, sorted by length and written together: bounds memory, saves padding."""

@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from policy.axes import Axis, measured, weighted_sum
+from policy.comparisons import Comparison
 from policy.config import require
 from policy.score_scale import ScoreScale, fold
 from policy.scoring import Scorer, TooLong, max_tokens_of
 from rewardmodel.anchors import Anchors
 from rewardmodel.calibration import fit_temperature, reliability
-from rewardmodel.data import Comparison
 from rewardmodel.diagnostics import ceiling
 from rewardmodel.evaluate import Evaluation
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from policy.comparisons import Comparison
 from rewardmodel.bootstrap import PairRow, bootstrap
 from rewardmodel.calibration import LogOdds
-from rewardmodel.data import Comparison
 from rewardmodel.targets import TargetRule
 
 RULE = TargetRule(loss="davidson")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from scipy.stats import spearmanr
 
+from policy.comparisons import Comparison
 from rewardmodel.bootstrap import PairRow, bootstrap
-from rewardmodel.data import Comparison
 from rewardmodel.learned import RatingScale
 from rewardmodel.losses import level_logprobs
 from rewardmodel.targets import TargetRule

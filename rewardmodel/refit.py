@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from policy.backbone import save_model
+from policy.comparisons import Comparison, read_comparisons
 from policy.config import load_config, require, require_all_positive
 from policy.data import content_hash
 from policy.run import Run, add_config_arguments, device_from
 from policy.score_scale import forget
 from rewardmodel.anchors import Anchor, Anchors, read_anchors, sample_anchors
-from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.features import Backbone, Features
 from rewardmodel.losses import ranking_loss
 from rewardmodel.normalise import normalise

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewardmodel.files import appearing
+from policy.files import appearing
 from rewardmodel.plots import (
     best_of_n_plot,
     drift_plot,

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
+from policy.comparisons import parse_row
 from policy.compute import require_precision
 from policy.config import BadInput, require
 from policy.data import Message, checked_messages, numbered_rows
 from policy.ensemble import Scored
+from policy.files import appearing, num_lines
+from policy.rows import clip, parse_string, require_keys
 from policy.run import device_from
 from policy.scoring import Scorer, TooLong, load_scorer
-from rewardmodel.data import parse_row
-from rewardmodel.files import appearing, num_lines
-from rewardmodel.rows import clip, parse_string, require_keys
 
 ROWS_AT_ONCE = 1024
 """Read, sorted by length and scored together: bounds memory, saves padding."""

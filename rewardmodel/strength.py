@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy.optimize import isotonic_regression
 
-from rewardmodel.data import Comparison, Vote
+from policy.comparisons import Comparison, Vote
 
 PRIOR_ANSWERS = 10.0
 """What the guess before the data counts for, in answers of a second annotator."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from policy.comparisons import Comparison, read_comparisons
 from policy.config import require
+from policy.files import with_bar
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import Comparison, read_comparisons
-from rewardmodel.files import with_bar
 from rewardmodel.strength import StrengthCount
 
 

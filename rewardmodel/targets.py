@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from policy.comparisons import Comparison, PairTable, Vote
+from policy.judgments import Judgment
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import Comparison, PairTable, Vote
-from rewardmodel.judgments import Judgment
 from rewardmodel.losses import NOBODY
 from rewardmodel.strength import Strengths
 from rewardmodel.survey import Survey, log_lengths

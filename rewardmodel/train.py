@@ -11,6 +11,7 @@ from torch import nn
 
 from policy.backbone import save_model
 from policy.checkpoint import fingerprint, tensors_of
+from policy.comparisons import read_comparisons
 from policy.conditions import (
     deterministic,
     generator_states,
@@ -18,6 +19,7 @@ from policy.conditions import (
     seed_generators,
 )
 from policy.config import Diverged, load_config, require
+from policy.files import with_bar
 from policy.lora import merge_adapters
 from policy.optim import lr_at, optimizer_for, set_lr
 from policy.processes import ALONE, Follower, Processes, joined, opened
@@ -34,10 +36,8 @@ from rewardmodel.batches import (
     weighted,
 )
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import read_comparisons
 from rewardmodel.ensemble import train_ensemble
 from rewardmodel.examine import write_card
-from rewardmodel.files import with_bar
 from rewardmodel.forward import Forward
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise

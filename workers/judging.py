@@ -14,8 +14,8 @@ from annotation.services import versions
 from annotation.services.judges import has_other_trunk, saw_other_groups
 from policy.config import BadInput as BadLaboratoryInput
 from policy.data import Message
+from policy.intervals import bootstrap_mean
 from workers.generation import MODELS, Written
-from workers.statistics import bootstrap_mean
 
 
 def judge_figures(

@@ -29,8 +29,10 @@ from annotation.models import (
 from annotation.services import audit, versions
 from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import freeze
+from policy.comparisons import Comparison, read_comparisons
 from policy.config import BadInput as BadLaboratoryInput
 from policy.config import config_from
+from policy.intervals import Mean, bootstrap_mean
 from policy.losses import token_logprobs
 from policy.ppo_config import PPOConfig
 from policy.rollout import pad, response_logits
@@ -38,12 +40,11 @@ from policy.run import seed_for
 from policy.score_scale import FEWEST_GROUPS
 from policy.scoring import batches_by_length
 from rewardmodel.bootstrap import PairRow
-from rewardmodel.data import Comparison, read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 from workers.judging import judge_figures
 from workers.launch import OUT_OF_REACH
-from workers.statistics import Mean, bootstrap_mean, paired_difference, weighted_mean
+from workers.statistics import paired_difference, weighted_mean
 
 MAX_GATE_PROMPTS = 64
 SAMPLES_PER_PROMPT = 2

@@ -22,7 +22,7 @@ from annotation.services.weights import (
     reliabilities,
     words_of,
 )
-from rewardmodel.data import parse_row
+from policy.comparisons import parse_row
 from tests.annotation.making import make_project
 from tests.annotation.voting import cast, compare, make_voter
 

@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from policy.comparisons import read_comparisons  # noqa: E402
 from policy.scoring import load_scorer  # noqa: E402
 from rewardmodel.config import RewardConfig  # noqa: E402
-from rewardmodel.data import read_comparisons  # noqa: E402
 from rewardmodel.diagnostics import correlations  # noqa: E402
 from rewardmodel.evaluate import Evaluation, measure  # noqa: E402
 from rewardmodel.train import train  # noqa: E402

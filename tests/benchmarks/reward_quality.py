@@ -30,12 +30,12 @@ import reward_quality_data as data  # noqa: E402
 import reward_quality_table as table  # noqa: E402
 
 from fixtures.evaluation import FIXTURES  # noqa: E402
+from policy.comparisons import parse_row  # noqa: E402
 from policy.config import PretrainConfig, load_config  # noqa: E402
 from policy.data import content_hash  # noqa: E402
 from policy.pretrain import train as pretrain  # noqa: E402
 from policy.run import is_finished  # noqa: E402
 from rewardmodel.config import RewardConfig  # noqa: E402
-from rewardmodel.data import parse_row  # noqa: E402
 from rewardmodel.ensemble import train_ensemble  # noqa: E402
 from rewardmodel.features import Backbone, write_features  # noqa: E402
 from rewardmodel.refit import RefitConfig, refit  # noqa: E402

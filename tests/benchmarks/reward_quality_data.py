@@ -22,8 +22,8 @@ from fixtures.gold import judge
 from fixtures.grammar import combinations as combinations_of
 from fixtures.grammar import conversation, draw_slots, pick, pick_weighted, seeded
 from fixtures.labelers import TEMPERATURE, best_first, gumbel
+from policy.comparisons import parse_row
 from policy.config import BadInput
-from rewardmodel.data import parse_row
 
 Row = dict[str, Any]
 PAIRS_OF_FOUR = tuple(combinations(range(4), 2))

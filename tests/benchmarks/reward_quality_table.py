@@ -9,10 +9,10 @@ from statistics import mean
 import reward_quality_data as data
 import torch
 
+from policy.comparisons import Comparison, PairTable, parse_row
 from policy.scoring import load_scorer
 from rewardmodel.bootstrap import PairRow, bootstrap
 from rewardmodel.calibration import LogOdds, reliability
-from rewardmodel.data import Comparison, PairTable, parse_row
 from rewardmodel.diagnostics import ceiling
 from rewardmodel.evaluate import Evaluation, measure
 

@@ -37,13 +37,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from policy.backbone import save_model, score_model_from  # noqa: E402
+from policy.comparisons import Comparison, parse_row  # noqa: E402
 from policy.config import BadInput  # noqa: E402
 from policy.optim import adamw  # noqa: E402
 from policy.scoring import Scorer  # noqa: E402
 from policy.tokenizer import train_tokenizer  # noqa: E402
 from rewardmodel.batches import Example, Examples, examples_of_step, num_steps  # noqa: E402
 from rewardmodel.config import RewardConfig  # noqa: E402
-from rewardmodel.data import Comparison, parse_row  # noqa: E402
 from rewardmodel.forward import Forward  # noqa: E402
 from rewardmodel.objective import Objective  # noqa: E402
 from rewardmodel.step import train_step  # noqa: E402

@@ -12,12 +12,12 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from policy.axes import Axis, measured, standardised, weighted_sum
+from policy.comparisons import parse_row, read_comparisons
 from policy.config import BadInput
 from policy.scoring import load_scorer
 from policy.value import value_model_from
 from rewardmodel.__main__ import main
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import parse_row, read_comparisons
 from rewardmodel.evaluate import measure
 from rewardmodel.objective import Objective
 from rewardmodel.survey import Survey

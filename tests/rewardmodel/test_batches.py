@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from policy.comparisons import Comparison, PairTable, Vote
 from rewardmodel.batches import (
     PIECE_TOKENS,
     Batch,
@@ -16,7 +17,6 @@ from rewardmodel.batches import (
     pieces,
     weighted,
 )
-from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.targets import PLAIN
 
 

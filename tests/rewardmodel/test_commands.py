@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from policy.backbone import save_model, score_model_from
+from policy.comparisons import read_comparisons
 from policy.scoring import load_scorer
 from rewardmodel import score
 from rewardmodel.__main__ import main
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
 
 

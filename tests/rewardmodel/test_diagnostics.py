@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from scipy.stats import spearmanr
 
+from policy.comparisons import parse_row
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
-from rewardmodel.data import parse_row
 from rewardmodel.diagnostics import (
     against,
     best_of_n,

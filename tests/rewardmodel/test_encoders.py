@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from policy.comparisons import read_comparisons
 from policy.scoring import load_scorer
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.train import train
 

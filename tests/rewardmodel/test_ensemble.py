@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from policy.comparisons import read_comparisons
 from policy.config import BadInput
 from policy.scoring import load_scorer
 from rewardmodel.__main__ import main
 from rewardmodel.anchors import sample_anchors
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import read_comparisons
 from rewardmodel.ensemble import member_config, train_ensemble
 from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.train import train

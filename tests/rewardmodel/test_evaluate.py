@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from policy.comparisons import Vote, parse_row
 from rewardmodel.bootstrap import PairRow, bootstrap
-from rewardmodel.data import Vote, parse_row
 from rewardmodel.evaluate import measure
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from policy.backbone import score_model_from
+from policy.comparisons import Comparison, PairTable, Vote
 from policy.optim import adamw
 from rewardmodel.batches import Example
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import Comparison, PairTable, Vote
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective
 from rewardmodel.step import train_step

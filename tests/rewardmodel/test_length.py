@@ -8,10 +8,10 @@ import random
 import pytest
 import torch
 
+from policy.comparisons import parse_row, read_comparisons
 from policy.config import BadInput
 from policy.scoring import load_scorer
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import parse_row, read_comparisons
 from rewardmodel.diagnostics import correlations
 from rewardmodel.evaluate import Evaluation
 from rewardmodel.losses import explained_by_length, with_length

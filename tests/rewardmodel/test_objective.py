@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from policy.comparisons import parse_row, read_comparisons
 from policy.config import BadInput
 from policy.scoring import load_scorer
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import parse_row, read_comparisons
 from rewardmodel.objective import CONFIG_KEY, Objective
 from rewardmodel.strength import Strengths
 from rewardmodel.survey import Survey

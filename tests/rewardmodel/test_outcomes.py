@@ -11,12 +11,12 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
 
 from policy.backbone import save_model, score_model_from
+from policy.comparisons import parse_row, read_comparisons
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
 from rewardmodel.__main__ import main
 from rewardmodel.calibration import fit_temperature, reliability, tie_reliability
-from rewardmodel.data import parse_row, read_comparisons
 from rewardmodel.evaluate import Evaluation
 
 

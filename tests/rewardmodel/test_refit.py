@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from policy.backbone import save_model, score_model_from
+from policy.comparisons import read_comparisons
 from policy.scoring import load_scorer
 from rewardmodel import features as features_module
 from rewardmodel import refit as refit_module
 from rewardmodel.__main__ import main
 from rewardmodel.anchors import Anchor
-from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.features import Features
 from rewardmodel.refit import fit_head

@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 from policy.backbone import save_model, score_model_from
+from policy.comparisons import read_comparisons
 from policy.data import content_hash
 from rewardmodel import plots
 from rewardmodel.__main__ import main
 from rewardmodel.curve import write_share
-from rewardmodel.data import read_comparisons
 from rewardmodel.fonts import families_for
 from rewardmodel.plots import slices_plot
 

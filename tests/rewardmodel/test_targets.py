@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from policy.comparisons import parse_row
 from policy.config import BadInput
-from rewardmodel.data import parse_row
 from rewardmodel.objective import log_nu_of, thresholds_of
 from rewardmodel.strength import StrengthCount, Strengths
 from rewardmodel.survey import Survey

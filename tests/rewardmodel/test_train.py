@@ -19,6 +19,7 @@ from transformers import (
 
 import rewardmodel.train
 from policy.backbone import save_model, score_model_from
+from policy.comparisons import read_comparisons
 from policy.config import BadInput, Stopped
 from policy.data import content_hash
 from policy.optim import adamw
@@ -27,7 +28,6 @@ from rewardmodel.anchors import read_anchors, sample_anchors
 from rewardmodel.batches import Examples
 from rewardmodel.calibration import reliability
 from rewardmodel.config import RewardConfig
-from rewardmodel.data import read_comparisons
 from rewardmodel.evaluate import Evaluation, evaluate_pairs
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective

@@ -10,6 +10,7 @@ from annotation.services import jobs, queue, snapshots, versions
 from annotation.services.ledger import add_prompt
 from annotation.services.rankings import AxisRanking
 from policy.backbone import load_causal_lm, save_model, score_model_from
+from policy.intervals import Mean
 from policy.scoring import load_scorer
 from policy.text import encode_completion
 from rewardmodel.evaluate import PairRow
@@ -24,7 +25,6 @@ from workers.promotion import (
     policy_verdict,
     reward_against,
 )
-from workers.statistics import Mean
 
 
 def rows(*groups, log_loss=0.5):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy.config import require
-from rewardmodel.rows import clip, parse_weight, parse_whole, require_keys
+from policy.rows import clip, parse_weight, parse_whole, require_keys
 
 ACCEPTABLE = "acceptable"
 """The rating of lines and thumbs: 1 is good enough, 0 is not."""

@@ -24,8 +24,8 @@ from policy.data import (
     require_awaits_answer,
     trained_on,
 )
-from rewardmodel.judgments import ACCEPTABLE, Judgment, is_wanted, read_judgments
-from rewardmodel.rows import clip, parse_strengths, parse_string, parse_weight, require_keys
+from policy.judgments import ACCEPTABLE, Judgment, is_wanted, read_judgments
+from policy.rows import clip, parse_strengths, parse_string, parse_weight, require_keys
 
 COMPARISON_KEYS = ("id", "split", "prompt", "completions", "votes")
 VOTE_KEYS = ("axis", "ranking", "strength", "weight", "annotator", "kind")

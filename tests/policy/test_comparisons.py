@@ -1,13 +1,13 @@
-"""rewardmodel.data: rows of both kinds, pair tables against hand-made ones, refusals."""
+"""policy.comparisons: rows of both kinds, pair tables against hand-made ones, refusals."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from policy.comparisons import PairTable, Vote, parse_row, parse_transcript, read_comparisons
 from policy.config import BadInput
-from rewardmodel.data import PairTable, Vote, parse_row, parse_transcript, read_comparisons
-from rewardmodel.rows import LARGEST_WEIGHT, SMALLEST_WEIGHT
+from policy.rows import LARGEST_WEIGHT, SMALLEST_WEIGHT
 
 
 def vote(ranking, **fields):
