@@ -1,6 +1,7 @@
-"""From per-token rewards and values to advantages: GAE and whitening.
+"""From rewards to advantages: by a value model (GAE, whitening), or by other answers to the prompt.
 
-B rows (one rollout each), R response columns. A mask is (B, R) bool, True = real response token.
+B rows (one rollout each), R response columns, K answers to a prompt, which stand in K rows one
+behind the other. A mask is (B, R) bool, True = real response token.
 """
 
 import torch
@@ -32,6 +33,31 @@ def gae(
         next_advantage = torch.where(real, advantage, next_advantage)
     returns = torch.where(mask, advantages + values, 0.0)
     return advantages, returns
+
+
+def leave_one_out(rewards: Tensor, answers: int) -> Tensor:
+    """Each reward less the mean of the other answers' to its prompt (RLOO, arXiv:2402.14740, 2.2).
+
+    rewards: (B,), of whole answers; answers: K >= 2. Returns (B,).
+    """
+    groups = rewards.view(-1, answers)  # (B / K, K)
+    others = (groups.sum(dim=1, keepdim=True) - groups) / (answers - 1)
+    return (groups - others).flatten()
+
+
+def group_relative(
+    rewards: Tensor, answers: int, *, divide_by_deviation: bool, eps: float = 1e-4
+) -> Tensor:
+    """Each reward less its prompt's mean, over their deviation (GRPO, arXiv:2402.03300, 4.1).
+
+    The deviation is the sample's, divided by K - 1. divide_by_deviation False: arXiv:2503.20783.
+    rewards: (B,), of whole answers; answers: K >= 2. Returns (B,).
+    """
+    groups = rewards.view(-1, answers)  # (B / K, K)
+    apart = groups - groups.mean(dim=1, keepdim=True)
+    if divide_by_deviation:
+        apart = apart / (groups.std(dim=1, keepdim=True) + eps)
+    return apart.flatten()
 
 
 def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:

@@ -75,8 +75,7 @@ def clipped_policy_loss(
     """
     log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)  # a pad's may be anything
     ratio = log_ratio.exp()
-    plain = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
+    plain, clipped = _clipped(ratio, advantages, clip)
     loss = masked_sum(torch.maximum(plain, clipped), mask) / num_tokens
     with torch.no_grad():
         return PolicyLoss(
@@ -85,6 +84,38 @@ def clipped_policy_loss(
             approx_kl_sum=masked_sum(0.5 * log_ratio.square(), mask),
             ratio_sum=masked_sum(ratio, mask),
         )
+
+
+def clipped_response_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip: float,
+    num_responses: int,
+) -> PolicyLoss:
+    """The same with a whole answer as one action: one ratio and one advantage for each row, summed
+    over the rows / num_responses. Where nothing has moved yet, its gradient is REINFORCE's.
+
+    advantages: (B,). The sums for the metrics are over tokens as above; each token of an answer
+    whose clipped term counted is a clipped one.
+    """
+    log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)
+    plain, clipped = _clipped(log_ratio.sum(dim=1).exp(), advantages, clip)  # (B,)
+    loss = torch.maximum(plain, clipped).sum() / num_responses
+    with torch.no_grad():
+        return PolicyLoss(
+            loss=loss,
+            num_clipped=(mask & (clipped > plain).unsqueeze(1)).sum(),
+            approx_kl_sum=masked_sum(0.5 * log_ratio.square(), mask),
+            ratio_sum=masked_sum(log_ratio.exp(), mask),
+        )
+
+
+def _clipped(ratio: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """The two terms of which the larger counts."""
+    return -advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
 
 
 def clipped_value_loss(

@@ -1,16 +1,16 @@
-"""PPO of a policy against a reward model (arXiv:1909.08593, 2203.02155, 2403.17031).
+"""PPO of a policy against a reward model (arXiv:1909.08593, 2203.02155, 2403.17031); RLOO and GRPO.
 
 A step: draw prompts, sample an answer to each, score it, subtract the mean score of the reference's
 own answers to the prompt, penalise the KL to the reference per token, estimate advantages, update
-policy and value model.
+policy and value model. RLOO and GRPO sample several answers to each prompt and differ in the
+advantage alone (policy/update.py): there is no value model, and the reference's answers, which
+would cancel, are not asked for.
 """
 
 import argparse
 import copy
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,16 @@ from policy.backbone import context_of
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
 from policy.checkpoint import load_tensors, tensors_of
 from policy.config import load_config, require
-from policy.kl import AdaptiveKL, FixedKL, KLController, k1, k3
-from policy.losses import explained_variance, masked_mean
+from policy.kl import AdaptiveKL, FixedKL, KLController, k1
 from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
+from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
 from policy.ppo_models import Models, draw, prompt_tokens
-from policy.rollout import PromptTokens, Rollouts, ScoreFn, distinct_n, recompute, write_shard
+from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
 from policy.text import decode_completion, end_token_id
-from policy.update import Targets, targets_of, update_policy, update_value
+from policy.update import targets_of, update_policy, update_value
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -48,7 +48,7 @@ def train(
     device: str = "cpu",
     on_step: OnStep | None = None,
 ) -> None:
-    """Train and publish OUT, the policy, with OUT/value/ beside it.
+    """Train and publish OUT, the policy, with OUT/value/ beside it where there is a value model.
 
     reward_model: a directory that policy.scoring reads; or score_fn in its place. reference: where
     KL is measured from, `init` unless given. value_init: backbone of the value model; unless given
@@ -98,12 +98,14 @@ class Trainer:
             weight_decay=config.weight_decay,
             eps=config.adam_eps,
         )
-        self.value_optimizer = adamw(
-            models.value,
-            lr=config.value_lr_peak,
-            weight_decay=config.weight_decay,
-            eps=config.adam_eps,
-        )
+        self.value_optimizer: torch.optim.Optimizer | None = None
+        if models.value is not None:
+            self.value_optimizer = adamw(
+                models.value,
+                lr=config.value_lr_peak,
+                weight_decay=config.weight_decay,
+                eps=config.adam_eps,
+            )
         self.controller = kl_controller(config)
         self.kl_smoothed: float | None = None
         self.within_budget = copy.deepcopy(models.policy).requires_grad_(False)
@@ -137,13 +139,16 @@ class Trainer:
         if self.over_budget(final):
             self.back_to_within_budget(total + 1, final)
             return
-        self.run.log_step(total, "final", **self.rollout_metrics(final))
+        self.run.log_step(total, "final", **self.metrics_of(final))
 
     def collect(self, step: int) -> Rollouts:
         """Sample, score, and look at the answers with every model; nothing is changed."""
         config, models = self.config, self.models
         self.clock.reset()
-        prompts = draw(self.prompts, config.rollouts_per_step, seed=config.seed, step=step)
+        answers_each = config.answers_per_prompt
+        num_prompts = config.rollouts_per_step // answers_each
+        drawn = draw(self.prompts, num_prompts, seed=config.seed, step=step)
+        prompts = [prompt for prompt in drawn for _ in range(answers_each)]
         seeds = [seed_for(config.seed, step, "rollout", row) for row in range(len(prompts))]
         with self.clock.timed("rollout"):
             samples = self.sample_from(models.policy, [prompt.ids for prompt in prompts], seeds)
@@ -184,29 +189,29 @@ class Trainer:
     def update(self, rollouts: Rollouts) -> dict[str, float]:
         """Both models' updates and the KL coefficient's; the step's metrics."""
         config, step = self.config, rollouts.step
-        for optimizer, peak in (
-            (self.policy_optimizer, config.lr_peak),
-            (self.value_optimizer, config.value_lr_peak),
-        ):
-            warmup = config.warmup_steps
-            set_lr(optimizer, lr_at(step - 1, total=config.steps, peak=peak, warmup=warmup))
-        kl_coef = self.controller.value
+        kl_coef, rate = self.controller.value, self.rate_at(step, config.lr_peak)
         targets = targets_of(rollouts, config, kl_coef=kl_coef)
-        metrics = self.rollout_metrics(rollouts) | reward_metrics(rollouts, targets)
+        metrics = self.metrics_of(rollouts) | reward_metrics(targets)
+        metrics |= {"kl_coef": kl_coef, "lr": rate}
+        set_lr(self.policy_optimizer, rate)
         with self.clock.timed("update"):
-            policy = update_policy(
+            metrics |= update_policy(
                 self.models.policy, self.policy_optimizer, rollouts, targets, config
-            )
-            value = update_value(self.models.value, self.value_optimizer, rollouts, targets, config)
+            ).metrics()
+            if self.value_optimizer is not None:
+                set_lr(self.value_optimizer, self.rate_at(step, config.value_lr_peak))
+                metrics |= value_metrics(rollouts, targets)
+                metrics |= update_value(
+                    self.models.value, self.value_optimizer, rollouts, targets, config
+                )
         self.controller.update(metrics["kl_nats"], len(rollouts))
-        rate = self.policy_optimizer.param_groups[0]["lr"]
-        return (
-            metrics
-            | {"kl_coef": kl_coef, "lr": rate}
-            | policy.metrics()
-            | value
-            | self.clock.metrics()
-        )
+        return metrics | self.clock.metrics()
+
+    def rate_at(self, step: int, peak: float) -> float:
+        return lr_at(step - 1, total=self.config.steps, peak=peak, warmup=self.config.warmup_steps)
+
+    def metrics_of(self, rollouts: Rollouts) -> dict[str, float]:
+        return rollout_metrics(rollouts) | {"kl_smoothed": self.kl_smoothed or 0.0}
 
     # KL budget
 
@@ -265,29 +270,9 @@ class Trainer:
     def decode(self, ids: list[int]) -> str:
         return decode_completion(self.models.tokenizer, ids)
 
-    def rollout_metrics(self, rollouts: Rollouts) -> dict[str, float]:
-        """What can be said of the policy before it is updated."""
-        mask = rollouts.mask
-        responses = [sample.tokens for sample in rollouts.samples]
-        apart = (rollouts.sampler_logprobs - rollouts.logprobs).abs().exp()
-        return {
-            "score": rollouts.scores.mean().item(),
-            "baseline": rollouts.baselines.mean().item(),
-            "score_difference": (rollouts.scores - rollouts.baselines).mean().item(),
-            "missing_end": rollouts.missing_end.mean().item(),
-            "kl_nats": rollouts.sequence_kl(k1).mean().item(),
-            "kl_nats_k3": rollouts.sequence_kl(k3).mean().item(),
-            "kl_smoothed": self.kl_smoothed or 0.0,
-            "entropy": masked_mean(rollouts.entropy, mask).item(),
-            "exp_abs_dlogp": masked_mean(apart, mask).item(),
-            "response_tokens": rollouts.num_tokens / len(rollouts),
-            "end_rate": statistics.fmean(s.finish == "end" for s in rollouts.samples),
-            "distinct_2": distinct_n(responses, 2),
-        }
-
     def _baseline(self) -> ReferenceBaseline | None:
         config = self.config
-        if not config.baseline_samples:
+        if config.compares_answers or not config.baseline_samples:
             return None
         identity: Any = self.run.identity
         inputs = identity["inputs"]
@@ -308,52 +293,39 @@ class Trainer:
     # Checkpoints
 
     def save(self, step: int) -> None:
-        models = self.models
         self.run.save_checkpoint(
             step,
-            modules={
-                "policy": models.policy,
-                "value": models.value,
-                "within_budget": self.within_budget,
-            },
+            modules=self.modules(),
             state={
-                "policy_optimizer": self.policy_optimizer.state_dict(),
-                "value_optimizer": self.value_optimizer.state_dict(),
+                "optimizers": [each.state_dict() for each in self.optimizers()],
                 "kl_coef": self.controller.value,
                 "kl_smoothed": self.kl_smoothed,
             },
         )
 
+    def modules(self) -> dict[str, Any]:
+        """All whose weights change."""
+        named = {
+            "policy": self.models.policy,
+            "value": self.models.value,
+            "within_budget": self.within_budget,
+        }
+        return {name: module for name, module in named.items() if module is not None}
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        both = (self.policy_optimizer, self.value_optimizer)
+        return [optimizer for optimizer in both if optimizer is not None]
+
     def _restore(self) -> None:
         saved = self.run.restored
         if saved is None:
             return
-        saved.restore("policy", self.models.policy)
-        saved.restore("value", self.models.value)
-        saved.restore("within_budget", self.within_budget)
-        self.policy_optimizer.load_state_dict(saved.state["policy_optimizer"])
-        self.value_optimizer.load_state_dict(saved.state["value_optimizer"])
+        for name, module in self.modules().items():
+            saved.restore(name, module)
+        for optimizer, state in zip(self.optimizers(), saved.state["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         self.controller.value = saved.state["kl_coef"]
         self.kl_smoothed = saved.state["kl_smoothed"]
-
-
-class Clock:
-    """Seconds in each phase of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def reset(self) -> None:
-        self.seconds = {}
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[phase] = time.perf_counter() - started
-
-    def metrics(self) -> dict[str, float]:
-        return {f"{phase}_seconds": round(spent, 4) for phase, spent in self.seconds.items()}
 
 
 def kl_controller(config: PPOConfig) -> KLController:
@@ -361,16 +333,6 @@ def kl_controller(config: PPOConfig) -> KLController:
     if config.kl_target_nats is None:
         return FixedKL(config.kl_coef)
     return AdaptiveKL(config.kl_coef, target_nats=config.kl_target_nats, horizon=config.kl_horizon)
-
-
-def reward_metrics(rollouts: Rollouts, targets: Targets) -> dict[str, float]:
-    """Of the step's rewards and of the values that met them."""
-    return {
-        "reward": targets.rewards.sum(dim=1).mean().item(),
-        "return": masked_mean(targets.returns, rollouts.mask).item(),
-        "value": masked_mean(rollouts.values, rollouts.mask).item(),
-        "explained_variance": explained_variance(rollouts.values, targets.returns, rollouts.mask),
-    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,13 @@ from policy.config import require, require_all_positive
 from policy.kl import ESTIMATORS
 
 MISSING_END = ("subtract", "replace", "off")
+ADVANTAGES = ("gae", "rloo", "grpo")
+LOSS_PER = ("token", "response", "constant")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PPOConfig:
-    """PPO against a reward model, for policies of one to three million parameters.
+    """PPO, RLOO or GRPO against a reward model, for policies of one to three million parameters.
 
     The clips, gamma, lam and epsilon are those of arXiv:1909.08593 and arXiv:2403.17031; the
     learning rates were found for this size (a 100M policy wants about 1e-5).
@@ -19,7 +21,9 @@ class PPOConfig:
     steps: int = 60
     """Steps of rollouts, scores and updates. Steps decide, never seconds."""
     rollouts_per_step: int = 64
-    """Prompts drawn in one step, one answer each; without replacement within an epoch."""
+    """Answers sampled in one step. Prompts are drawn without replacement within an epoch."""
+    answers_per_prompt: int = 1
+    """How many of them answer one prompt; `rloo` and `grpo` want 2 or more, 4 to 8 are usual."""
     max_prompt_tokens: int | None = None
     """None: whatever the context leaves beside the response. Oldest turns go first."""
     max_response_tokens: int = 64
@@ -48,15 +52,30 @@ class PPOConfig:
     """How far a value may move from the rollout's within one step, score units; 0 = no limit."""
     gamma: float = 1.0
     lam: float = 0.95
+    advantage: str = "gae"
+    """What an answer is held against. `gae`: the value model's guess, token by token. Without a
+    value model, the other answers to its prompt: `rloo`, score minus KL penalty less the mean of
+    theirs, the answer as one action (arXiv:2402.14740); `grpo`, score less the mean of all of them,
+    over their deviation, the KL penalty in the loss (arXiv:2402.03300). The reference's own
+    answers cancel in both, so that baseline_samples has no effect there."""
     whiten_advantages: bool = True
-    """Mean 0 and variance 1 over the real tokens of the step."""
+    """Mean 0 and variance 1 over the real tokens of the step; of `gae` alone."""
+    divide_by_deviation: bool = True
+    """Of `grpo` alone. False weighs prompts with nearly equal answers less (arXiv:2503.20783)."""
+    loss_per: str | None = None
+    """How tokens add up to the policy's loss: the mean over `token`s; the mean over answers of each
+    `response`'s mean; or over a `constant`, answers x max_response_tokens, which rewards no length
+    (arXiv:2503.20783). None: response for grpo, as published, else token. rloo has one ratio for a
+    whole answer, and no choice here."""
     approx_kl_limit: float = 0.03
     """A minibatch whose approxkl (nats per token) is above it ends the policy's epochs."""
 
     kl_coef: float = 0.05
     """Score units per nat, the first coefficient if it adapts."""
-    kl_estimator: str = "k1"
-    """In the reward: k1, k2 or k3."""
+    kl_estimator: str | None = None
+    """k1, k2 or k3. None: k1, in the reward; k3, in grpo's loss, as published. There k3 descends
+    KL(reference || policy), at the policy's own tokens; k2 descends KL(policy || reference), and k1
+    nothing: its gradient is 0 on average."""
     kl_target_nats: float | None = 6.0
     """Nats per response that the coefficient steers towards; None keeps it fixed."""
     kl_horizon: int = 256
@@ -108,6 +127,50 @@ class PPOConfig:
             self.minibatches <= self.rollouts_per_step,
             f"{self.minibatches} minibatches cannot be made of {self.rollouts_per_step} rollouts",
         )
-        for name, known in (("kl_estimator", tuple(ESTIMATORS)), ("missing_end", MISSING_END)):
+        for name, known, may_be_null in (
+            ("kl_estimator", tuple(ESTIMATORS), True),
+            ("missing_end", MISSING_END, False),
+            ("advantage", ADVANTAGES, False),
+            ("loss_per", LOSS_PER, True),
+        ):
             value = getattr(self, name)
-            require(value in known, f"{name} must be one of {', '.join(known)}: {value!r}")
+            fits = value in known or (value is None and may_be_null)
+            require(fits, f"{name} must be one of {', '.join(known)}: {value!r}")
+        self._require_groups()
+
+    def _require_groups(self) -> None:
+        """Raise BadInput where the answers to a prompt, or the loss over them, do not fit."""
+        count, name = self.answers_per_prompt, self.advantage
+        least = 2 if self.compares_answers else 1
+        require(
+            count >= least, f"answers_per_prompt must be >= {least} for advantage {name}: {count}"
+        )
+        require(
+            self.rollouts_per_step % count == 0,
+            f"rollouts_per_step must be a multiple of answers_per_prompt: {self.rollouts_per_step} "
+            f"and {count}",
+        )
+        require(
+            name != "rloo" or self.loss_per is None,
+            f"loss_per is for gae and grpo; rloo takes an answer as one action: {self.loss_per!r}",
+        )
+        require(
+            name != "grpo" or self.kl_estimator != "k1",
+            "kl_estimator k1 holds nothing back in grpo's loss: its gradient is 0 on average",
+        )
+
+    @property
+    def compares_answers(self) -> bool:
+        """Whether advantages come from the answers to one prompt, without a value model."""
+        return self.advantage != "gae"
+
+    @property
+    def loss_unit(self) -> str:
+        """`loss_per` with its default; rloo's is the answer as a whole."""
+        if self.advantage == "rloo":
+            return "answer"
+        return self.loss_per or ("response" if self.advantage == "grpo" else "token")
+
+    @property
+    def estimator(self) -> str:
+        return self.kl_estimator or ("k3" if self.advantage == "grpo" else "k1")

@@ -25,7 +25,8 @@ class Models:
     tokenizer: Any
     policy: Any
     reference: Any
-    value: Any
+    value: Any | None
+    """None where answers are compared with each other (rloo, grpo)."""
     score: ScoreFn
 
     @classmethod
@@ -55,19 +56,22 @@ class Models:
                 scorer, policy, tokenizer, max_tokens=max_tokens
             ):
                 value_init = inputs["reward_model"]
-        value = value_model_from(
-            value_init or inputs["init"],
-            tokenizer=tokenizer,
-            max_tokens=max_tokens,
-            device=device,
-        )
+        value = None
+        if not config.compares_answers:
+            value = value_model_from(
+                value_init or inputs["init"],
+                tokenizer=tokenizer,
+                max_tokens=max_tokens,
+                device=device,
+            )
         reference.requires_grad_(False)
         return cls(tokenizer, policy, reference, value, score_fn)
 
     def save(self, directory: Path) -> None:
         save_model(self.policy, self.tokenizer, directory)
-        (directory / "value").mkdir()
-        save_model(self.value, self.tokenizer, directory / "value")
+        if self.value is not None:
+            (directory / "value").mkdir()
+            save_model(self.value, self.tokenizer, directory / "value")
 
 
 def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:

@@ -199,11 +199,13 @@ def recompute(
     *,
     policy: Any,
     reference: Any,
-    value_model: Any,
+    value_model: Any | None,
     temperature: float,
     max_tokens: int,
 ) -> None:
     """Fill log-probs of policy and reference, entropies and values, by the trainer's own forward.
+
+    value_model: None leaves the values at 0.
 
     The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding.
     """
@@ -220,7 +222,8 @@ def recompute(
         }
         for name, flat in found.items():
             getattr(rollouts, name)[rows, :columns] = padded.in_rows(flat)
-        rollouts.values[rows, :columns] = response_values(value_model, padded)
+        if value_model is not None:
+            rollouts.values[rows, :columns] = response_values(value_model, padded)
 
 
 def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[dict[str, Any]]:

@@ -4,15 +4,22 @@ Axes as in policy/rollout.py. Each model has its own loop: the policy's may end 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from policy.advantage import gae, whiten
+from policy.advantage import gae, group_relative, leave_one_out, whiten
 from policy.kl import ESTIMATORS, penalised_rewards
-from policy.losses import PolicyLoss, clipped_policy_loss, clipped_value_loss, token_logprobs
+from policy.losses import (
+    PolicyLoss,
+    clipped_policy_loss,
+    clipped_response_loss,
+    clipped_value_loss,
+    masked_sum,
+    token_logprobs,
+)
 from policy.optim import clip_grad_norm, require_finite
 from policy.ppo_config import PPOConfig
 from policy.rollout import Rollouts, response_logits, response_values
@@ -26,20 +33,52 @@ class Targets:
     rewards: Tensor
     """Score units: the KL penalty everywhere, the score on the last real token."""
     advantages: Tensor
-    """Whitened if the config says so."""
+    """Whitened if the config says so; without a value model the same at each token of an answer."""
     returns: Tensor
+    """The reward still to come, as GAE has it where there are values."""
+    weights: Tensor
+    """Of each token in the policy's loss, besides the number that it is divided by."""
+    kl_loss_coef: float = 0.0
+    """Of the KL to the reference in the policy's loss; 0 where it is in the reward."""
 
 
 def targets_of(rollouts: Rollouts, config: PPOConfig, *, kl_coef: float) -> Targets:
     """Rewards, advantages and returns of a step's rollouts, under this KL coefficient."""
-    kl = ESTIMATORS[config.kl_estimator](rollouts.logprobs, rollouts.ref_logprobs)
-    rewards = penalised_rewards(rollouts.rewards_before_kl, kl, rollouts.mask, kl_coef=kl_coef)
-    advantages, returns = gae(
-        rewards, rollouts.values, rollouts.mask, gamma=config.gamma, lam=config.lam
+    mask, answers = rollouts.mask, config.answers_per_prompt
+    in_reward = 0.0 if config.advantage == "grpo" else kl_coef
+    kl = ESTIMATORS[config.estimator](rollouts.logprobs, rollouts.ref_logprobs)
+    rewards = penalised_rewards(rollouts.rewards_before_kl, kl, mask, kl_coef=in_reward)
+    lam = 1.0 if config.compares_answers else config.lam
+    gamma = 1.0 if config.compares_answers else config.gamma
+    advantages, returns = gae(rewards, rollouts.values, mask, gamma=gamma, lam=lam)
+    if config.advantage == "rloo":
+        advantages = leave_one_out(rewards.sum(dim=1), answers).unsqueeze(1) * mask
+    elif config.advantage == "grpo":
+        relative = group_relative(
+            rewards.sum(dim=1), answers, divide_by_deviation=config.divide_by_deviation
+        )
+        advantages = relative.unsqueeze(1) * mask
+    elif config.whiten_advantages:
+        advantages = whiten(advantages, mask)
+    return Targets(
+        rewards,
+        advantages,
+        returns,
+        weights=mask / mask.sum(dim=1, keepdim=True)
+        if config.loss_unit == "response"
+        else mask * 1.0,
+        kl_loss_coef=kl_coef - in_reward,
     )
-    if config.whiten_advantages:
-        advantages = whiten(advantages, rollouts.mask)
-    return Targets(rewards, advantages, returns)
+
+
+def loss_divisor(rollouts: Rollouts, rows: list[int], config: PPOConfig) -> int:
+    """What the policy's loss over these rollouts is divided by."""
+    match config.loss_unit:
+        case "token":
+            return int(rollouts.mask[rows].sum())
+        case "constant":
+            return len(rows) * config.max_response_tokens
+    return len(rows)
 
 
 @dataclass(slots=True)
@@ -120,21 +159,15 @@ def policy_gradient(
     policy: Any, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
 ) -> PolicyLoss:
     """Add the minibatch's gradient to the policy, micro-batch by micro-batch; its sums."""
-    num_tokens = int(rollouts.mask[rows].sum())
+    divisor = loss_divisor(rollouts, rows, config)
     parts: list[PolicyLoss] = []
     for some in rollouts.micro_batches(rows, config.micro_batch_tokens):
         padded = rollouts.padded(some, policy.device)
         mask = padded.response_mask
-        columns = mask.shape[1]
         logits = response_logits(policy, padded)
         logprobs = token_logprobs(logits, padded.response_ids, temperature=config.temperature)
-        part = clipped_policy_loss(
-            padded.in_rows(logprobs),
-            rollouts.logprobs[some, :columns],
-            targets.advantages[some, :columns],
-            mask,
-            clip=config.clip,
-            num_tokens=num_tokens,
+        part = policy_loss(
+            padded.in_rows(logprobs), mask, rollouts, targets, some, config, divisor=divisor
         )
         part.loss.backward()
         parts.append(part)
@@ -144,6 +177,44 @@ def policy_gradient(
         approx_kl_sum=torch.stack([part.approx_kl_sum for part in parts]).sum(),
         ratio_sum=torch.stack([part.ratio_sum for part in parts]).sum(),
     )
+
+
+def policy_loss(
+    logprobs: Tensor,
+    mask: Tensor,
+    rollouts: Rollouts,
+    targets: Targets,
+    rows: list[int],
+    config: PPOConfig,
+    *,
+    divisor: int,
+) -> PolicyLoss:
+    """These rows' share of the minibatch's loss. logprobs, with gradient, and mask: (n, R)."""
+    columns = mask.shape[1]
+    old = rollouts.logprobs[rows, :columns]
+    if config.advantage == "rloo":
+        return clipped_response_loss(
+            logprobs,
+            old,
+            targets.advantages[rows, 0],
+            mask,
+            clip=config.clip,
+            num_responses=divisor,
+        )
+    weights = targets.weights[rows, :columns]
+    part = clipped_policy_loss(
+        logprobs,
+        old,
+        targets.advantages[rows, :columns] * weights,  # above 0: the larger term stays the larger
+        mask,
+        clip=config.clip,
+        num_tokens=divisor,
+    )
+    if not targets.kl_loss_coef:
+        return part
+    kl = ESTIMATORS[config.estimator](logprobs, rollouts.ref_logprobs[rows, :columns])
+    penalty = targets.kl_loss_coef * masked_sum(kl * weights, mask) / divisor
+    return replace(part, loss=part.loss + penalty)
 
 
 def update_value(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from policy.advantage import gae, whiten
+from policy.advantage import gae, group_relative, leave_one_out, whiten
 
 
 def row(*numbers: float) -> Tensor:
@@ -107,3 +107,28 @@ def test_whitening_equal_numbers_gives_zeros():
 def test_whitening_nothing_is_refused():
     with pytest.raises(ValueError, match="False everywhere"):
         whiten(row(1, 2), torch.zeros(1, 2, dtype=torch.bool))
+
+
+def test_an_answer_is_held_against_the_others_to_its_prompt():  # T8
+    rewards = torch.tensor([1.0, 0.0, -3.0, 5.0])
+    baselines = torch.tensor([2 / 3, 1.0, 2.0, -2 / 3])
+    torch.testing.assert_close(leave_one_out(rewards, 4), rewards - baselines)
+
+
+def test_each_prompt_has_a_group_of_its_own():
+    found = leave_one_out(torch.tensor([2.0, 7.0, -1.0, 10.0, 10.0, 40.0]), 3)
+    assert found.tolist() == [-1.0, 6.5, -5.5, -15.0, -15.0, 30.0]
+
+
+def test_a_group_has_mean_0_and_deviation_1():
+    rewards = torch.tensor([1.0, 2.0, 3.0, 10.0, 10.0, 16.0])
+    found = group_relative(rewards, 3, divide_by_deviation=True)
+    expected = torch.tensor([-1.0, 0.0, 1.0, -2 / 12**0.5, -2 / 12**0.5, 4 / 12**0.5])
+    torch.testing.assert_close(found, expected, rtol=2e-4, atol=0)
+    plain = group_relative(rewards, 3, divide_by_deviation=False)
+    assert plain.tolist() == [-1.0, 0.0, 1.0, -2.0, -2.0, 4.0]
+
+
+def test_equal_answers_have_no_advantage():
+    same = torch.full((4,), 0.3)
+    assert group_relative(same, 4, divide_by_deviation=True).tolist() == [0.0] * 4

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from policy.losses import (
     clipped_policy_loss,
+    clipped_response_loss,
     clipped_value_loss,
     entropy,
     explained_variance,
@@ -158,3 +159,26 @@ def test_explained_variance_of_returns_one_two_three(values, expected):
 
 def test_returns_that_do_not_vary_leave_nothing_to_explain():
     assert explained_variance(row(1, 5), row(2, 2), torch.tensor([[True, True]])) == 0.0
+
+
+def test_a_whole_answer_has_one_ratio():
+    """Answers of one and two tokens, the first 1.1 times as likely as it was, the second half."""
+    new = torch.tensor([[math.log(1.1), 99.0], [-math.log(2) + 0.3, -0.3]])
+    mask = torch.tensor([[True, False], [True, True]])
+    loss = clipped_response_loss(
+        new, torch.zeros(2, 2), torch.tensor([1.0, -1.0]), mask, clip=0.2, num_responses=2
+    )
+    assert loss.loss.item() == pytest.approx((-1.1 + 0.8) / 2)  # held at 0.8
+    assert loss.num_clipped.item() == 2  # both tokens of the second
+    squares = math.log(1.1) ** 2 + (0.3 - math.log(2)) ** 2 + 0.3**2
+    assert loss.approx_kl_sum.item() == pytest.approx(squares / 2)
+
+
+def test_an_answer_that_has_not_moved_learns_by_reinforce():
+    logprobs = torch.full((2, 2), -1.5, requires_grad=True)
+    mask = torch.tensor([[True, False], [True, True]])
+    loss = clipped_response_loss(
+        logprobs, logprobs.detach(), torch.tensor([2.0, -3.0]), mask, clip=0.2, num_responses=2
+    )
+    loss.loss.backward()
+    assert logprobs.grad.tolist() == [[-1.0, 0.0], [1.5, 1.5]]

@@ -182,6 +182,25 @@ def test_output_is_a_policy_and_a_value_model(ppo):
     assert json.loads((out / "run.json").read_text())["finished"] is True
 
 
+@pytest.mark.parametrize("advantage", ["rloo", "grpo"])
+def test_answers_to_one_prompt_are_compared_without_a_value_model(ppo, advantage):
+    settings = {"advantage": advantage, "answers_per_prompt": 4, "steps": 3}
+    whole = ppo(out="whole", **settings)
+    assert not (whole / "value").exists()
+    assert not (whole / "baselines").exists()  # the reference's answers would cancel
+    rows = [json.loads(s) for s in (whole / "rollouts/step-00001.jsonl").read_text().splitlines()]
+    names = [row["prompt_id"] for row in rows]
+    assert names == [names[0]] * 4 + [names[4]] * 4
+    assert names[0] != names[4]
+    assert len({tuple(row["tokens"]) for row in rows[:4]}) > 1
+    first = metrics_of(whole)[0]
+    assert first["ratio_first"] == pytest.approx(1.0, abs=1e-6)
+    assert "value" not in first
+    with pytest.raises(Stopped):
+        ppo(on_step=terminate_at(2), **settings)
+    assert_same_run(whole, ppo(**settings))
+
+
 def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
     out = ppo(steps=3)
     shards = sorted((out / "rollouts").iterdir())
@@ -226,13 +245,17 @@ def test_policy_that_still_is_the_reference_gains_nothing_on_average(tiny_policy
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("model.safetensors", "value/model.safetensors"):
+    models = ["model.safetensors"]
+    models += ["value/model.safetensors"] if (one / "value").is_dir() else []
+    for name in models:
         first, second = load_file(one / name), load_file(other / name)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first), name
     for phase in ("ppo", "final"):
         assert without_times(metrics_of(one, phase)) == without_times(metrics_of(other, phase))
     for folder in ("rollouts", "baselines"):
+        if not (one / folder).is_dir():
+            continue
         files = {path.name: path.read_text() for path in (one / folder).iterdir()}
         assert files == {path.name: path.read_text() for path in (other / folder).iterdir()}
 
@@ -361,6 +384,17 @@ def test_weights_that_are_not_numbers_end_the_run(ppo, tiny_policy, tmp_path):
         ({"missing_end": "drop"}, "missing_end must be one of subtract, replace, off: 'drop'"),
         ({"clip": 1.5}, r"clip must be in \(0, 1\): 1.5"),
         ({"minibatches": 9, "rollouts_per_step": 8}, "9 minibatches cannot be made of 8"),
+        ({"advantage": "reinforce"}, "advantage must be one of gae, rloo, grpo: 'reinforce'"),
+        ({"advantage": "rloo"}, "answers_per_prompt must be >= 2 for advantage rloo: 1"),
+        ({"answers_per_prompt": 3}, "must be a multiple of answers_per_prompt: 64 and 3"),
+        (
+            {"advantage": "grpo", "answers_per_prompt": 4, "kl_estimator": "k1"},
+            "k1 holds nothing back in grpo's loss",
+        ),
+        (
+            {"advantage": "rloo", "answers_per_prompt": 4, "loss_per": "token"},
+            "rloo takes an answer as one action: 'token'",
+        ),
         ({"kl_stop_nats": 0.0}, "kl_stop_nats must be above 0 or null: 0.0"),
         ({"temperature": 0.0}, "temperature must be above 0: 0.0"),
     ],

@@ -1,5 +1,6 @@
 """Updates from rollouts whose right answer is known: when the policy stops, what the values owe."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,13 @@ from policy.optim import adamw
 from policy.ppo_config import PPOConfig
 from policy.rollout import PromptTokens, Rollouts, recompute
 from policy.sampling import Sampled
-from policy.update import minibatches, targets_of, update_policy, value_gradient
+from policy.update import (
+    minibatches,
+    policy_gradient,
+    targets_of,
+    update_policy,
+    value_gradient,
+)
 from policy.value import value_model_from
 
 CONFIG = PPOConfig(rollouts_per_step=6, minibatches=3, epochs=2, temperature=1.0)
@@ -109,3 +116,56 @@ def test_swapping_the_answer_with_the_references_flips_the_sign(policy, value): 
     )
     torch.testing.assert_close(forward.rewards, -backward.rewards)
     assert forward.rewards.sum(dim=1).tolist() == pytest.approx([1.0, -2.25, 0.0, 1.0, -2.0, 0.5])
+
+
+def of_two_prompts(**settings) -> PPOConfig:
+    return replace(CONFIG, answers_per_prompt=3, **settings)
+
+
+def drifted(policy) -> Rollouts:
+    """Three answers to each of two prompts, of 2, 3 and 4 tokens, each 0.1 nats off per token."""
+    rollouts = rollouts_of(policy, None, scores=(1.0, 2.0, 6.0, 0.0, 0.0, 3.0))
+    rollouts.ref_logprobs.copy_(rollouts.logprobs - 0.1 * rollouts.mask)
+    return rollouts
+
+
+def test_rloo_compares_scores_less_their_kl(policy):
+    """After 0.1 nats for each token: 0.8, 1.7, 5.6 and -0.2, -0.3, 2.6."""
+    rollouts = drifted(policy)
+    targets = targets_of(rollouts, of_two_prompts(advantage="rloo"), kl_coef=1.0)
+    expected = torch.tensor([-2.85, -1.5, 4.35, -1.35, -1.5, 2.85])
+    wanted = expected[:, None] * rollouts.mask
+    torch.testing.assert_close(targets.advantages, wanted, atol=1e-5, rtol=0)
+    assert targets.kl_loss_coef == 0.0
+
+
+def test_grpo_compares_scores_and_pays_for_kl_in_the_loss(policy):
+    rollouts, config = drifted(policy), of_two_prompts(advantage="grpo")
+    targets = targets_of(rollouts, config, kl_coef=0.5)
+    deviations = [7.0**0.5] * 3 + [3.0**0.5] * 3
+    apart = [-2.0, -1.0, 3.0, -1.0, -1.0, 2.0]
+    first = torch.tensor([a / d for a, d in zip(apart, deviations, strict=True)])
+    torch.testing.assert_close(targets.advantages[:, 0], first, atol=2e-4, rtol=0)
+    loss = policy_gradient(policy, rollouts, targets, list(range(6)), config)
+    k3 = math.exp(-0.1) - 1 + 0.1  # at each token; the advantages cancel
+    assert float(loss.loss) == pytest.approx(0.5 * k3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss_per", "expected"),
+    [
+        ("token", -(-2 * 2 - 1 * 3 + 3 * 4 - 2 - 3 + 2 * 4) / 18),
+        ("response", 0.0),
+        ("constant", -(-2 * 2 - 1 * 3 + 3 * 4 - 2 - 3 + 2 * 4) / (6 * 10)),
+    ],
+)
+def test_tokens_add_up_as_the_config_says(policy, loss_per, expected):
+    config = of_two_prompts(
+        advantage="grpo", divide_by_deviation=False, loss_per=loss_per, max_response_tokens=10
+    )
+    for limit in (1024, 16):  # whole, or in micro-batches
+        part = replace(config, micro_batch_tokens=limit)
+        rollouts = drifted(policy)
+        targets = targets_of(rollouts, part, kl_coef=0.0)
+        loss = policy_gradient(policy, rollouts, targets, list(range(6)), part)
+        assert float(loss.loss) == pytest.approx(expected, abs=1e-5)
