@@ -52,7 +52,7 @@ def test_lambda_one_is_reward_to_go_minus_value():  # T4
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (0.99, 1.0)])
-def test_equals_the_definition(gamma, lam):
+def test_equals_the_definition(gamma, lam):  # T6
     generator = torch.Generator().manual_seed(5)
     rewards = torch.randn(3, 9, generator=generator, dtype=torch.float64)
     values = torch.randn(3, 9, generator=generator, dtype=torch.float64)
@@ -60,6 +60,18 @@ def test_equals_the_definition(gamma, lam):
     for b in range(3):
         expected = gae_by_definition(rewards[b].tolist(), values[b].tolist(), gamma=gamma, lam=lam)
         torch.testing.assert_close(advantages[b].tolist(), expected)
+
+
+def test_the_recursion_is_one_matrix_product():  # T6
+    generator = torch.Generator().manual_seed(6)
+    rewards, values = torch.randn(2, 3, 8, generator=generator, dtype=torch.float64)
+    gamma, lam = 0.9, 0.8
+    ahead = (torch.arange(8) - torch.arange(8)[:, None]).double()  # row t, column k: k - t
+    discounts = torch.where(ahead >= 0, (gamma * lam) ** ahead.clamp(min=0), 0.0)
+    deltas = rewards - values
+    deltas[:, :-1] += gamma * values[:, 1:]
+    advantages, _ = gae(rewards, values, all_real(values), gamma=gamma, lam=lam)
+    torch.testing.assert_close(advantages, deltas @ discounts.T)
 
 
 def test_padding_changes_nothing_and_comes_out_as_zero():

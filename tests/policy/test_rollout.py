@@ -10,6 +10,7 @@ import torch
 from policy.backbone import forward_logits, load_causal_lm
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
 from policy.config import BadInput
+from policy.losses import token_logprobs
 from policy.ppo_config import PPOConfig
 from policy.ppo_models import draw
 from policy.rollout import (
@@ -108,6 +109,40 @@ def test_logits_of_response_tokens_are_those_of_the_whole_forward(models):
     expected = torch.stack([whole[0, 1], whole[0, 2], whole[1, 0]])
     torch.testing.assert_close(found, expected)
     assert torch.equal(whole, again), "the head must be as it was"
+
+
+def test_log_probs_in_pieces_have_the_value_and_the_gradient_of_one_plain_forward(models):  # T19
+    policy, *_ = models
+    prompts, answers = [[6, 7], [8], [9, 10, 6]], [[9, 2], [10], [7, 7, 2]]
+
+    def gradients(total):
+        policy.zero_grad(set_to_none=True)
+        total.backward()
+        return [p.grad.clone() for p in policy.parameters() if p.grad is not None]
+
+    pieces = [pad([one], [answer], pad_id=0) for one, answer in zip(prompts, answers, strict=True)]
+    found = torch.cat(
+        [
+            token_logprobs(
+                response_logits(policy, piece), piece.response_ids, temperature=TEMPERATURE
+            )
+            for piece in pieces
+        ]
+    )
+    plain = []
+    for one, answer in zip(prompts, answers, strict=True):
+        logits = policy(input_ids=torch.tensor([one + answer])).logits[0, len(one) - 1 : -1]
+        never = torch.arange(logits.shape[-1]) == policy.config.pad_token_id
+        logprobs = (logits / TEMPERATURE).masked_fill(never, -math.inf).log_softmax(-1)
+        plain.append(logprobs[range(len(answer)), answer])
+    expected = torch.cat(plain)
+    torch.testing.assert_close(found, expected)
+    weights = torch.linspace(-1, 2, len(expected))
+    got = gradients((weights * found).sum())
+    wanted = gradients((weights * expected).sum())
+    assert any(grad.abs().max() > 0.1 for grad in wanted)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_log_probs_and_values_are_those_of_each_row_alone_without_padding(models):

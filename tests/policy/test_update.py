@@ -106,6 +106,33 @@ def test_a_value_that_moved_beyond_the_clip_is_held_to_it(policy, value, value_c
     assert loss == pytest.approx(expected, abs=1e-5)
 
 
+def test_targets_are_rewards_with_their_penalty_gae_and_whitening_as_the_config_says(policy, value):
+    """Six ragged rows as plain floats; T1 to T7 and T11 hold each part by itself."""
+    rollouts = rollouts_of(policy, value, scores=(1.5, -0.25, 3.0, 0.0, 2.0, 7.0))
+    rollouts.ref_logprobs -= 0.1 * torch.arange(4)  # k1 of 0, 0.1, 0.2 and 0.3 nats
+    config = replace(CONFIG, gamma=0.9, lam=0.5, whiten_advantages=False)
+    found = targets_of(rollouts, config, kl_coef=0.4)
+    for row, sampled in enumerate(rollouts.samples):
+        n, values = len(sampled.tokens), [*rollouts.values[row].tolist(), 0.0]
+        rewards = [-0.4 * 0.1 * t for t in range(n)]
+        rewards[-1] += rollouts.scores[row].item()
+        values[n] = 0.0
+        advantage, expected = 0.0, [0.0] * n
+        for t in reversed(range(n)):
+            advantage = rewards[t] + 0.9 * values[t + 1] - values[t] + 0.9 * 0.5 * advantage
+            expected[t] = advantage
+        assert found.rewards[row, :n].tolist() == pytest.approx(rewards, abs=1e-5)
+        assert found.advantages[row, :n].tolist() == pytest.approx(expected, abs=1e-5)
+        returns = [a + v for a, v in zip(expected, values, strict=False)]
+        assert found.returns[row, :n].tolist() == pytest.approx(returns, abs=1e-5)
+    whitened = targets_of(rollouts, replace(config, whiten_advantages=True), kl_coef=0.4)
+    real = found.advantages[rollouts.mask]
+    torch.testing.assert_close(
+        whitened.advantages[rollouts.mask], (real - real.mean()) / real.std(correction=0)
+    )
+    torch.testing.assert_close(whitened.returns, found.returns)
+
+
 def test_swapping_the_answer_with_the_references_flips_the_sign(policy, value):  # T24
     answers, theirs = (1.5, -0.25, 3.0, 0.0, 2.0, 7.0), (0.5, 2.0, 3.0, -1.0, 4.0, 6.5)
     forward = targets_of(
