@@ -166,10 +166,23 @@ def logits_at(
     places: (B, T) bool. The model's own forward runs whole, so logits that an architecture scales
     or caps are scaled and capped; its head is only shown fewer hidden states.
     """
+    return logits_and_states_at(model, ids, mask, places)[0]
+
+
+def logits_and_states_at(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`logits_at`, and the last hidden states that they came from, (N, D)."""
     head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda module, args: (args[0][places],))
+    shown: list[torch.Tensor] = []
+
+    def show(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        shown.append(args[0][places])
+        return (shown[0],)
+
+    handle = head.register_forward_pre_hook(show)
     try:
-        return forward_logits(model, ids, mask)
+        return forward_logits(model, ids, mask), shown[0]
     finally:
         handle.remove()
 

@@ -58,6 +58,9 @@ class PolicyLoss:
     approx_kl_sum: Tensor
     """Sum of (log p - log p_old)^2 / 2, nats; its mean is the usual `approxkl`."""
     ratio_sum: Tensor
+    value_loss: Tensor | None = None
+    """This part's share of the value loss, where values come from a head on the policy's trunk;
+    `loss` holds it already, with its coefficient."""
 
 
 def clipped_policy_loss(

@@ -99,7 +99,11 @@ class Trainer:
             eps=config.adam_eps,
         )
         self.value_optimizer: torch.optim.Optimizer | None = None
-        if models.value is not None:
+        if models.head is not None:
+            self.policy_optimizer.add_param_group(
+                {"params": list(models.head.parameters()), "weight_decay": 0.0}
+            )
+        elif models.value is not None:
             self.value_optimizer = adamw(
                 models.value,
                 lr=config.value_lr_peak,
@@ -188,21 +192,26 @@ class Trainer:
 
     def update(self, rollouts: Rollouts) -> dict[str, float]:
         """Both models' updates and the KL coefficient's; the step's metrics."""
-        config, step = self.config, rollouts.step
+        config, models, step = self.config, self.models, rollouts.step
         kl_coef, rate = self.controller.value, self.rate_at(step, config.lr_peak)
         targets = targets_of(rollouts, config, kl_coef=kl_coef)
         metrics = self.metrics_of(rollouts) | reward_metrics(targets)
         metrics |= {"kl_coef": kl_coef, "lr": rate}
+        if models.value is not None:
+            metrics |= value_metrics(rollouts, targets)
         set_lr(self.policy_optimizer, rate)
+        value_rate = self.rate_at(step, config.value_lr_peak)
+        if models.head is not None:
+            self.policy_optimizer.param_groups[-1]["lr"] = value_rate
         with self.clock.timed("update"):
-            metrics |= update_policy(
-                self.models.policy, self.policy_optimizer, rollouts, targets, config
-            ).metrics()
+            if step > config.value_warmup_steps:
+                metrics |= update_policy(
+                    models.policy, self.policy_optimizer, rollouts, targets, config, models.head
+                ).metrics()
             if self.value_optimizer is not None:
-                set_lr(self.value_optimizer, self.rate_at(step, config.value_lr_peak))
-                metrics |= value_metrics(rollouts, targets)
+                set_lr(self.value_optimizer, value_rate)
                 metrics |= update_value(
-                    self.models.value, self.value_optimizer, rollouts, targets, config
+                    models.value, self.value_optimizer, rollouts, targets, config
                 )
         self.controller.update(metrics["kl_nats"], len(rollouts))
         return metrics | self.clock.metrics()

@@ -7,6 +7,7 @@ from policy.kl import ESTIMATORS
 
 MISSING_END = ("subtract", "replace", "off")
 ADVANTAGES = ("gae", "rloo", "grpo")
+VALUES = ("separate", "head")
 LOSS_PER = ("token", "response", "constant")
 
 
@@ -50,6 +51,13 @@ class PPOConfig:
     """The probability ratio counts within 1 - clip and 1 + clip."""
     value_clip: float = 0.2
     """How far a value may move from the rollout's within one step, score units; 0 = no limit."""
+    value: str = "separate"
+    """Where values come from: a `separate` model, or a `head` on the policy's own last hidden
+    states, which saves a model and its passes. Its loss then moves the trunk that both share."""
+    value_coef: float = 0.1
+    """Of the value loss beside the policy's, on a shared trunk; separate models have no need."""
+    value_warmup_steps: int = 0
+    """First steps in which the separate value model learns and the policy does not."""
     gamma: float = 1.0
     lam: float = 0.95
     advantage: str = "gae"
@@ -109,7 +117,10 @@ class PPOConfig:
             *("minibatches", "micro_batch_tokens", "lr_peak", "value_lr_peak", "adam_eps"),
             *("max_grad_norm", "approx_kl_limit", "kl_horizon", "checkpoint_every"),
         )
-        for name in ("weight_decay", "value_clip", "kl_coef", "missing_end_score", "warmup_steps"):
+        for name in (
+            *("weight_decay", "value_clip", "value_coef", "kl_coef", "missing_end_score"),
+            *("warmup_steps", "value_warmup_steps"),
+        ):
             value = getattr(self, name)
             require(value >= 0, f"{name} must be >= 0: {value}")
         for name in ("max_prompt_tokens", "kl_target_nats", "kl_stop_nats"):
@@ -131,12 +142,17 @@ class PPOConfig:
             ("kl_estimator", tuple(ESTIMATORS), True),
             ("missing_end", MISSING_END, False),
             ("advantage", ADVANTAGES, False),
+            ("value", VALUES, False),
             ("loss_per", LOSS_PER, True),
         ):
             value = getattr(self, name)
             fits = value in known or (value is None and may_be_null)
             require(fits, f"{name} must be one of {', '.join(known)}: {value!r}")
         self._require_groups()
+        require(
+            self.value_warmup_steps == 0 or self.has_value_model,
+            "value_warmup_steps are for a separate value model: there is none to warm up alone",
+        )
 
     def _require_groups(self) -> None:
         """Raise BadInput where the answers to a prompt, or the loss over them, do not fit."""
@@ -163,6 +179,11 @@ class PPOConfig:
     def compares_answers(self) -> bool:
         """Whether advantages come from the answers to one prompt, without a value model."""
         return self.advantage != "gae"
+
+    @property
+    def has_value_model(self) -> bool:
+        """Whether a model of its own gives the values."""
+        return not self.compares_answers and self.value == "separate"
 
     @property
     def loss_unit(self) -> str:

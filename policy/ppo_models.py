@@ -15,7 +15,7 @@ from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
 from policy.scoring import Scorer, empty_turn_tokens, load_scorer
 from policy.text import decode_completion, render_prompt
-from policy.value import fits_as_value_model, value_model_from
+from policy.value import ValueHead, fits_as_value_model, value_model_from
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Models:
     policy: Any
     reference: Any
     value: Any | None
-    """None where answers are compared with each other (rloo, grpo)."""
+    """A model of its own, a ValueHead, or None where answers are compared with each other."""
     score: ScoreFn
 
     @classmethod
@@ -56,22 +56,36 @@ class Models:
                 scorer, policy, tokenizer, max_tokens=max_tokens
             ):
                 value_init = inputs["reward_model"]
-        value = None
-        if not config.compares_answers:
+        require(
+            config.has_value_model or "value_init" not in inputs,
+            f"there is no value model to start from {inputs.get('value_init')}: advantage is "
+            f"{config.advantage}, value is {config.value}",
+        )
+        value: Any | None = None
+        if config.has_value_model:
             value = value_model_from(
                 value_init or inputs["init"],
                 tokenizer=tokenizer,
                 max_tokens=max_tokens,
                 device=device,
             )
+        elif not config.compares_answers:
+            value = ValueHead.on(policy)
         reference.requires_grad_(False)
         return cls(tokenizer, policy, reference, value, score_fn)
 
     def save(self, directory: Path) -> None:
         save_model(self.policy, self.tokenizer, directory)
         if self.value is not None:
+            head = self.head
+            value = self.value if head is None else head.with_trunk(self.policy)
             (directory / "value").mkdir()
-            save_model(self.value, self.tokenizer, directory / "value")
+            save_model(value, self.tokenizer, directory / "value")
+
+    @property
+    def head(self) -> ValueHead | None:
+        """The values', where it stands on the policy's trunk."""
+        return self.value if isinstance(self.value, ValueHead) else None
 
 
 def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policy.backbone import logits_at
+from policy.backbone import logits_and_states_at, logits_at
 from policy.data import Message
 from policy.kl import KLEstimator, k1, k3
 from policy.losses import entropy, token_logprobs
 from policy.sampling import Sampled
 from policy.scoring import batches_by_length
-from policy.value import forward_values
+from policy.value import ValueHead, forward_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,14 @@ def pad(
 def response_logits(model: Any, padded: Padded) -> Tensor:
     """(N, V): the logits that each response token was chosen from."""
     return logits_at(model, padded.ids, padded.mask, padded.chooses)
+
+
+def response_logits_and_values(
+    model: Any, head: ValueHead, padded: Padded
+) -> tuple[Tensor, Tensor]:
+    """Both of one pass: (N, V) logits, (n, R) values in score units."""
+    logits, states = logits_and_states_at(model, padded.ids, padded.mask, padded.chooses)
+    return logits, padded.in_rows(head(states).squeeze(-1))
 
 
 def response_values(model: Any, padded: Padded) -> Tensor:
@@ -205,7 +213,7 @@ def recompute(
 ) -> None:
     """Fill log-probs of policy and reference, entropies and values, by the trainer's own forward.
 
-    value_model: None leaves the values at 0.
+    value_model: a ValueHead reads the policy's own pass; None leaves the values at 0.
 
     The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding.
     """
@@ -213,7 +221,11 @@ def recompute(
         padded = rollouts.padded(rows, policy.device)
         columns = padded.response_mask.shape[1]
         tokens = padded.response_ids
-        logits = response_logits(policy, padded)
+        if isinstance(value_model, ValueHead):
+            logits, values = response_logits_and_values(policy, value_model, padded)
+            rollouts.values[rows, :columns] = values
+        else:
+            logits = response_logits(policy, padded)
         ref_logits = response_logits(reference, padded)
         found = {
             "logprobs": token_logprobs(logits, tokens, temperature=temperature),
@@ -222,7 +234,7 @@ def recompute(
         }
         for name, flat in found.items():
             getattr(rollouts, name)[rows, :columns] = padded.in_rows(flat)
-        if value_model is not None:
+        if value_model is not None and not isinstance(value_model, ValueHead):
             rollouts.values[rows, :columns] = response_values(value_model, padded)
 
 

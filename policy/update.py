@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from policy.advantage import gae, group_relative, leave_one_out, whiten
 from policy.kl import ESTIMATORS, penalised_rewards
@@ -22,8 +22,14 @@ from policy.losses import (
 )
 from policy.optim import clip_grad_norm, require_finite
 from policy.ppo_config import PPOConfig
-from policy.rollout import Rollouts, response_logits, response_values
+from policy.rollout import (
+    Rollouts,
+    response_logits,
+    response_logits_and_values,
+    response_values,
+)
 from policy.run import generator_for
+from policy.value import ValueHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,13 @@ class PolicyUpdate:
     loss_sum: float = 0.0
     approx_kl_sum: float = 0.0
     clipped_sum: float = 0.0
+    value_loss_sum: float | None = None
+    """None where the values have a model of their own, or there are none."""
 
     def metrics(self) -> dict[str, float]:
         tokens = max(1, self.tokens)
-        return {
+        beside = {} if self.value_loss_sum is None else {"value_loss": self.value_loss_sum / tokens}
+        return beside | {
             "policy_loss": self.loss_sum / tokens,
             "approxkl": self.approx_kl_sum / tokens,
             "clipfrac": self.clipped_sum / tokens,
@@ -125,15 +134,18 @@ def update_policy(
     rollouts: Rollouts,
     targets: Targets,
     config: PPOConfig,
+    head: ValueHead | None = None,
 ) -> PolicyUpdate:
     """Clipped updates until the epochs are done or approxkl is above its limit.
 
-    Raises Diverged before the weights take in a number that is not finite.
+    head: learns its values along with the policy, whose optimizer holds its weights too. Raises
+    Diverged before the weights take in a number that is not finite.
     """
-    done = PolicyUpdate()
+    done = PolicyUpdate(value_loss_sum=None if head is None else 0.0)
+    learning = policy if head is None else nn.ModuleList([policy, head])
     for rows in minibatches(len(rollouts), config, step=rollouts.step):
         optimizer.zero_grad(set_to_none=True)
-        loss = policy_gradient(policy, rollouts, targets, rows, config)
+        loss = policy_gradient(policy, rollouts, targets, rows, config, head)
         tokens = int(rollouts.mask[rows].sum())
         approx_kl = float(loss.approx_kl_sum) / tokens
         if done.optimizer_steps == 0:
@@ -142,11 +154,13 @@ def update_policy(
         done.loss_sum += float(loss.loss) * tokens
         done.approx_kl_sum += float(loss.approx_kl_sum)
         done.clipped_sum += float(loss.num_clipped)
+        if done.value_loss_sum is not None and loss.value_loss is not None:
+            done.value_loss_sum += float(loss.value_loss) * tokens
         require_finite(policy_loss=loss.loss, approxkl=approx_kl)
         if approx_kl > config.approx_kl_limit:
             done.stopped_early = True
             break
-        grad_norm = clip_grad_norm(policy, config.max_grad_norm)
+        grad_norm = clip_grad_norm(learning, config.max_grad_norm)
         require_finite(policy_grad_norm=grad_norm)
         optimizer.step()
         done.optimizer_steps += 1
@@ -156,26 +170,48 @@ def update_policy(
 
 
 def policy_gradient(
-    policy: Any, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
+    policy: Any,
+    rollouts: Rollouts,
+    targets: Targets,
+    rows: list[int],
+    config: PPOConfig,
+    head: ValueHead | None = None,
 ) -> PolicyLoss:
-    """Add the minibatch's gradient to the policy, micro-batch by micro-batch; its sums."""
+    """Add the minibatch's gradient to the policy, and to the head on its trunk, micro-batch by
+    micro-batch; its sums."""
     divisor = loss_divisor(rollouts, rows, config)
+    num_tokens = int(rollouts.mask[rows].sum())
     parts: list[PolicyLoss] = []
     for some in rollouts.micro_batches(rows, config.micro_batch_tokens):
         padded = rollouts.padded(some, policy.device)
         mask = padded.response_mask
-        logits = response_logits(policy, padded)
+        values = None
+        if head is None:
+            logits = response_logits(policy, padded)
+        else:
+            logits, values = response_logits_and_values(policy, head, padded)
         logprobs = token_logprobs(logits, padded.response_ids, temperature=config.temperature)
         part = policy_loss(
             padded.in_rows(logprobs), mask, rollouts, targets, some, config, divisor=divisor
         )
+        if values is not None:
+            value_loss = value_loss_of(
+                values, mask, rollouts, targets, some, config, num_tokens=num_tokens
+            )
+            part = replace(
+                part,
+                loss=part.loss + config.value_coef * value_loss,
+                value_loss=value_loss.detach(),
+            )
         part.loss.backward()
         parts.append(part)
+    of_values = [part.value_loss for part in parts if part.value_loss is not None]
     return PolicyLoss(
         loss=torch.stack([part.loss.detach() for part in parts]).sum(),
         num_clipped=torch.stack([part.num_clipped for part in parts]).sum(),
         approx_kl_sum=torch.stack([part.approx_kl_sum for part in parts]).sum(),
         ratio_sum=torch.stack([part.ratio_sum for part in parts]).sum(),
+        value_loss=torch.stack(of_values).sum() if of_values else None,
     )
 
 
@@ -250,16 +286,32 @@ def value_gradient(
     total = 0.0
     for some in rollouts.micro_batches(rows, config.micro_batch_tokens):
         padded = rollouts.padded(some, model.device)
-        mask = padded.response_mask
-        columns = mask.shape[1]
-        loss = clipped_value_loss(
-            response_values(model, padded),
-            rollouts.values[some, :columns],
-            targets.returns[some, :columns],
-            mask,
-            clip=config.value_clip or float("inf"),
-            num_tokens=num_tokens,
+        values = response_values(model, padded)
+        loss = value_loss_of(
+            values, padded.response_mask, rollouts, targets, some, config, num_tokens=num_tokens
         )
         loss.backward()
         total += float(loss.detach())
     return total
+
+
+def value_loss_of(
+    values: Tensor,
+    mask: Tensor,
+    rollouts: Rollouts,
+    targets: Targets,
+    rows: list[int],
+    config: PPOConfig,
+    *,
+    num_tokens: int,
+) -> Tensor:
+    """These rows' share of the minibatch's value loss. values, with gradient, and mask: (n, R)."""
+    columns = mask.shape[1]
+    return clipped_value_loss(
+        values,
+        rollouts.values[rows, :columns],
+        targets.returns[rows, :columns],
+        mask,
+        clip=config.value_clip or float("inf"),
+        num_tokens=num_tokens,
+    )

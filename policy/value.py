@@ -1,14 +1,19 @@
-"""The value model: a transformer of its own with one number per token, its score still to come.
+"""The value model: one number per token, the score still to come.
 
-It has the shape of a reward model (`AutoModelForSequenceClassification`, one label) and is saved as
-one, but its head is read at every token.
+It is a transformer of its own, or a head on the policy's trunk. Either is saved in the shape of a
+reward model (`AutoModelForSequenceClassification`, one label), but its head is read at every token.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+)
 
 from policy.axes import name_heads
 from policy.backbone import context_of, forward_hidden, score_model_from
@@ -61,6 +66,34 @@ def fits_as_value_model(scorer: Scorer, policy: Any, tokenizer: Any, *, max_toke
         and scorer.model.config.model_type == policy.config.model_type
         and context_of(scorer.model) >= max_tokens
     )
+
+
+class ValueHead(nn.Linear):
+    """Values from the policy's last hidden states, (..., D) -> (..., 1); it starts at 0."""
+
+    @classmethod
+    def on(cls, policy: Any) -> "ValueHead":
+        """A head for this trunk. Raises BadInput where it could not be saved."""
+        require(
+            type(policy.config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+            f"{type(policy).__name__} has no form with one number per token: its value model must "
+            f"be separate",
+        )
+        width = policy.get_output_embeddings().in_features
+        head = cls(width, 1, bias=False, device=policy.device)
+        nn.init.zeros_(head.weight)
+        return head
+
+    @torch.no_grad()
+    def with_trunk(self, policy: Any) -> Any:
+        """A value model of its own that says what this head says over the policy's trunk."""
+        config = copy.deepcopy(policy.config)
+        name_heads(config, ())
+        config.num_labels = 1
+        model = AutoModelForSequenceClassification.from_config(config).to(policy.device).eval()
+        model.base_model.load_state_dict(policy.base_model.state_dict())
+        model.score.weight.copy_(self.weight)
+        return model
 
 
 def forward_values(model: Any, ids: Tensor, mask: Tensor) -> Tensor:

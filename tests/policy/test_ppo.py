@@ -201,6 +201,32 @@ def test_answers_to_one_prompt_are_compared_without_a_value_model(ppo, advantage
     assert_same_run(whole, ppo(**settings))
 
 
+def test_a_head_on_the_policys_trunk_gives_the_values(ppo):
+    settings = {"value": "head", "steps": 3}
+    whole = ppo(out="whole", **settings)
+    rows = metrics_of(whole)
+    assert rows[0]["value"] == 0.0
+    assert rows[2]["value"] != 0.0
+    assert {"value_loss", "explained_variance"} <= rows[0].keys()
+    value = AutoModelForSequenceClassification.from_pretrained(whole / "value")
+    policy = AutoModelForCausalLM.from_pretrained(whole)
+    trunks = (dict(model.base_model.named_parameters()) for model in (value, policy))
+    assert all(torch.equal(a, b) for a, b in zip(*(t.values() for t in trunks), strict=True))
+    assert value.score.weight.abs().max() > 0
+    with pytest.raises(Stopped):
+        ppo(on_step=terminate_at(2), **settings)
+    assert_same_run(whole, ppo(**settings))
+
+
+def test_the_policy_waits_while_the_value_model_warms_up(ppo):
+    first, second = metrics_of(ppo(steps=2, value_warmup_steps=1, kl_stop_nats=None))
+    assert "policy_loss" not in first
+    assert first["value_loss"] > 0
+    assert second["kl_nats"] == pytest.approx(0.0, abs=1e-5)
+    assert second["value"] != 0.0
+    assert "policy_loss" in second
+
+
 def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
     out = ppo(steps=3)
     shards = sorted((out / "rollouts").iterdir())
@@ -395,6 +421,8 @@ def test_weights_that_are_not_numbers_end_the_run(ppo, tiny_policy, tmp_path):
             {"advantage": "rloo", "answers_per_prompt": 4, "loss_per": "token"},
             "rloo takes an answer as one action: 'token'",
         ),
+        ({"value": "none"}, "value must be one of separate, head: 'none'"),
+        ({"value": "head", "value_warmup_steps": 2}, "are for a separate value model"),
         ({"kl_stop_nats": 0.0}, "kl_stop_nats must be above 0 or null: 0.0"),
         ({"temperature": 0.0}, "temperature must be above 0: 0.0"),
     ],

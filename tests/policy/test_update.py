@@ -18,7 +18,7 @@ from policy.update import (
     update_policy,
     value_gradient,
 )
-from policy.value import value_model_from
+from policy.value import ValueHead, value_model_from
 
 CONFIG = PPOConfig(rollouts_per_step=6, minibatches=3, epochs=2, temperature=1.0)
 END = 2
@@ -196,3 +196,29 @@ def test_tokens_add_up_as_the_config_says(policy, loss_per, expected):
         targets = targets_of(rollouts, part, kl_coef=0.0)
         loss = policy_gradient(policy, rollouts, targets, list(range(6)), part)
         assert float(loss.loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_head_on_the_trunk_adds_the_gradients_of_both_losses(policy):
+    head = ValueHead.on(policy)
+    with torch.no_grad():
+        head.weight.normal_(generator=torch.Generator().manual_seed(4))
+    apart = head.with_trunk(policy)  # the same values from a model of its own
+    config = replace(CONFIG, value="head", value_coef=0.3, whiten_advantages=False)
+    rollouts, rows = rollouts_of(policy, head), list(range(6))
+    torch.testing.assert_close(rollouts.values, rollouts_of(policy, apart).values)
+    targets = targets_of(rollouts, config, kl_coef=0.0)
+
+    def gradients(model, head=None):
+        model.zero_grad(set_to_none=True)
+        loss = policy_gradient(model, rollouts, targets, rows, config, head)
+        return loss, [p.grad for p in model.base_model.parameters()]
+
+    alone, of_policy = gradients(policy)
+    both, together = gradients(policy, head)
+    value_loss = value_gradient(apart, rollouts, targets, rows, config)
+    of_values = [p.grad for p in apart.base_model.parameters()]
+    assert float(both.value_loss) == pytest.approx(value_loss, abs=1e-6)
+    assert float(both.loss) == pytest.approx(float(alone.loss) + 0.3 * value_loss, abs=1e-5)
+    for one, other, wanted in zip(of_policy, of_values, together, strict=True):
+        torch.testing.assert_close(wanted, one + 0.3 * other, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(head.weight.grad, 0.3 * apart.score.weight.grad, atol=1e-5, rtol=0)
