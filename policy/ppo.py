@@ -25,6 +25,7 @@ from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
 from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
 from policy.ppo_models import Models, draw, prompt_tokens
+from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
@@ -40,7 +41,7 @@ def train(
     init: Path | str,
     prompts: Path | str,
     out: Path | str,
-    reward_model: Path | str | None = None,
+    reward_model: Path | str | Sequence[Path | str] | None = None,
     score_fn: ScoreFn | None = None,
     reference: Path | str | None = None,
     value_init: Path | str | None = None,
@@ -50,7 +51,8 @@ def train(
 ) -> None:
     """Train and publish OUT, the policy, with OUT/value/ beside it where there is a value model.
 
-    reward_model: a directory that policy.scoring reads; or score_fn in its place. reference: where
+    reward_model: a directory that policy.scoring reads, or several, weighed by
+    config.reward_weights; or score_fn in their place. reference: where
     KL is measured from, `init` unless given. value_init: backbone of the value model; unless given
     the reward model's where it fits, else the policy's. on_step: called with each step's metrics.
     Raises BadInput, Stopped and Diverged as every training command does.
@@ -59,10 +61,12 @@ def train(
         (reward_model is None) != (score_fn is None),
         "PPO wants a reward model or a score function, one of the two",
     )
+    several = [reward_model] if isinstance(reward_model, Path | str) else reward_model or []
+    names = [name for name, _ in names_and_weights(config, len(several))] if several else []
     named = {
         "init": init,
         "reference": reference or init,
-        "reward_model": reward_model,
+        **dict(zip(names, several, strict=True)),
         "value_init": value_init,
         "prompts": prompts,
     }
@@ -157,7 +161,8 @@ class Trainer:
         with self.clock.timed("rollout"):
             samples = self.sample_from(models.policy, [prompt.ids for prompt in prompts], seeds)
         with self.clock.timed("score"):
-            scores = torch.tensor(self.score(prompts, samples))
+            judged = self.models.reward.judge(prompts, self.whole(samples))
+            scores = torch.tensor(judged.scores)
         require_finite(score=scores)
         with self.clock.timed("baseline"):
             answers = self.reference_answers(prompts, step)
@@ -177,6 +182,8 @@ class Trainer:
                 ]
             ),
             device=device,
+            parts=judged.parts,
+            seen=judged.seen,
         )
         with self.clock.timed("forward"):
             recompute(
@@ -263,11 +270,13 @@ class Trainer:
         )
 
     def score(self, prompts: Sequence[PromptTokens], samples: Sequence[Sampled]) -> Sequence[float]:
-        """Scores of complete answers: a cut one is read with an end token, which is where a reward
-        model was taught to look; what is missing costs it `missing_end` besides."""
+        return self.models.reward(prompts, self.whole(samples))
+
+    def whole(self, samples: Sequence[Sampled]) -> list[list[int]]:
+        """The answers as they are scored: a cut one is read with an end token, which is where a
+        reward model was taught to look; what is missing costs it `missing_end` besides."""
         end = end_token_id(self.models.tokenizer)
-        whole = [list(one.tokens) if one.finish == "end" else [*one.tokens, end] for one in samples]
-        return self.models.score(prompts, whole)
+        return [list(one.tokens) if one.finish == "end" else [*one.tokens, end] for one in samples]
 
     def reference_answers(
         self, prompts: Sequence[PromptTokens], step: int
@@ -293,7 +302,11 @@ class Trainer:
             shared=Path(config.baseline_cache) if config.baseline_cache else None,
             key={
                 "reference": inputs["reference"],
-                "reward_model": inputs.get("reward_model", "a function"),
+                "reward_models": [
+                    inputs[name] for name in inputs if name.startswith("reward_model")
+                ]
+                or "a function",
+                **{name: getattr(config, name) for name in REWARD_SETTINGS},
                 "temperature": config.temperature,
                 "max_response_tokens": config.max_response_tokens,
             },
@@ -350,7 +363,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", metavar="DIR", help="KL is measured from it; --init if absent"
     )
-    parser.add_argument("--reward-model", required=True, metavar="DIR")
+    parser.add_argument(
+        "--reward-model",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="may be given again: weights are --set 'reward_weights=[1, 0.5]', 0 only watches",
+    )
     parser.add_argument("--value-init", metavar="DIR", help="backbone of the value model")
     parser.add_argument("--prompts", required=True, type=Path, metavar="FILE")
     add_training_arguments(parser)

@@ -102,6 +102,19 @@ class PPOConfig:
     """An answer without end token: `subtract` missing_end_score from its score, `replace` its
     score by minus missing_end_score, or `off`. The reference's answers are treated the same."""
     missing_end_score: float = 1.0
+    reward_weights: list[float] | None = None
+    """One for each --reward-model, in order; None: 1 each. One of weight 0 is watched: scored and
+    logged, and not learned from."""
+    length_limit: int | None = None
+    """Response tokens above which an answer pays length_cost for each; None: none does."""
+    length_cost: float = 0.05
+    """Score units per token above length_limit."""
+    script_cost: float = 0.0
+    """Score units that an answer loses whose letters are all of scripts the user did not write in;
+    in proportion where some are. 0 = off."""
+    repetition_cost: float = 0.0
+    """Score units that an answer of nothing but repeated runs of three tokens would lose; in
+    proportion. 0 = off."""
     allow_weak_reward: bool = False
     """Train even if the reward model's own record says that on dev it may be no better than a coin
     (the lower end of its accuracy's interval is not above one half)."""
@@ -119,16 +132,23 @@ class PPOConfig:
         )
         for name in (
             *("weight_decay", "value_clip", "value_coef", "kl_coef", "missing_end_score"),
-            *("warmup_steps", "value_warmup_steps"),
+            *("warmup_steps", "value_warmup_steps", "length_cost", "script_cost"),
+            "repetition_cost",
         ):
             value = getattr(self, name)
             require(value >= 0, f"{name} must be >= 0: {value}")
-        for name in ("max_prompt_tokens", "kl_target_nats", "kl_stop_nats"):
+        for name in ("max_prompt_tokens", "kl_target_nats", "kl_stop_nats", "length_limit"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} must be above 0 or null: {value}")
         for name in ("gamma", "lam"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name} must be in [0, 1]: {value}")
+        weights = self.reward_weights
+        require(
+            weights is None
+            or (any(weights) and all(isinstance(each, int | float) for each in weights)),
+            f"reward_weights must be numbers, one of them at least not 0: {weights!r}",
+        )
         require(0 < self.clip < 1, f"clip must be in (0, 1): {self.clip}")
         require(0 <= self.kl_smoothing < 1, f"kl_smoothing must be in [0, 1): {self.kl_smoothing}")
         require(

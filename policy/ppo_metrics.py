@@ -34,6 +34,7 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
     """What can be said of the policy before it is updated."""
     mask = rollouts.mask
     responses = [sample.tokens for sample in rollouts.samples]
+    parts = {f"part_{name}": values for name, values in rollouts.parts.items()}
     apart = (rollouts.sampler_logprobs - rollouts.logprobs).abs().exp()
     return {
         "score": rollouts.scores.mean().item(),
@@ -47,6 +48,7 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
         "response_tokens": rollouts.num_tokens / len(rollouts),
         "end_rate": statistics.fmean(s.finish == "end" for s in rollouts.samples),
         "distinct_2": distinct_n(responses, 2),
+        **{name: statistics.fmean(values) for name, values in {**parts, **rollouts.seen}.items()},
     }
 
 

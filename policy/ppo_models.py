@@ -10,10 +10,12 @@ import torch
 from policy.backbone import context_of, load_causal_lm, save_model
 from policy.config import require
 from policy.data import read_prompts, trained_on
+from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
+from policy.reward import Reward, RewardModel, ScoredFn, names_and_weights, rules_of
 from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
-from policy.scoring import Scorer, empty_turn_tokens, load_scorer
+from policy.scoring import Scorer, empty_turn_tokens, encode_ids, load_scorer
 from policy.text import decode_completion, render_prompt
 from policy.value import ValueHead, fits_as_value_model, value_model_from
 
@@ -27,7 +29,7 @@ class Models:
     reference: Any
     value: Any | None
     """A model of its own, a ValueHead, or None where answers are compared with each other."""
-    score: ScoreFn
+    reward: Reward
 
     @classmethod
     def load(
@@ -46,16 +48,21 @@ class Models:
         )
         max_tokens = context_of(policy)
         value_init = inputs.get("value_init")
-        if score_fn is None:
-            scorer = load_scorer(inputs["reward_model"], device=device)
-            require_better_than_a_coin(scorer, config, inputs["reward_model"])
-            if scorer.shares_tokenizer(tokenizer):
-                require_room(scorer, config)
-            score_fn = score_fn_of(scorer, tokenizer)
-            if value_init is None and fits_as_value_model(
-                scorer, policy, tokenizer, max_tokens=max_tokens
-            ):
-                value_init = inputs["reward_model"]
+        scorers = scorers_of(config, inputs, tokenizer, device=device)
+        if score_fn is not None:
+            reward_models = [RewardModel("score_fn", 1.0, plain(score_fn))]
+        else:
+            named = names_and_weights(config, len(scorers))
+            reward_models = [
+                RewardModel(name, weight, scored_fn_of(scorer, tokenizer), axes_named(scorer))
+                for (name, weight), scorer in zip(named, scorers, strict=True)
+            ]
+        if (
+            value_init is None
+            and scorers
+            and fits_as_value_model(scorers[0], policy, tokenizer, max_tokens=max_tokens)
+        ):
+            value_init = inputs["reward_model"]
         require(
             config.has_value_model or "value_init" not in inputs,
             f"there is no value model to start from {inputs.get('value_init')}: advantage is "
@@ -72,7 +79,8 @@ class Models:
         elif not config.compares_answers:
             value = ValueHead.on(policy)
         reference.requires_grad_(False)
-        return cls(tokenizer, policy, reference, value, score_fn)
+        reward = Reward(reward_models, rules_of(config, tokenizer))
+        return cls(tokenizer, policy, reference, value, reward)
 
     def save(self, directory: Path) -> None:
         save_model(self.policy, self.tokenizer, directory)
@@ -88,20 +96,54 @@ class Models:
         return self.value if isinstance(self.value, ValueHead) else None
 
 
-def score_fn_of(scorer: Scorer, tokenizer: Any) -> ScoreFn:
+def scorers_of(
+    config: PPOConfig, inputs: Mapping[str, Path | str], tokenizer: Any, *, device: str
+) -> list[Scorer]:
+    """The reward models among the inputs, in order. Raises BadInput for one that will not do."""
+    scorers: list[Scorer] = []
+    for name, path in inputs.items():
+        if not name.startswith("reward_model"):
+            continue
+        scorer = load_scorer(path, device=device)
+        require_better_than_a_coin(scorer, config, path)
+        if scorer.shares_tokenizer(tokenizer):
+            require_room(scorer, config)
+        scorers.append(scorer)
+    return scorers
+
+
+def plain(score_fn: ScoreFn) -> ScoredFn:
+    """A function of scores alone, as one that may know more."""
+    return lambda prompts, completions: [Scored(score) for score in score_fn(prompts, completions)]
+
+
+def axes_named(scorer: Scorer) -> tuple[str, ...]:
+    return tuple(axis.name for axis in scorer.scale.axes)
+
+
+def scored_fn_of(scorer: Scorer, tokenizer: Any) -> ScoredFn:
     """The reward model over the policy's answers: their ids as they are where it reads the same
     tokens, else as text."""
 
     def by_tokens(
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
-    ) -> Sequence[float]:
-        return scorer.score_tokens([prompt.messages for prompt in prompts], completions)
+    ) -> Sequence[Scored]:
+        pairs = zip(prompts, completions, strict=True)
+        rows = [
+            encode_ids(scorer.tokenizer, prompt.messages, ids, max_tokens=scorer.max_tokens).ids
+            for prompt, ids in pairs
+        ]
+        return scorer.scored_ids(rows)
 
     def by_text(
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
-    ) -> Sequence[float]:
-        texts = [decode_completion(tokenizer, ids) for ids in completions]
-        return scorer.score([prompt.messages for prompt in prompts], texts)
+    ) -> Sequence[Scored]:
+        pairs = zip(prompts, completions, strict=True)
+        rows = [
+            scorer.encode(prompt.messages, decode_completion(tokenizer, ids)).ids
+            for prompt, ids in pairs
+        ]
+        return scorer.scored_ids(rows)
 
     return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
 

@@ -6,8 +6,8 @@ columns, V tokens of the vocabulary, D width. A mask is bool, True = real token.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Padded:
         return rows.masked_scatter(self.response_mask, flat)
 
     def to(self, device: str | torch.device) -> "Padded":
-        return Padded(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return Padded(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 def pad(
@@ -132,6 +132,9 @@ class Rollouts:
     """(B,) mean score of the reference's answers, 0 where there is no baseline."""
     missing_end: Tensor
     """(B,) what a missing end token adds to score - baseline; see `PPOConfig.missing_end`."""
+    parts: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What the scores are sums of, and in `seen` what is known besides (policy/reward.py)."""
+    seen: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -146,6 +149,8 @@ class Rollouts:
         baselines: Tensor,
         missing_end: Tensor,
         device: str | torch.device,
+        parts: Mapping[str, Sequence[float]] | None = None,
+        seen: Mapping[str, Sequence[float]] | None = None,
     ) -> "Rollouts":
         """Rollouts as the sampler left them; `recompute` fills in what the models say."""
         columns = max(len(sample.tokens) for sample in samples)
@@ -170,6 +175,8 @@ class Rollouts:
             scores=scores.to(device),
             baselines=baselines.to(device),
             missing_end=missing_end.to(device),
+            parts=parts or {},
+            seen=seen or {},
         )
 
     def __len__(self) -> int:
@@ -255,6 +262,8 @@ def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[
             "score": rollouts.scores[i].item(),
             "baseline": rollouts.baselines[i].item(),
             "missing_end": rollouts.missing_end[i].item(),
+            "parts": {name: values[i] for name, values in rollouts.parts.items()},
+            "seen": {name: values[i] for name, values in rollouts.seen.items()},
             "kl": kl_nats[i],
             "kl_k3": kl_k3_nats[i],
             "seed": rollouts.seeds[i],

@@ -17,7 +17,7 @@ from policy.config import BadInput, Diverged, Stopped, load_config
 from policy.ensemble import Ensemble, Member
 from policy.ppo import Trainer, add_arguments, run_command, train
 from policy.ppo_config import PPOConfig
-from policy.ppo_models import Models, prompt_tokens, score_fn_of
+from policy.ppo_models import Models, prompt_tokens, scored_fn_of
 from policy.run import Run
 from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
@@ -622,8 +622,8 @@ def test_a_reward_model_of_another_vocabulary_reads_the_text(reward_model, lette
     messages = [{"role": "user", "content": "a b"}]
     prompt = argparse.Namespace(id="p", messages=messages, ids=[0])
     ids = letters.convert_tokens_to_ids(["c", "d", "<|end|>"])
-    found = score_fn_of(scorer, other)([prompt], [ids])
-    assert list(found) == pytest.approx(scorer.score([messages], ["c d"]))
+    found = scored_fn_of(scorer, other)([prompt], [ids])
+    assert [each.score for each in found] == pytest.approx(scorer.score([messages], ["c d"]))
 
 
 def test_settings_come_from_words_too():

@@ -1,0 +1,149 @@
+"""The score of an answer: a sum of named parts, reward models with weights and rules.
+
+Every part is in score units, where 1 is the deviation of a reward model's scores on its anchors
+(policy/score_scale.py). A reward model of weight 0 is watched: its scores are kept beside, and
+nothing learns from them. The reference's own answers are scored by the same sum.
+
+Rules say how much an answer costs, 0 or more; what they cost is taken off:
+
+    length      length_cost x (response tokens above length_limit), the end token not counted
+    script      script_cost x (share of its letters in a script that no user turn is written in)
+    repetition  repetition_cost x (share of its runs of three tokens that have been there before)
+
+An answer without its end token costs `missing_end` besides (policy/baseline.py).
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policy.config import require
+from policy.ensemble import Scored
+from policy.ppo_config import PPOConfig
+from policy.rollout import PromptTokens, distinct_n
+from policy.text import decode_completion
+
+REWARD_SETTINGS = (
+    "reward_weights",
+    "length_limit",
+    "length_cost",
+    "script_cost",
+    "repetition_cost",
+)
+"""What a sum depends on besides its models."""
+RUN = 3
+"""Tokens in a run that `repetition` looks for."""
+
+ScoredFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[Scored]]
+"""Scores of completions, given as token ids with the end token, in the order given."""
+Rule = Callable[[PromptTokens, list[int]], float]
+"""What an answer, as ids with the end token, costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is said of some answers, each list in their order."""
+
+    scores: list[float]
+    """The sums."""
+    parts: dict[str, list[float]]
+    """Names -> what each added, its weight in it."""
+    seen: dict[str, list[float]]
+    """Names -> what adds nothing: spreads of ensembles, axes, watched models."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """One part of the sum."""
+
+    name: str
+    weight: float
+    scored: ScoredFn
+    axes: tuple[str, ...] = ()
+
+
+class Reward:
+    """Reward models and rules; called, it gives the sums alone."""
+
+    def __init__(self, models: Sequence[RewardModel], rules: Mapping[str, Rule]) -> None:
+        self.models = models
+        self.rules = rules
+
+    def __call__(
+        self, prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
+    ) -> list[float]:
+        return self.judge(prompts, completions).scores
+
+    def judge(self, prompts: Sequence[PromptTokens], completions: Sequence[list[int]]) -> Judged:
+        """The sums and what they are made of."""
+        parts: dict[str, list[float]] = {}
+        seen: dict[str, list[float]] = {}
+        for model in self.models:
+            scored = model.scored(prompts, completions)
+            if model.weight:
+                parts[model.name] = [model.weight * each.score for each in scored]
+            else:
+                seen[model.name] = [each.score for each in scored]
+            if all(each.spread is not None for each in scored):
+                seen[f"{model.name}_spread"] = [each.spread or 0.0 for each in scored]
+            for place, axis in enumerate(model.axes):
+                seen[f"{model.name}_{axis}"] = [each.axes[place] for each in scored]
+        for name, rule in self.rules.items():
+            pairs = zip(prompts, completions, strict=True)
+            parts[name] = [0.0 - rule(prompt, ids) for prompt, ids in pairs]
+        return Judged([sum(row) for row in zip(*parts.values(), strict=True)], parts, seen)
+
+
+def names_and_weights(config: PPOConfig, count: int) -> list[tuple[str, float]]:
+    """Of `count` reward models: reward_model, reward_model_2 ...; each counts once unless
+    reward_weights says so. Raises BadInput for another number of weights."""
+    weights = config.reward_weights or [1.0] * count
+    require(
+        len(weights) == count,
+        f"reward_weights are {len(weights)}, the reward models {count}",
+    )
+    names = ["reward_model", *(f"reward_model_{number}" for number in range(2, count + 1))]
+    return list(zip(names, weights, strict=True))
+
+
+def rules_of(config: PPOConfig, tokenizer: Any) -> dict[str, Rule]:
+    """The rules that the config switches on, by name."""
+    rules: dict[str, Rule] = {}
+    if config.length_limit is not None:
+        limit = config.length_limit
+        rules["length"] = lambda prompt, ids: config.length_cost * max(0, len(ids) - 1 - limit)
+    if config.script_cost:
+        rules["script"] = lambda prompt, ids: (
+            config.script_cost
+            * foreign_letters(
+                (turn["content"] for turn in prompt.messages if turn["role"] == "user"),
+                decode_completion(tokenizer, ids),
+            )
+        )
+    if config.repetition_cost:
+        rules["repetition"] = lambda prompt, ids: config.repetition_cost * repeated(ids)
+    return rules
+
+
+def repeated(ids: Sequence[int]) -> float:
+    """Share of the runs of three tokens that have stood before, in [0, 1)."""
+    return 1.0 - distinct_n([ids], RUN) if len(ids) >= RUN else 0.0
+
+
+def foreign_letters(prompt: Iterable[str], answer: str) -> float:
+    """Share of the answer's letters in scripts that the prompt's texts do not hold, in [0, 1].
+
+    A script is what a letter's Unicode name begins with (LATIN, CJK, CYRILLIC ...). 0 where either
+    has no letter. Two languages of one script are not told apart.
+    """
+    known = {script for text in prompt for script in scripts(text)}
+    found = scripts(answer)
+    if not known or not found:
+        return 0.0
+    return sum(script not in known for script in found) / len(found)
+
+
+def scripts(text: str) -> list[str]:
+    """The script of each letter, in order."""
+    return [unicodedata.name(one, "?").split()[0] for one in text if one.isalpha()]
