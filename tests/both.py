@@ -3,35 +3,88 @@
     python tests/both.py            # the exit code is the first that isn't 0
 
 Each of the two waits a good deal, for a browser or a worker: side by side they take two thirds of
-the time. PostgreSQL's report comes when SQLite's is out.
+the time. What touches no database is done by whichever is through first, so that no core is idle
+while there is work. SQLite's report is seen as it grows, that of the other when it is out.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).resolve().parent
-PYTEST = [sys.executable, "-m", "pytest"]
-ON_POSTGRES = ["-p", "no:cacheprovider", "tests/annotation", "tests/workers"]
+PYTEST = (sys.executable, "-m", "pytest")
+BESIDE = (*PYTEST, "-p", "no:cacheprovider")
+WITHOUT_DATABASE = ("tests/policy", "tests/rewardmodel")
+"""What is not named here is run on SQLite, so that nothing can be forgotten."""
+ON_SQLITE = (*PYTEST, *(f"--ignore={folder}" for folder in WITHOUT_DATABASE))
+ON_POSTGRES = (
+    *(sys.executable, str(HERE / "with_postgres.py")),
+    *(*BESIDE, "tests/annotation", "tests/workers"),
+)
+
+Command = Sequence[str]
+
+
+def environment() -> dict[str, str]:
+    """Half of the cores for the threads of each of two: with all they would wait for each other."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)), **os.environ}
+
+
+def run(commands: "deque[Command]", codes: list[int], report: IO[bytes] | None) -> None:
+    """Run commands of the queue, from its left, until it is empty; notes their exit codes.
+
+    report: where to write what they say, None = the terminal.
+    """
+    while True:
+        try:
+            command = commands.popleft()
+        except IndexError:
+            return
+        done = subprocess.run(
+            command, cwd=HERE.parent, env=environment(), stdout=report, stderr=report, check=False
+        )
+        codes.append(done.returncode)
+
+
+def side_by_side(commands: Sequence[Command], report: IO[bytes]) -> int:
+    """Run them in their order, two at a time; the first exit code that isn't 0.
+
+    The second and what follows it there write to the report.
+    """
+    first, second, *rest = commands
+    left, codes = deque(rest), list[int]()
+
+    def beside() -> None:
+        run(deque([second]), codes, report)
+        run(left, codes, report)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    try:
+        run(deque([first]), codes, None)
+        run(left, codes, None)
+    finally:
+        left.clear()  # there is something left after a Ctrl-C alone
+        thread.join()
+    if len(codes) < len(commands):
+        return 1
+    return next((code for code in codes if code), 0)
 
 
 def main() -> int:
+    folders = [(*BESIDE, folder) for folder in WITHOUT_DATABASE]
     with tempfile.TemporaryFile() as report:
-        on_postgres = subprocess.Popen(
-            [sys.executable, HERE / "with_postgres.py", *PYTEST, *ON_POSTGRES],
-            cwd=HERE.parent,
-            stdout=report,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            on_sqlite = subprocess.run(PYTEST, cwd=HERE.parent)
-        finally:
-            on_postgres.wait()
+        code = side_by_side([ON_SQLITE, ON_POSTGRES, *folders], report)
         report.seek(0)
         sys.stdout.flush()
-        sys.stdout.buffer.write(b"\nOnce more on PostgreSQL:\n" + report.read())
-    return on_sqlite.returncode or on_postgres.returncode
+        sys.stdout.buffer.write(b"\nOnce more on PostgreSQL, and more:\n" + report.read())
+    return code
 
 
 if __name__ == "__main__":
