@@ -1,9 +1,9 @@
-"""`python -m policy pretrain | sft | sample | ppo`: see each module; this only wires them."""
+"""`python -m policy COMMAND`: see each module; this only wires them."""
 
 import argparse
 import sys
 
-from policy import ppo, pretrain, sample, sft
+from policy import evaluate, ppo, pretrain, sample, sft
 from policy.run import main_guard
 
 COMMANDS = {
@@ -11,6 +11,7 @@ COMMANDS = {
     "sft": (sft, "learn from demonstrations"),
     "sample": (sample, "write completions for prompts"),
     "ppo": (ppo, "improve a policy against a reward model"),
+    "evaluate": (evaluate, "figures of a policy's answers to held-out prompts, and a page to read"),
 }
 
 

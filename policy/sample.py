@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from policy.backbone import context_of, load_causal_lm
 from policy.checkpoint import sync
 from policy.config import SampleConfig, load_config, require
 from policy.data import PromptRow, read_prompts
+from policy.rollout import PromptTokens
 from policy.run import add_config_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
-from policy.text import RenderedPrompt, decode_completion, render_prompt
+from policy.text import decode_completion, render_prompt
 
 
 def sample_file(
@@ -35,7 +37,7 @@ def sample_file(
     require(out.parent.is_dir(), f"there is no folder {out.parent} for {out.name}")
     rows = read_prompts(prompts, split=config.split)
     model, tokenizer = load_causal_lm(model_directory, device=device)
-    lines = sampled_rows(config, model, tokenizer, rows)
+    lines = [one.row(config.temperature) for one in answers(config, model, tokenizer, rows)]
     staged = out.with_name(f".{out.name}.staged")
     try:
         with staged.open("w", encoding="utf-8") as file:
@@ -47,10 +49,39 @@ def sample_file(
     return len(lines)
 
 
-def sampled_rows(
-    config: SampleConfig, model: Any, tokenizer: Any, rows: list[PromptRow]
-) -> list[dict[str, Any]]:
-    """The output rows: prompts in order, n = 0, 1, ... of each together."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One completion of a prompt, and how it was drawn."""
+
+    prompt: PromptTokens
+    n: int
+    """Which of the prompt's answers, from 0."""
+    seed: int
+    sampled: Sampled
+    text: str
+
+    def row(self, temperature: float) -> dict[str, Any]:
+        """As `sample` writes it."""
+        return {
+            "prompt_id": self.prompt.id,
+            "n": self.n,
+            "text": self.text,
+            "tokens": self.sampled.tokens,
+            "finish": self.sampled.finish,
+            "seed": self.seed,
+            "temperature": temperature,
+            "logprob_sum": sum(self.sampled.logprobs),
+            "dropped_turns": self.prompt.dropped_turns,
+        }
+
+
+def answers(
+    config: SampleConfig, model: Any, tokenizer: Any, rows: Sequence[PromptRow]
+) -> list[Answer]:
+    """config.n answers to each prompt: prompts in order, n = 0, 1, ... of each together.
+
+    Raises BadInput where max_new_tokens leaves no room for a prompt.
+    """
     room = context_of(model) - config.max_new_tokens
     require(
         room > 0,
@@ -58,11 +89,14 @@ def sampled_rows(
         f"context of {context_of(model)}",
     )
     limit = min(room, config.max_prompt_tokens or room)
-    rendered = [render_prompt(tokenizer, row.messages, limit) for row in rows]
+    prompts = []
+    for each in rows:
+        rendered = render_prompt(tokenizer, each.messages, limit)
+        prompts.append(PromptTokens(each.id, each.messages, rendered.ids, rendered.dropped_turns))
     # Prompts of like length together, and the n completions of one in one batch: one prefill.
-    order = sorted(range(len(rows)), key=lambda row: len(rendered[row].ids))
+    order = sorted(range(len(rows)), key=lambda row: len(prompts[row].ids))
     per_batch = max(1, config.rows_per_batch // config.n)
-    lines: dict[tuple[int, int], dict[str, Any]] = {}
+    found: dict[tuple[int, int], Answer] = {}
     bar = tqdm(total=len(rows) * config.n, desc="sample", disable=not sys.stderr.isatty())
     with bar:
         for start in range(0, len(rows), per_batch):
@@ -71,38 +105,17 @@ def sampled_rows(
             sampled = sample(
                 model,
                 tokenizer,
-                [rendered[row].ids for row, _ in jobs],
+                [prompts[row].ids for row, _ in jobs],
                 temperature=config.temperature,
                 max_new_tokens=config.max_new_tokens,
                 seeds=seeds,
                 rows_per_batch=config.rows_per_batch,
             )
             for (row, n), seed, one in zip(jobs, seeds, sampled, strict=True):
-                lines[row, n] = _line(config, tokenizer, rows[row].id, n, seed, rendered[row], one)
+                text = decode_completion(tokenizer, one.tokens)
+                found[row, n] = Answer(prompts[row], n, seed, one, text)
             bar.update(len(jobs))
-    return [lines[key] for key in sorted(lines)]
-
-
-def _line(
-    config: SampleConfig,
-    tokenizer: Any,
-    prompt_id: str,
-    n: int,
-    seed: int,
-    prompt: RenderedPrompt,
-    one: Sampled,
-) -> dict[str, Any]:
-    return {
-        "prompt_id": prompt_id,
-        "n": n,
-        "text": decode_completion(tokenizer, one.tokens),
-        "tokens": one.tokens,
-        "finish": one.finish,
-        "seed": seed,
-        "temperature": config.temperature,
-        "logprob_sum": sum(one.logprobs),
-        "dropped_turns": prompt.dropped_turns,
-    }
+    return [found[key] for key in sorted(found)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,145 @@
+"""Figures of a policy's answers: what reward models make of them, KL, length, repetition.
+
+A mean has an interval that draws prompts again, for answers to one prompt are not independent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from policy.intervals import Mean, bootstrap_mean
+from policy.kl import KLEstimator, k1, k3
+from policy.ppo_models import score_fn_of
+from policy.response_logprobs import response_logprobs
+from policy.rollout import distinct_n
+from policy.sample import Answer
+from policy.scoring import Scorer
+from policy.text import end_token_id
+
+REPEATED = 4
+"""Tokens in the n-grams that repetition counts, as in arXiv:1908.04319."""
+SURE = 1e-5
+"""Scores depend on their batch by this x max(1, |score|): what is closer is a tie."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """One policy's answers, in the order of prompts and n, and what was found of each."""
+
+    answers: Sequence[Answer]
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    """By reward model, one for each answer."""
+    kl: dict[str, list[float]] = field(default_factory=dict)
+    """By estimator, nats per response."""
+
+
+def scores_of(scorer: Scorer, tokenizer: Any, answers: Sequence[Answer]) -> list[float]:
+    """Scores of the answers, each read as a complete one: where a reward model was taught to look
+    is the end token, so a cut answer is given one. `tokenizer`: the policy's."""
+    end = end_token_id(tokenizer)
+    whole = [
+        one.sampled.tokens if one.sampled.finish == "end" else [*one.sampled.tokens, end]
+        for one in answers
+    ]
+    return list(score_fn_of(scorer, tokenizer)([one.prompt for one in answers], whole))
+
+
+def kl_of(
+    policy: Any, reference: Any, answers: Sequence[Answer], *, temperature: float
+) -> dict[str, list[float]]:
+    """KL(policy || reference) of the tempered distributions by the estimators k1 and k3, summed
+    over each answer, nats. The answers were sampled at this temperature, which is not 0."""
+    prompts = [one.prompt.ids for one in answers]
+    tokens = [one.sampled.tokens for one in answers]
+    found = [
+        response_logprobs(model, prompts, tokens, temperature=temperature)
+        for model in (policy, reference)
+    ]
+    return {name: _sums(estimator, *found) for name, estimator in (("k1", k1), ("k3", k3))}
+
+
+def _sums(estimator: KLEstimator, own: list[Tensor], reference: list[Tensor]) -> list[float]:
+    return [float(estimator(p, q).sum()) for p, q in zip(own, reference, strict=True)]
+
+
+def repetition(tokens: Sequence[int], n: int = REPEATED) -> float:
+    """The share of an answer's n-grams that stood in it before (arXiv:1908.04319, seq-rep-n); 0
+    where it has none."""
+    return 1.0 - distinct_n([tokens], n) if len(tokens) >= n else 0.0
+
+
+def over_prompts(answers: Sequence[Answer], values: Sequence[float], *, seed: int = 0) -> Mean:
+    """Mean of one value per answer, its interval over prompts."""
+    rows = [(one.prompt.id, value, 1.0) for one, value in zip(answers, values, strict=True)]
+    return bootstrap_mean(rows, seed=seed)
+
+
+def figures_of(answered: Answered) -> dict[str, Any]:
+    """Of one policy, as JSON. Counts are of answers, except the prompts cut."""
+    answers = answered.answers
+    tokens = [one.sampled.tokens for one in answers]
+    means: dict[str, Sequence[float]] = {
+        "response_tokens": [float(len(row)) for row in tokens],
+        "response_characters": [float(len(one.text)) for one in answers],
+        "without_end": [float(one.sampled.finish != "end") for one in answers],
+        f"repetition_{REPEATED}": [repetition(row) for row in tokens],
+    }
+    return {
+        "score": [
+            {"reward_model": name, **over_prompts(answers, scores).as_json()}
+            for name, scores in answered.scores.items()
+        ],
+        "kl_nats": {
+            name: over_prompts(answers, values).as_json() for name, values in answered.kl.items()
+        }
+        or None,
+        **{name: over_prompts(answers, values).as_json() for name, values in means.items()},
+        "distinct_1": distinct_n(tokens, 1),
+        "distinct_2": distinct_n(tokens, 2),
+        "num_answers": len(answers),
+        "num_empty": sum(not one.text.strip() for one in answers),
+        "num_prompts_cut": len({one.prompt.id for one in answers if one.prompt.dropped_turns}),
+    }
+
+
+def outcome(score: float, other: float) -> float:
+    """1 for the higher score, 0 for the lower, 1/2 for a tie: see SURE."""
+    if abs(score - other) <= SURE * max(1.0, abs(score), abs(other)):
+        return 0.5
+    return float(score > other)
+
+
+def comparison_of(own: Answered, other: Answered) -> list[dict[str, Any]]:
+    """Under each reward model the share of answers that beat the other policy's n-th answer to the
+    same prompt, ties as half, and by how much the score is higher."""
+    found = []
+    for name, scores in own.scores.items():
+        pairs = list(zip(scores, other.scores[name], strict=True))
+        outcomes = [outcome(*pair) for pair in pairs]
+        gains = [score - before for score, before in pairs]
+        found.append(
+            {
+                "reward_model": name,
+                "win_rate": over_prompts(own.answers, outcomes).as_json(),
+                "gain": over_prompts(own.answers, gains).as_json(),
+                "num_wins": outcomes.count(1.0),
+                "num_ties": outcomes.count(0.5),
+                "num_losses": outcomes.count(0.0),
+            }
+        )
+    return found
+
+
+def rows_of(answered: Answered, policy: str, temperature: float) -> list[dict[str, Any]]:
+    """The answers as rows of a file, each with what was found of it."""
+    return [
+        {
+            "policy": policy,
+            **one.row(temperature),
+            "scores": {name: scores[at] for name, scores in answered.scores.items()},
+            **{f"kl_nats_{name}": values[at] for name, values in answered.kl.items()},
+        }
+        for at, one in enumerate(answered.answers)
+    ]
