@@ -11,7 +11,7 @@ from torch import Tensor
 
 from policy.intervals import Mean, bootstrap_mean
 from policy.kl import KLEstimator, k1, k3
-from policy.ppo_models import score_fn_of
+from policy.ppo_models import scored_fn_of
 from policy.response_logprobs import response_logprobs
 from policy.rollout import distinct_n
 from policy.sample import Answer
@@ -43,7 +43,8 @@ def scores_of(scorer: Scorer, tokenizer: Any, answers: Sequence[Answer]) -> list
         one.sampled.tokens if one.sampled.finish == "end" else [*one.sampled.tokens, end]
         for one in answers
     ]
-    return list(score_fn_of(scorer, tokenizer)([one.prompt for one in answers], whole))
+    scored = scored_fn_of(scorer, tokenizer)([one.prompt for one in answers], whole)
+    return [one.score for one in scored]
 
 
 def kl_of(
