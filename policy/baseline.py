@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from policy.config import BadInput
+from policy.optim import require_finite
 from policy.ppo_config import PPOConfig
 from policy.rollout import PromptTokens
 from policy.run import seed_for
@@ -84,6 +87,7 @@ class ReferenceBaseline:
         seeds = [seed_for("reference", name, copy) for name in missing for copy in range(m)]
         samples = self.sample([prompt.ids for prompt in prompts], seeds)
         scores = list(self.score(prompts, samples))
+        require_finite(baseline_score=torch.tensor(scores))  # before they are kept
         return {
             name: ReferenceAnswers(
                 [list(sample.tokens) for sample in samples[first : first + m]],

@@ -16,10 +16,13 @@ from typing import Any
 
 import torch
 
-from policy.backbone import context_of
+from policy import guard
+from policy.alarms import Alarms
+from policy.backbone import context_of, save_model
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
-from policy.checkpoint import load_tensors, tensors_of
-from policy.config import load_config, require
+from policy.best import Best
+from policy.checkpoint import Checkpoint, load_tensors, tensors_of
+from policy.config import Diverged, load_config, require
 from policy.kl import AdaptiveKL, FixedKL, KLController, k1
 from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
@@ -79,11 +82,11 @@ def train(
         config=config,
         inputs=inputs,
         resume_from=resume_from,
-        carried=("rollouts", "baselines"),
+        carried=("rollouts", "baselines", guard.FOLDER),
     ) as run:
         trainer = Trainer(run, models, drawn_from, config)
         trainer.train(on_step)
-        run.finish(models.save)
+        run.finish(trainer.publish)
 
 
 class Trainer:
@@ -118,9 +121,19 @@ class Trainer:
         self.kl_smoothed: float | None = None
         self.within_budget = copy.deepcopy(models.policy).requires_grad_(False)
         """The newest policy whose measured KL was within kl_stop_nats."""
+        self.best: Best | None = None
+        if config.keep_best:
+            self.best = Best(
+                models.policy, limit_nats=config.kl_stop_nats, past=config.kl_smoothing
+            )
+        self.watched = [model.name for model in models.reward.models if not model.weight]
+        self.alarms = Alarms(config, watched=self.watched)
+        self.guard = guard.Guard(run, most_in_a_row=config.skips_in_a_row)
         self.clock = Clock()
         self.baseline = self._baseline()
-        self._restore()
+        if run.restored is not None:
+            self.restore(run.restored)
+            self.guard.restore(run.restored.state["guard"])
 
     def train(self, on_step: OnStep | None) -> None:
         """All steps that are left, then a look at the last policy; ends early at kl_stop_nats."""
@@ -129,16 +142,21 @@ class Trainer:
             cut = sum(prompt.dropped_turns > 0 for prompt in self.prompts)
             self.run.log_step(0, "prompts", prompts=len(self.prompts), prompts_cut=cut)
         for step in range(self.run.first_step + 1, total + 1):
-            rollouts = self.collect(step)
-            if self.over_budget(rollouts):
-                self.back_to_within_budget(step, rollouts)
-                return
-            metrics = self.update(rollouts)
-            write_shard(self.run.directory, rollouts, self.decode)
-            self.run.log_step(step, "ppo", **metrics)
+            rollouts = None
+            try:
+                rollouts = self.collect(step)
+                if self.over_budget(rollouts):
+                    self.back_to_within_budget(step, rollouts)
+                    return
+                self.look_for_best(rollouts, steps_done=step - 1)
+                metrics = self.update(rollouts)
+            except Diverged as problem:
+                self.skip(step, rollouts, problem)
+            else:
+                self.tell(rollouts, metrics)
+                if on_step is not None:
+                    on_step(step, metrics)
             self.run.progress(step, total, "ppo")
-            if on_step is not None:
-                on_step(step, metrics)
             if self.run.should_stop or step % self.config.checkpoint_every == 0:
                 self.save(step)
             if self.run.should_stop:
@@ -147,16 +165,57 @@ class Trainer:
         if self.over_budget(final):
             self.back_to_within_budget(total + 1, final)
             return
+        self.look_for_best(final, steps_done=total)
         self.run.log_step(total, "final", **self.metrics_of(final))
+
+    def tell(self, rollouts: Rollouts, metrics: dict[str, float]) -> None:
+        """What a step did, in its shard, its metrics and its alarms."""
+        self.guard.good_step()
+        step = rollouts.step
+        alarms = self.alarms.look(step, metrics, rollouts)
+        write_shard(self.run.directory, rollouts, self.decode)
+        self.run.log_step(step, "ppo", **metrics, alarms=len(alarms))
+        if alarms:
+            self.run.log_step(step, "alarms", **{alarm.name: alarm.value for alarm in alarms})
+
+    def skip(self, step: int, rollouts: Rollouts | None, problem: Diverged) -> None:
+        """Leave the rest of this step out, or go back to the last checkpoint (policy/guard.py)."""
+        for optimizer in self.optimizers():
+            optimizer.zero_grad(set_to_none=True)
+        prompts = self.prompts_of(step) if rollouts is None else rollouts.prompts
+        data: dict[str, Any] = {"prompts": [prompt.id for prompt in prompts]}
+        if rollouts is not None:
+            data["answers"] = [self.decode(sample.tokens) for sample in rollouts.samples]
+            data["scores"] = rollouts.scores.tolist()
+        if (back := self.guard.skip(step, problem, data)) is not None:
+            self.restore(back)
+
+    def look_for_best(self, rollouts: Rollouts, *, steps_done: int) -> None:
+        if self.best is None:
+            return
+        scores = rollouts.seen[self.watched[0]] if self.watched else rollouts.scores.tolist()
+        self.best.look(
+            self.models.policy,
+            steps_done=steps_done,
+            score=statistics.fmean(scores),
+            kl_nats=rollouts.sequence_kl(k1).mean().item(),
+        )
+
+    def publish(self, directory: Path) -> None:
+        """The policy and its value model, and the best policy where that is another one."""
+        self.models.save(directory)
+        if self.best is None or self.best.score is None:
+            return
+        best, last = tensors_of(self.best.model), tensors_of(self.models.policy)
+        if not all(torch.equal(best[name], last[name]) for name in last):
+            (directory / "best").mkdir()
+            save_model(self.best.model, self.models.tokenizer, directory / "best")
 
     def collect(self, step: int) -> Rollouts:
         """Sample, score, and look at the answers with every model; nothing is changed."""
         config, models = self.config, self.models
         self.clock.reset()
-        answers_each = config.answers_per_prompt
-        num_prompts = config.rollouts_per_step // answers_each
-        drawn = draw(self.prompts, num_prompts, seed=config.seed, step=step)
-        prompts = [prompt for prompt in drawn for _ in range(answers_each)]
+        prompts = self.prompts_of(step)
         seeds = [seed_for(config.seed, step, "rollout", row) for row in range(len(prompts))]
         with self.clock.timed("rollout"):
             samples = self.sample_from(models.policy, [prompt.ids for prompt in prompts], seeds)
@@ -257,6 +316,13 @@ class Trainer:
 
     # Parts of a step
 
+    def prompts_of(self, step: int) -> list[PromptTokens]:
+        """One for each rollout; those of one prompt stand together."""
+        config, answers_each = self.config, self.config.answers_per_prompt
+        num_prompts = config.rollouts_per_step // answers_each
+        drawn = draw(self.prompts, num_prompts, seed=config.seed, step=step)
+        return [prompt for prompt in drawn for _ in range(answers_each)]
+
     def sample_from(
         self, model: Any, prompt_ids: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[Sampled]:
@@ -322,6 +388,9 @@ class Trainer:
                 "optimizers": [each.state_dict() for each in self.optimizers()],
                 "kl_coef": self.controller.value,
                 "kl_smoothed": self.kl_smoothed,
+                "alarms": self.alarms.state(),
+                "guard": self.guard.state(),
+                "best": {} if self.best is None else self.best.state(),
             },
         )
 
@@ -331,6 +400,7 @@ class Trainer:
             "policy": self.models.policy,
             "value": self.models.value,
             "within_budget": self.within_budget,
+            "best": None if self.best is None else self.best.model,
         }
         return {name: module for name, module in named.items() if module is not None}
 
@@ -338,16 +408,17 @@ class Trainer:
         both = (self.policy_optimizer, self.value_optimizer)
         return [optimizer for optimizer in both if optimizer is not None]
 
-    def _restore(self) -> None:
-        saved = self.run.restored
-        if saved is None:
-            return
+    def restore(self, saved: Checkpoint) -> None:
+        """Be as after the checkpoint's step; what was skipped since stays counted."""
         for name, module in self.modules().items():
             saved.restore(name, module)
         for optimizer, state in zip(self.optimizers(), saved.state["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.controller.value = saved.state["kl_coef"]
         self.kl_smoothed = saved.state["kl_smoothed"]
+        self.alarms.restore(saved.state["alarms"])
+        if self.best is not None:
+            self.best.restore(saved.state["best"])
 
 
 def kl_controller(config: PPOConfig) -> KLController:

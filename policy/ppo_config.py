@@ -119,6 +119,12 @@ class PPOConfig:
     """Train even if the reward model's own record says that on dev it may be no better than a coin
     (the lower end of its accuracy's interval is not above one half)."""
 
+    keep_best: bool = True
+    """Keep the policy of the best smoothed score within kl_stop_nats, and publish it as OUT/best/
+    where it is not the last one. The score is a watched reward model's where there is one."""
+    skips_in_a_row: int = 3
+    """Steps with numbers that are not finite, after which training goes back to the last
+    checkpoint."""
     checkpoint_every: int = 10
     """Steps between two checkpoints."""
     seed: int = 0
@@ -129,6 +135,7 @@ class PPOConfig:
             *("steps", "rollouts_per_step", "max_response_tokens", "temperature", "epochs"),
             *("minibatches", "micro_batch_tokens", "lr_peak", "value_lr_peak", "adam_eps"),
             *("max_grad_norm", "approx_kl_limit", "kl_horizon", "checkpoint_every"),
+            "skips_in_a_row",
         )
         for name in (
             *("weight_decay", "value_clip", "value_coef", "kl_coef", "missing_end_score"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from policy import guard
 from policy.backbone import save_model
 from policy.checkpoint import fingerprint, tensors_of
 from policy.comparisons import read_comparisons
@@ -25,7 +26,6 @@ from policy.optim import lr_at, optimizer_for, set_lr
 from policy.processes import ALONE, Follower, Processes, joined, opened
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of
-from rewardmodel import guard
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
 from rewardmodel.batches import (
     Example,
@@ -39,6 +39,7 @@ from rewardmodel.config import RewardConfig
 from rewardmodel.ensemble import train_ensemble
 from rewardmodel.examine import write_card
 from rewardmodel.forward import Forward
+from rewardmodel.guard import comparisons_of
 from rewardmodel.model import starting_model
 from rewardmodel.normalise import normalise
 from rewardmodel.objective import CONFIG_KEY, Objective
@@ -269,7 +270,7 @@ class Training:
             )
         except Diverged as problem:  # the weights have not moved
             self.objective.zero_grad(set_to_none=True)
-            back = self.guard.skip(step, batch, self.forward, problem)
+            back = self.guard.skip(step, problem, comparisons_of(batch, self.forward))
             if back is not None:
                 back.restore("model", self.model)
                 self.objective.load_state_dict(back.state["objective"])

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from policy.backbone import forward_logits, load_causal_lm, save_model, score_model_from
+from policy.checkpoint import load_tensors
 from policy.config import BadInput, Diverged, Stopped, load_config
 from policy.ensemble import Ensemble, Member
 from policy.ppo import Trainer, add_arguments, run_command, train
@@ -346,6 +347,11 @@ def test_training_ends_at_the_kl_budget_with_the_last_policy_within_it(ppo, tmp_
     policy, _ = load_causal_lm(out)
     shard = out / "rollouts" / f"step-{len(rows):05d}.jsonl"
     row = json.loads(shard.read_text().splitlines()[0])
+    assert_sampled_from(policy, row)
+
+
+def assert_sampled_from(policy, row) -> None:
+    """The row's log-probs are this policy's."""
     with torch.no_grad():
         logits = policy(input_ids=torch.tensor([row["tokens"]])).logits[0]
     logits[:, policy.config.pad_token_id] = -1e9
@@ -391,6 +397,89 @@ def test_a_score_that_is_not_a_number_ends_the_run_and_publishes_nothing(ppo, tm
     with pytest.raises(Diverged, match="score is not finite"):
         ppo(score_fn=broken)
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def spoiled_in(*steps: int):
+    """share_of_wanted, with one score that is no number in these steps; the reference is not
+    asked, so a step is a call."""
+    calls = []
+
+    def score(prompts, completions):
+        calls.append(1)
+        scores = share_of_wanted(prompts, completions)
+        return [float("nan"), *scores[1:]] if len(calls) in steps else scores
+
+    return score
+
+
+def test_steps_that_are_not_numbers_are_skipped_and_then_undone(ppo, tmp_path):
+    settings = {"steps": 8, "baseline_samples": 0, "checkpoint_every": 2}
+    out = ppo(score_fn=spoiled_in(5, 6, 7), **settings)
+    assert [row["step"] for row in metrics_of(out)] == [1, 2, 3, 4, 8]
+    skipped = metrics_of(out, "skipped")
+    assert [row["rolled_back_to"] for row in skipped] == [-1, -1, 4]
+    assert skipped[-1]["num_skipped"] == 3
+    told = json.loads((out / "skipped" / "step-000006.json").read_text())
+    assert told["why"].startswith("score is not finite")
+    assert len(told["prompts"]) == SMALL["rollouts_per_step"]
+    # Step 8 goes on as the checkpoint of step 4 stood, which is where another run stops.
+    with pytest.raises(Stopped):
+        ppo(out="other", on_step=terminate_at(4), score_fn=spoiled_in(), **settings)
+    policy, _ = load_causal_lm(tmp_path / "init")
+    (saved,) = (tmp_path / "other" / "checkpoints").glob("step-000004")
+    load_tensors(policy, load_file(saved / "policy.safetensors"))
+    for row in (out / "rollouts" / "step-00008.jsonl").read_text().splitlines():
+        assert_sampled_from(policy, json.loads(row))
+
+
+def test_one_bad_step_costs_no_more_than_itself(ppo):
+    settings = {"steps": 5, "baseline_samples": 0}
+    whole = ppo(out="whole", score_fn=spoiled_in(3), **settings)
+    assert [row["step"] for row in metrics_of(whole)] == [1, 2, 4, 5]
+    with pytest.raises(Stopped):  # after step 4; what comes then is the first call of a new process
+        ppo(on_step=terminate_at(4), score_fn=spoiled_in(3), **settings)
+    resumed = ppo(score_fn=spoiled_in(), **settings)
+    assert_same_run(whole, resumed)
+    assert metrics_of(resumed, "skipped") == metrics_of(whole, "skipped")
+
+
+def test_a_score_of_the_reference_that_is_no_number_is_not_kept(ppo, tmp_path):
+    def broken(prompts, completions):
+        calls.append(1)
+        return [float("nan") if len(calls) == 2 else 1.0] * len(completions)
+
+    calls: list[int] = []
+    out = ppo(score_fn=broken, steps=2)
+    assert [row["step"] for row in metrics_of(out)] == [2]
+    assert "NaN" not in "".join(path.read_text() for path in (out / "baselines").iterdir())
+
+
+def test_the_best_policy_is_published_beside_the_last(ppo):
+    """Scores fall with every call, so that the best policy is the one it began with."""
+    calls: list[int] = []
+
+    def falling(prompts, completions):
+        calls.append(1)
+        return [-float(len(calls))] * len(completions)
+
+    out = ppo(score_fn=falling, steps=3, lr_peak=1e-2, baseline_samples=0)
+    first, best, last = (
+        load_file(folder / "model.safetensors")
+        for folder in (out.parent / "init", out / "best", out)
+    )
+    assert all(torch.equal(first[name], best[name]) for name in first)
+    assert not all(torch.equal(last[name], best[name]) for name in first)
+    load_causal_lm(out / "best")
+
+
+def test_an_alarm_is_a_number_of_its_step_and_a_line_in_the_log(ppo, caplog):
+    out = ppo(steps=2, lr_peak=0.5, epochs=4, kl_stop_nats=None)
+    rows = metrics_of(out, "alarms")
+    assert rows[0]["approxkl"] > 0.03
+    counts = {row["step"]: len(row) - 2 for row in rows}
+    assert {row["step"]: row["alarms"] for row in metrics_of(out)} == counts
+    assert "approxkl is" in caplog.text
+    assert "lower lr_peak or epochs" in caplog.text
 
 
 def test_weights_that_are_not_numbers_end_the_run(ppo, tiny_policy, tmp_path):

@@ -1,0 +1,239 @@
+"""The health of a PPO run, looked at after every step: what is out of bounds, and what helps.
+
+An alarm changes nothing. It is a number in metrics.jsonl (phase `alarms`, the step's `alarms` their
+count) as long as it lasts, and a line in the log when it begins.
+"""
+
+import logging
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policy.ppo_config import PPOConfig
+from policy.rollout import Rollouts, distinct_n
+
+FAR = 3.0
+"""Standard deviations over the answers of the first step."""
+STEPS_BELOW_ZERO = 3
+SPREAD = "_spread"
+FALL = 0.25
+"""Of a watched score from its peak, in deviations over the answers of the first step."""
+PAST = 0.7
+"""Weight of the past in the smoothed scores that are compared for that."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One figure out of bounds."""
+
+    name: str
+    value: float
+    healthy: str
+    """Its bounds, in words."""
+    help: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value:.4g}, healthy is {self.healthy}. {self.help}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a step's metric must stay within."""
+
+    low: float
+    high: float
+    healthy: str
+    help: str
+
+
+BOUNDS = {
+    "ratio_first": Bound(
+        1 - 1e-3,
+        1 + 1e-3,
+        "1",
+        "Before its first update the policy must be the one that was sampled from: look for "
+        "dropout, positions or a precision that differ between the two passes.",
+    ),
+    "exp_abs_dlogp": Bound(
+        0.0,
+        1.05,
+        "at most 1.05",
+        "The sampler and the trainer do not compute the same probabilities: compute both in fp32, "
+        "or sample with temperature alone.",
+    ),
+    "kl_nats": Bound(
+        float("-inf"),
+        25.0,
+        "at most 25 nats",
+        "The policy has left the reference far behind and its scores mean little: raise kl_coef, "
+        "set kl_stop_nats, or take the best policy instead of the last.",
+    ),
+    "approxkl": Bound(
+        0.0,
+        0.03,
+        "0.0005 to 0.01 nats per token",
+        "One step moves the policy too far for its rollouts: lower lr_peak or epochs.",
+    ),
+    "clipfrac": Bound(
+        0.0,
+        0.3,
+        "at most 0.1 of the tokens",
+        "Most of what the clip holds back is lost work: lower lr_peak, or take fewer epochs.",
+    ),
+    "explained_variance": Bound(
+        -1.0,
+        1.0 + 1e-6,
+        "rising above 0.5",
+        "The values say less than a constant would: raise value_lr_peak, give value_warmup_steps, "
+        "or start the value model from the reward model.",
+    ),
+}
+"""By metric. Where the bounds come from: NeMo-RL and OpenAI's published runs, arXiv:2403.17031."""
+
+DRIFTS = {
+    "entropy": (
+        0.1,
+        "Low, the policy says one thing only; high, it has come apart: raise kl_coef, and read its "
+        "answers.",
+    ),
+    "response_tokens": (
+        2.0,
+        "Scores may reward length itself: read the longest answers, and set length_limit.",
+    ),
+    "end_rate": (
+        0.1,
+        "Answers run into their limit, or stop at once: see missing_end_score and "
+        "max_response_tokens.",
+    ),
+    "distinct_2": (
+        0.05,
+        "Answers repeat themselves: set repetition_cost, or raise kl_coef.",
+    ),
+}
+"""Of answers against those of the first step: name -> (least deviation to count in, help)."""
+
+
+class Alarms:
+    """Looks at one step after the other; its state is small and travels in checkpoints."""
+
+    def __init__(self, config: PPOConfig, *, watched: Sequence[str] = ()) -> None:
+        """watched: names in `Rollouts.seen` of reward models that nothing learns from."""
+        self.config = config
+        self.watched = watched
+        self.first: dict[str, list[float]] = {}
+        """Of the first step: name -> mean and standard deviation over its answers."""
+        self.below_zero = 0
+        """Steps in a row with KL below -0.5."""
+        self.smoothed: dict[str, float] = {}
+        self.peaks: dict[str, list[float]] = {}
+        """Watched name -> its highest smoothed score, and the policy's own score then."""
+        self.on: list[str] = []
+        """Alarms of the last step."""
+
+    def look(self, step: int, metrics: Mapping[str, float], rollouts: Rollouts) -> list[Alarm]:
+        """What is out of bounds; the log is told of what was not a step before."""
+        found = [
+            *self._bounds(step, metrics),
+            *self._drifts(rollouts),
+            *self._fallen(metrics, rollouts),
+        ]
+        for alarm in found:
+            if alarm.name not in self.on:
+                log.warning("Step %s: %s", step, alarm)
+        self.on = [alarm.name for alarm in found]
+        return found
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "first": self.first,
+            "below_zero": self.below_zero,
+            "smoothed": self.smoothed,
+            "peaks": self.peaks,
+            "on": self.on,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.first = dict(state["first"])
+        self.below_zero = state["below_zero"]
+        self.smoothed = dict(state["smoothed"])
+        self.peaks = dict(state["peaks"])
+        self.on = list(state["on"])
+
+    def _bounds(self, step: int, metrics: Mapping[str, float]) -> Iterator[Alarm]:
+        warm = max(self.config.warmup_steps, self.config.value_warmup_steps)
+        for name, bound in BOUNDS.items():
+            value = metrics.get(name)
+            if value is None or (name == "explained_variance" and step <= warm):
+                continue
+            if not bound.low <= value <= bound.high:
+                yield Alarm(name, value, bound.healthy, bound.help)
+        self.below_zero = self.below_zero + 1 if metrics["kl_nats"] < -0.5 else 0
+        if self.below_zero >= STEPS_BELOW_ZERO:
+            yield Alarm(
+                "kl_below_zero",
+                metrics["kl_nats"],
+                "above -0.5 nats but for chance",
+                "A KL cannot be negative: the answers do not come from the distribution that is "
+                "scored, so look at how they are sampled.",
+            )
+
+    def _drifts(self, rollouts: Rollouts) -> Iterator[Alarm]:
+        """Means over the answers against those of the first step."""
+        for name, values in of_answers(rollouts).items():
+            mean = statistics.fmean(values)
+            least, help_ = DRIFTS.get(name, (0.0, ""))
+            if name not in self.first:
+                self.first[name] = [mean, max(statistics.pstdev(values), least)]
+            before, deviation = self.first[name]
+            if name in DRIFTS and abs(mean - before) > FAR * deviation:
+                yield Alarm(
+                    f"{name}_drift",
+                    (mean - before) / deviation,
+                    f"within {FAR:g} deviations of the first answers",
+                    help_,
+                )
+            elif name.endswith(SPREAD) and mean > 2.0 * before:
+                yield Alarm(
+                    name,
+                    mean,
+                    f"at most twice the first answers' {before:.4g}",
+                    "The reward model's members part over these answers, unlike those that they "
+                    "learned from: stop here, or collect preferences on them.",
+                )
+
+    def _fallen(self, metrics: Mapping[str, float], rollouts: Rollouts) -> Iterator[Alarm]:
+        """Watched models whose scores fall while those that are learned from rise."""
+        for name in ("score", *self.watched):
+            before = self.smoothed.get(name, metrics[name])
+            self.smoothed[name] = PAST * before + (1.0 - PAST) * metrics[name]
+        for name in self.watched:
+            now, own = self.smoothed[name], self.smoothed["score"]
+            peak, own_then = self.peaks.setdefault(name, [now, own])
+            if now >= peak:
+                self.peaks[name] = [now, own]
+            elif peak - now > FALL * self.first[name][1] and own > own_then:
+                yield Alarm(
+                    f"{name}_fallen",
+                    now - peak,
+                    "no fall from its peak while the score rises",
+                    "The policy learns what its reward model gets wrong: stop, take the best "
+                    "policy, and collect preferences on these answers.",
+                )
+
+
+def of_answers(rollouts: Rollouts) -> dict[str, list[float]]:
+    """Figures of each answer by itself; an answer of one token has no pair to repeat."""
+    lengths = rollouts.mask.sum(dim=1)
+    return {
+        "entropy": (rollouts.entropy.sum(dim=1) / lengths).tolist(),
+        "response_tokens": [float(len(each.tokens)) for each in rollouts.samples],
+        "end_rate": [float(each.finish == "end") for each in rollouts.samples],
+        "distinct_2": [
+            distinct_n([each.tokens], 2) if len(each.tokens) > 1 else 1.0
+            for each in rollouts.samples
+        ],
+        **{name: list(values) for name, values in rollouts.seen.items()},
+    }

@@ -1,0 +1,143 @@
+"""Steps with one figure out of bounds: which alarm rings, when, and what the log says."""
+
+import logging
+
+import pytest
+import torch
+
+from policy.alarms import Alarms
+from policy.ppo_config import PPOConfig
+from policy.rollout import PromptTokens, Rollouts
+from policy.sampling import Sampled
+
+HEALTHY = {
+    "ratio_first": 1.0,
+    "exp_abs_dlogp": 1.00001,
+    "kl_nats": 3.0,
+    "approxkl": 0.004,
+    "clipfrac": 0.06,
+    "explained_variance": 0.4,
+    "score": 1.0,
+}
+ANSWERS = [[7, 8, 9, 5, 2], [7, 8, 2], [9, 8, 7, 6, 5, 4, 2], [9, 7, 8]]
+
+
+def rollouts_of(answers=ANSWERS, entropy=1.0, **seen) -> Rollouts:
+    """The answers, each ended if its last token is 2, with this entropy at every token."""
+    samples = [
+        Sampled(ids, [0.0] * len(ids), "end" if ids[-1] == 2 else "length") for ids in answers
+    ]
+    rollouts = Rollouts.of(
+        step=1,
+        prompts=[PromptTokens("p", [], [1])] * len(answers),
+        samples=samples,
+        seeds=[0] * len(answers),
+        pad_id=0,
+        scores=torch.zeros(len(answers)),
+        baselines=torch.zeros(len(answers)),
+        missing_end=torch.zeros(len(answers)),
+        device="cpu",
+        seen=seen,
+    )
+    rollouts.entropy.copy_(entropy * rollouts.mask)
+    return rollouts
+
+
+def names(alarms, step, rollouts=None, **metrics) -> list[str]:
+    found = alarms.look(step, HEALTHY | metrics, rollouts or rollouts_of())
+    assert all(alarm.help.endswith(".") for alarm in found)
+    return [alarm.name for alarm in found]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({}, []),
+        ({"ratio_first": 1.002}, ["ratio_first"]),
+        ({"exp_abs_dlogp": 1.06}, ["exp_abs_dlogp"]),
+        ({"kl_nats": 25.1}, ["kl_nats"]),
+        ({"approxkl": 0.031}, ["approxkl"]),
+        ({"clipfrac": 0.31}, ["clipfrac"]),
+        ({"explained_variance": -1.1}, ["explained_variance"]),
+        ({"approxkl": float("nan")}, ["approxkl"]),
+    ],
+)
+def test_a_figure_out_of_bounds_rings(metrics, expected):
+    assert names(Alarms(PPOConfig()), 9, **metrics) == expected
+
+
+def test_values_may_be_poor_while_they_warm_up():
+    config = PPOConfig(warmup_steps=2, value_warmup_steps=5)
+    assert names(Alarms(config), 5, explained_variance=-9.0) == []
+    assert names(Alarms(config), 6, explained_variance=-9.0) == ["explained_variance"]
+
+
+def test_kl_below_zero_is_chance_until_it_stays_there():
+    alarms = Alarms(PPOConfig())
+    found = [names(alarms, 1, kl_nats=kl) for kl in (-0.6, -0.6, 0.1, -0.6, -0.6, -0.6)]
+    assert found == [[], [], [], [], [], ["kl_below_zero"]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"entropy": 1.31}, ["entropy_drift"]),  # a deviation of 0 counts as 0.1
+        ({"entropy": 0.69}, ["entropy_drift"]),
+        ({"entropy": 1.29}, []),
+        ({"answers": [[7, 8, 9, 5, 4, 6, 3, 1, 0, 2]] * 4}, []),  # 10 tokens; were 4.5 +- 2
+        ({"answers": [[*range(20), 2]] * 4}, ["response_tokens_drift"]),
+        ({"answers": [[7, 8, 9, 5]] * 4}, []),  # 0 of 4 end; three of four did, +- 0.43
+        ({"answers": [[7, 7, 7, 7, 2]] * 4}, ["distinct_2_drift"]),
+    ],
+)
+def test_answers_are_held_against_those_of_the_first_step(changed, expected):
+    alarms = Alarms(PPOConfig())
+    names(alarms, 1)
+    assert names(alarms, 2, rollouts_of(**changed)) == expected
+
+
+def test_members_that_part_twice_as_far_ring():
+    alarms = Alarms(PPOConfig())
+    found = [
+        names(alarms, step, rollouts_of(reward_model_spread=[spread] * 4))
+        for step, spread in enumerate((0.2, 0.39, 0.41))
+    ]
+    assert found == [[], [], ["reward_model_spread"]]
+
+
+def test_a_watched_score_that_falls_while_the_score_rises_rings():
+    """Its answers deviate by 1 at first; smoothed by 0.3 a step it falls from 1 below 0.75."""
+    alarms = Alarms(PPOConfig(), watched=["reward_model_2"])
+
+    def at(step, watched, score):
+        scores = [watched - 1.0, watched + 1.0, watched - 1.0, watched + 1.0]
+        rollouts = rollouts_of(reward_model_2=scores)
+        return names(alarms, step, rollouts, reward_model_2=watched, score=score)
+
+    assert at(1, 1.0, 0.0) == []
+    assert at(2, 0.5, 1.0) == []  # 0.85
+    assert at(3, 0.5, 2.0) == ["reward_model_2_fallen"]  # 0.745
+    assert at(4, 0.5, -9.0) == []  # the score fell too
+
+
+def test_the_log_is_told_when_an_alarm_begins(caplog):
+    alarms = Alarms(PPOConfig())
+    with caplog.at_level(logging.WARNING):
+        for step, share in enumerate((0.4, 0.5, 0.1, 0.6), start=1):
+            names(alarms, step, clipfrac=share)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(", healthy")[0] for line in said] == [
+        "Step 1: clipfrac is 0.4",
+        "Step 4: clipfrac is 0.6",
+    ]
+    assert "lower lr_peak" in said[0]
+
+
+def test_alarms_go_on_where_they_were():
+    before = Alarms(PPOConfig())
+    names(before, 1, kl_nats=-1.0)
+    names(before, 2, kl_nats=-1.0)
+    after = Alarms(PPOConfig())
+    after.restore(before.state())
+    assert names(after, 3, kl_nats=-1.0) == ["kl_below_zero"]
+    assert names(after, 4, rollouts_of(entropy=2.0)) == ["entropy_drift"]
