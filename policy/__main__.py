@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from policy import evaluate, ppo, pretrain, sample, sft
+from policy import dpo, evaluate, ppo, pretrain, sample, sft
 from policy.run import main_guard
 
 COMMANDS = {
@@ -11,6 +11,7 @@ COMMANDS = {
     "sft": (sft, "learn from demonstrations"),
     "sample": (sample, "write completions for prompts"),
     "ppo": (ppo, "improve a policy against a reward model"),
+    "dpo": (dpo, "learn from comparisons without a reward model"),
     "evaluate": (evaluate, "figures of a policy's answers to held-out prompts, and a page to read"),
 }
 

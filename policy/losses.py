@@ -1,4 +1,4 @@
-"""The losses of PPO (arXiv:1707.06347) and the masked reductions that they share.
+"""The losses of PPO (arXiv:1707.06347) and of DPO, and the masked reductions that they share.
 
 B rows (rollouts), R response columns, V tokens of the vocabulary. A mask is (B, R) bool, True =
 real response token. A loss is a sum over real tokens divided by `num_tokens`, the number of real
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
@@ -148,3 +149,40 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     if not variance > 0:
         return 0.0
     return float(1.0 - (real - values[mask]).var(correction=0) / variance)
+
+
+def dpo_loss(
+    first: Tensor, second: Tensor, targets: Tensor, *, beta: float, label_smoothing: float = 0.0
+) -> Tensor:
+    """Direct preference optimisation (arXiv:2305.18290, equation 7), (P,) nats.
+
+    first, second: (P,) log pi(y|x) - log ref(y|x) of the pair's two answers, each summed over its
+    response tokens, nats. targets: (P,) the share of votes that put the first above the second.
+    With one vote it is -log sigmoid(beta x (first - second)). label_smoothing: each vote is wrong
+    with this probability (cDPO, ericmitchell.ai/cdpo.pdf); with e it is
+    lowest at a difference of log((1 - e) / e) / beta.
+    """
+    logits = beta * (first - second)
+    right = _smoothed(targets, label_smoothing)
+    return -(right * logsigmoid(logits) + (1 - right) * logsigmoid(-logits))
+
+
+def ipo_loss(
+    first: Tensor, second: Tensor, targets: Tensor, *, beta: float, label_smoothing: float = 0.0
+) -> Tensor:
+    """Identity preference optimisation (arXiv:2310.12036, equation 17), (P,) nats squared.
+
+    (d - 1 / (2 beta))^2 of the difference d = first - second, however clear the vote: lowest at a
+    distance that a certain vote cannot push on for ever. Arguments as of dpo_loss; a vote for the
+    second asks for -1 / (2 beta).
+    """
+    difference, wanted = first - second, 1 / (2 * beta)
+    right = _smoothed(targets, label_smoothing)
+    return right * (difference - wanted).square() + (1 - right) * (difference + wanted).square()
+
+
+PREFERENCE_LOSSES = {"dpo": dpo_loss, "ipo": ipo_loss}
+
+
+def _smoothed(targets: Tensor, label_smoothing: float) -> Tensor:
+    return targets + label_smoothing * (1 - 2 * targets)

@@ -10,8 +10,10 @@ from policy.losses import (
     clipped_policy_loss,
     clipped_response_loss,
     clipped_value_loss,
+    dpo_loss,
     entropy,
     explained_variance,
+    ipo_loss,
     masked_mean,
     token_logprobs,
 )
@@ -182,3 +184,58 @@ def test_an_answer_that_has_not_moved_learns_by_reinforce():
     )
     loss.loss.backward()
     assert logprobs.grad.tolist() == [[-1.0, 0.0], [1.5, 1.5]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "target", "smoothing", "loss"),
+    [
+        (0.0, 0.0, 1.0, 0.0, math.log(2)),  # the policy is the reference
+        (10.0, 0.0, 1.0, 0.0, math.log1p(math.exp(-1))),  # beta 0.1: a margin of 1
+        (0.0, 10.0, 1.0, 0.0, math.log1p(math.exp(1))),
+        (0.0, 10.0, 0.0, 0.0, math.log1p(math.exp(-1))),  # the vote was for the second
+        (10.0, 0.0, 1.0, 0.1, 0.9 * math.log1p(math.exp(-1)) + 0.1 * math.log1p(math.exp(1))),
+        (3.0, -1.0, 0.5, 0.0, (math.log1p(math.exp(-0.4)) + math.log1p(math.exp(0.4))) / 2),
+        (1e5, 0.0, 0.0, 0.0, 1e4),  # no overflow
+    ],
+)
+def test_dpo_of_a_hand_made_table(first, second, target, smoothing, loss):
+    found = dpo_loss(
+        row(first)[0], row(second)[0], row(target)[0], beta=0.1, label_smoothing=smoothing
+    )
+    assert found.item() == pytest.approx(loss, rel=1e-12)
+
+
+def test_dpos_gradient_is_the_papers():
+    """arXiv:2305.18290, section 4: -beta sigmoid(r_rejected - r_chosen), and its opposite."""
+    first, second = row(4.0)[0].requires_grad_(), row(-2.0)[0].requires_grad_()
+    dpo_loss(first, second, row(1.0)[0], beta=0.5).backward()
+    expected = -0.5 / (1 + math.exp(0.5 * 6))
+    assert first.grad.item() == pytest.approx(expected)
+    assert second.grad.item() == pytest.approx(-expected)
+
+
+def test_smoothed_dpo_rests_where_it_should():  # T23
+    beta, smoothing = 0.1, 0.2
+    difference = row(math.log((1 - smoothing) / smoothing) / beta)[0].requires_grad_()
+    still = torch.zeros_like(difference)
+    dpo_loss(
+        difference, still, torch.ones_like(still), beta=beta, label_smoothing=smoothing
+    ).backward()
+    assert difference.grad.item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "target", "smoothing", "loss"),
+    [
+        (0.0, 0.0, 1.0, 0.0, 25.0),  # beta 0.1: 5 nats apart are asked for
+        (3.0, -2.0, 1.0, 0.0, 0.0),
+        (3.0, -2.0, 0.0, 0.0, 100.0),
+        (3.0, -2.0, 1.0, 0.25, 25.0),
+        (8.0, 0.0, 1.0, 0.0, 9.0),  # further than wanted costs too
+    ],
+)
+def test_ipo_of_a_hand_made_table(first, second, target, smoothing, loss):
+    found = ipo_loss(
+        row(first)[0], row(second)[0], row(target)[0], beta=0.1, label_smoothing=smoothing
+    )
+    assert found.item() == pytest.approx(loss, abs=1e-12)
