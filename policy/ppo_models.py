@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,6 +18,17 @@ from policy.run import generator_for
 from policy.scoring import Scorer, empty_turn_tokens, encode_ids, load_scorer
 from policy.text import decode_completion, render_prompt
 from policy.value import ValueHead, fits_as_value_model, value_model_from
+
+
+class OnPolicyConfig(Protocol):
+    """What it takes to answer prompts and have the answers scored."""
+
+    @property
+    def max_prompt_tokens(self) -> int | None: ...
+    @property
+    def max_response_tokens(self) -> int: ...
+    @property
+    def allow_weak_reward(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -97,7 +108,7 @@ class Models:
 
 
 def scorers_of(
-    config: PPOConfig, inputs: Mapping[str, Path | str], tokenizer: Any, *, device: str
+    config: OnPolicyConfig, inputs: Mapping[str, Path | str], tokenizer: Any, *, device: str
 ) -> list[Scorer]:
     """The reward models among the inputs, in order. Raises BadInput for one that will not do."""
     scorers: list[Scorer] = []
@@ -148,7 +159,7 @@ def scored_fn_of(scorer: Scorer, tokenizer: Any) -> ScoredFn:
     return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
 
 
-def require_better_than_a_coin(scorer: Scorer, config: PPOConfig, path: Path | str) -> None:
+def require_better_than_a_coin(scorer: Scorer, config: OnPolicyConfig, path: Path | str) -> None:
     """Raise BadInput for a reward model whose record says that it may be none."""
     why = scorer.scale.why_weak()
     require(
@@ -158,7 +169,7 @@ def require_better_than_a_coin(scorer: Scorer, config: PPOConfig, path: Path | s
     )
 
 
-def require_room(scorer: Scorer, config: PPOConfig) -> None:
+def require_room(scorer: Scorer, config: OnPolicyConfig) -> None:
     """Raise BadInput unless the longest answer, cut and given its end token, can be scored."""
     empty = empty_turn_tokens(scorer.tokenizer)
     longest = config.max_response_tokens + 1 + empty
@@ -171,7 +182,7 @@ def require_room(scorer: Scorer, config: PPOConfig) -> None:
 
 
 def prompt_tokens(
-    path: Path | str, tokenizer: Any, config: PPOConfig, context: int
+    path: Path | str, tokenizer: Any, config: OnPolicyConfig, context: int
 ) -> list[PromptTokens]:
     """Train-split prompts of the file as ids that leave room for a whole response."""
     room = context - config.max_response_tokens
