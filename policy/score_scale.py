@@ -107,13 +107,15 @@ def forget(model: Any) -> None:
 
 
 @torch.no_grad()
-def fold(model: Any, probe: Callable[[], Sequence[float]]) -> ScoreScale:
-    """Give the scores of `probe` mean 0 and deviation 1; the record of how.
+def fold(model: Any, scores: Sequence[float], probe: Callable[[], Sequence[float]]) -> ScoreScale:
+    """Give the model's scores mean 0 and deviation 1 on the anchors; the record of how.
 
-    probe: the scores of the anchors by the weights as they stand. A model that says nearly the same
-    of all of them, or whose head is no matrix of one row, is left as it is (`folded` nothing).
+    scores: the model's of the anchors. probe: of the first of them, some or all, by the weights as
+    they stand when it is called: whether a fold does what it should is found by trying. A model
+    that says nearly the same of all anchors, or whose head is no matrix of one row, is left as it
+    is (`folded` nothing).
     """
-    before = torch.tensor(probe(), dtype=torch.float64)  # (N,)
+    before = torch.tensor(scores, dtype=torch.float64)  # (N,)
     mean, deviation = before.mean().item(), before.std(correction=0).item()
     head = score_head(model)
     if head is None or not math.isfinite(mean) or deviation <= 1e-6 * max(1.0, abs(mean)):
@@ -123,7 +125,7 @@ def fold(model: Any, probe: Callable[[], Sequence[float]]) -> ScoreScale:
 
     def gives(expected: Tensor) -> bool:
         found = torch.tensor(probe(), dtype=torch.float64)
-        return (found - expected).abs().max().item() <= SAME_SCORE
+        return (found - expected[: len(found)]).abs().max().item() <= SAME_SCORE
 
     kept = head.weight.clone(), None if head.bias is None else head.bias.clone()
     head.weight.div_(deviation)

@@ -231,22 +231,29 @@ class Scorer:
 
     @torch.inference_mode()
     def heads(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> Tensor:
-        """What the weights say of rows of ids, (N, A) float32 on the CPU; A is 1 without axes.
+        """What the weights say of rows of ids, (N, A) float32 on the CPU; A is 1 without axes."""
+        found = torch.empty(len(rows), self.model.config.num_labels)
+        for places, forest in self.forests(rows, batch_tokens):
+            values = scores_of_forest(self.model, forest, autocast=self.autocast)
+            found[places] = values.view(len(places), -1).cpu()
+        return found
+
+    def forests(
+        self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192
+    ) -> Iterator[tuple[list[int], Forest]]:
+        """Rows of ids as they go through the model: (indices of some, their forest), of
+        batch_tokens at most.
 
         Rows that begin alike, such as completions of one prompt, are read together where the model
         allows it.
         """
-        found = torch.empty(len(rows), self.model.config.num_labels)
         longest = min(batch_tokens, 2 * self.max_tokens)
         groups = alike(rows, longest) if self.shares_prompts else [[at] for at in range(len(rows))]
         trees = [Tree.of([rows[index] for index in group]) for group in groups]
+        pad_id, device = self.model.config.pad_token_id, self.model.device
         for batch in batches_by_length([len(tree.ids) for tree in trees], batch_tokens):
-            pad_id, device = self.model.config.pad_token_id, self.model.device
             forest = Forest.of([trees[number] for number in batch], pad_id, device)
-            values = scores_of_forest(self.model, forest, autocast=self.autocast)
-            places = [index for number in batch for index in groups[number]]
-            found[places] = values.view(len(places), -1).cpu()
-        return found
+            yield [index for number in batch for index in groups[number]], forest
 
 
 class EnsembleScorer(Scorer):

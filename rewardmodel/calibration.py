@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rewardmodel.losses import pair_logprobs, pair_nats
+from rewardmodel.losses import difference_nats, pair_logprobs
 
 NUM_BINS = 10
 COOLEST, HOTTEST = 1e-2, 1e2
@@ -66,10 +66,9 @@ class LogOdds:
 
     def nats(self, temperature: float = 1.0) -> Tensor:
         """(P,) cross-entropy of each pair at this temperature."""
-        count = len(self)
-        scores = torch.cat([self.log_odds / temperature, torch.zeros(1, dtype=torch.float64)])
-        pairs = torch.stack([torch.arange(count), torch.full((count,), count)], dim=1)
-        return pair_nats(scores, pairs, self.targets, ties=self.ties, log_nu=self.log_nu)
+        return difference_nats(
+            self.log_odds / temperature, self.targets, ties=self.ties, log_nu=self.log_nu
+        )
 
     def log_loss(self, temperature: float = 1.0) -> float:
         """Mean cross-entropy at this temperature, nats."""

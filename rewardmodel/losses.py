@@ -58,6 +58,17 @@ def pair_nats(
     difference = scores[pairs[:, 0]] - scores[pairs[:, 1]]  # (P,)
     if margins is not None:
         difference = difference - margins
+    return difference_nats(difference, targets, ties=ties, log_nu=log_nu)
+
+
+def difference_nats(
+    difference: Tensor,
+    targets: Tensor,
+    *,
+    ties: Tensor | None = None,
+    log_nu: Tensor | float | None = None,
+) -> Tensor:
+    """`pair_nats` as a function of the score differences, (P,); log_nu may be one or (P,)."""
     if ties is None or log_nu is None:
         return -(targets * logsigmoid(difference) + (1 - targets) * logsigmoid(-difference))
     logprobs = pair_logprobs(difference, log_nu)  # (P, 3)

@@ -1,6 +1,6 @@
 """The last thing that training does: scores on the anchors' scale, a temperature, dev's figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from rewardmodel.calibration import fit_temperature, reliability
 from rewardmodel.diagnostics import ceiling
 from rewardmodel.evaluate import Evaluation
 
+NUM_TRIED = 16
+"""Anchors that are scored again to see whether a fold holds: it holds of all texts or of none."""
+
 
 def normalise(
     model: Any,
@@ -24,26 +27,28 @@ def normalise(
     anchors: Anchors | None,
     dev: Iterable[Comparison],
     axis_weights: Mapping[str, float] | None = None,
+    scorer_of: Callable[..., Scorer] = Scorer,
 ) -> ScoreScale:
     """Give the model its ScoreScale, in its weights and in its config; returns it.
 
     anchors: None leaves the scores as trained. axis_weights: in the score, of a model with a head
     for each axis. dev: the rows that the temperature is fitted on and
-    the accuracy and its interval are measured on; they move no weight.
+    the accuracy and its interval are measured on; they move no weight. scorer_of: called as Scorer
+    is, for one that may know scores without the model.
     """
     max_tokens = max_tokens_of(model, tokenizer)
     scale = scale_of_axes(None, axis_weights) if axis_weights else ScoreScale()
     if anchors is not None:
-        ids = anchor_ids(Scorer(model, tokenizer, max_tokens=max_tokens), anchors)
-        if len(ids) >= 2:
+        scorer = scorer_of(model, tokenizer, max_tokens=max_tokens)
+        ids = anchor_ids(scorer, anchors)
+        if len(ids) >= 2 and axis_weights:
+            scale = scale_of_axes(scorer.heads(ids), axis_weights)
+        elif len(ids) >= 2:
             probe = Scorer(model, tokenizer, max_tokens=max_tokens)
-            if axis_weights:
-                scale = scale_of_axes(probe.heads(ids), axis_weights)
-            else:
-                scale = fold(model, lambda: probe.score_ids(ids))
+            scale = fold(model, scorer.score_ids(ids), lambda: probe.score_ids(ids[:NUM_TRIED]))
         scale = replace(scale, anchors_sha256=anchors.sha256, num_anchors=len(ids))
     scale.keep_in(model)
-    scale = with_dev(scale, Scorer(model, tokenizer, max_tokens=max_tokens), dev)
+    scale = with_dev(scale, scorer_of(model, tokenizer, max_tokens=max_tokens), dev)
     scale.keep_in(model)
     return scale
 

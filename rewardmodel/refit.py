@@ -3,17 +3,20 @@
     python -m rewardmodel features --model DIR --data FILE --out features.safetensors
     python -m rewardmodel refit --model DIR --features features.safetensors --data FILE --out DIR2
 
-The loss is Bradley-Terry on soft targets, or Davidson's with ties (rewardmodel/losses.py): convex
-in the head, and taken to its minimum by L-BFGS. N = completions, D = width of the features, P =
-pairs.
+The loss is Bradley-Terry on soft targets, or Davidson's with ties: convex in the head, and taken to
+its minimum (rewardmodel/newton.py). Nothing goes through the model but a few texts that show
+whether the new scores are those of the file: the trunk is as it was, so that scores of anchors and
+dev are products of features and head. N = completions, D = width of the features, P = pairs.
 """
 
 import argparse
+import copy
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,12 +26,13 @@ from policy.comparisons import Comparison, read_comparisons
 from policy.config import load_config, require, require_all_positive
 from policy.data import content_hash
 from policy.run import Run, add_config_arguments, device_from
-from policy.score_scale import forget
+from policy.score_scale import SAME_SCORE, forget
 from rewardmodel.anchors import Anchor, Anchors, read_anchors, sample_anchors
-from rewardmodel.features import Backbone, Features
+from rewardmodel.features import Backbone, Features, KnownScorer
 from rewardmodel.losses import ranking_loss
-from rewardmodel.normalise import normalise
-from rewardmodel.objective import CONFIG_KEY, log_nu_of
+from rewardmodel.newton import Fitted, fit_head
+from rewardmodel.normalise import NUM_TRIED, normalise
+from rewardmodel.objective import CONFIG_KEY
 from rewardmodel.targets import Pair, TargetRule
 
 RIDGES: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -47,26 +51,19 @@ class RefitConfig:
     takes what dev's log loss asks for, 0.001 without dev rows."""
     axis: str | None = None
     """Only votes on this axis; null keeps all of them."""
-    max_iterations: int = 500
-    """Of L-BFGS."""
+    max_newton_steps: int = 100
+    """For each ridge that is tried; some ten are usual."""
     num_anchors: int = 256
     """As in training; 0 leaves scores as fitted."""
 
     def __post_init__(self) -> None:
-        require_all_positive(self, "max_iterations")
+        require_all_positive(self, "max_newton_steps")
         require(self.loss in LOSSES, f"loss must be one of {', '.join(LOSSES)}: {self.loss!r}")
         require(self.ridge is None or self.ridge >= 0, f"ridge must be >= 0: {self.ridge}")
         require(
             self.num_anchors == 0 or self.num_anchors >= 2,
             f"num_anchors must be 0 or >= 2: {self.num_anchors}",
         )
-
-
-class Fitted(NamedTuple):
-    """head: (D,) float64. log_nu: Davidson's, None where ties were not learned from."""
-
-    head: Tensor
-    log_nu: float | None = None
 
 
 @dataclass(slots=True)
@@ -119,8 +116,8 @@ class Table:
             num_left_out=num_left_out,
         )
 
-    def fit(self, *, ridge: float, max_iterations: int) -> Fitted:
-        """The head that fits these comparisons."""
+    def fit(self, *, ridge: float, max_steps: int, start: Fitted | None = None) -> Fitted:
+        """The head that fits these comparisons; start: the one of another ridge."""
         return fit_head(
             self.features,
             self.pairs,
@@ -129,7 +126,8 @@ class Table:
             ties=self.ties,
             num_comparisons=self.num_comparisons,
             ridge=ridge,
-            max_iterations=max_iterations,
+            max_steps=max_steps,
+            start=start,
         )
 
     def log_loss(self, fitted: Fitted) -> float:
@@ -145,66 +143,15 @@ class Table:
         ).item()
 
 
-def fit_head(
-    features: Tensor,
-    pairs: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    *,
-    num_comparisons: int,
-    ridge: float,
-    ties: Tensor | None = None,
-    max_iterations: int = 500,
-) -> Fitted:
-    """The w that minimises ranking_loss(features @ w) + ridge / 2 x |w x deviation|^2.
-
-    features: (N, D) float64; pairs, targets, weights, ties as in ranking_loss. On one-hot features
-    and without a ridge this is the Bradley-Terry maximum-likelihood estimate, up to a constant;
-    with ties Davidson's, whose loss is convex in scores and log_nu together. The features are
-    divided by their deviations first, so that the ridge means the same of all.
-    """
-    deviation = features.std(0, correction=0)  # (D,)
-    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-    standard = (features - features.mean(0)) / deviation
-    head = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
-    log_nu = None
-    if ties is not None:
-        share = ((weights * ties).sum() / weights.sum()).item()
-        log_nu = torch.tensor(log_nu_of(share), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [head] if log_nu is None else [head, log_nu],
-        max_iter=max_iterations,
-        tolerance_grad=1e-9,
-        tolerance_change=1e-14,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        nats = ranking_loss(
-            standard @ head,
-            pairs,
-            targets,
-            weights,
-            num_comparisons=num_comparisons,
-            ties=ties,
-            log_nu=log_nu,
-        )
-        whole = nats + ridge / 2 * head.square().sum()
-        whole.backward()
-        return whole
-
-    optimizer.step(loss)
-    return Fitted(head.detach() / deviation, None if log_nu is None else log_nu.item())
-
-
 def choose_ridge(config: RefitConfig, train: Table, dev: Table) -> tuple[float, Fitted]:
     """(ridge, head): the given one, or the one whose head has the lowest log loss on dev."""
     wanted = RIDGES if dev.num_comparisons else (RIDGE_WITHOUT_DEV,)
     if config.ridge is not None:
         wanted = (config.ridge,)
-    heads = [train.fit(ridge=each, max_iterations=config.max_iterations) for each in wanted]
+    heads: list[Fitted] = []
+    for ridge in wanted:
+        start = heads[-1] if heads else None
+        heads.append(train.fit(ridge=ridge, max_steps=config.max_newton_steps, start=start))
     if len(heads) == 1:
         return wanted[0], heads[0]
     losses = [dev.log_loss(head) for head in heads]
@@ -250,11 +197,14 @@ def refit(
         setattr(backbone.model.config, CONFIG_KEY, {"loss": config.loss, **learned})
         with torch.no_grad():
             backbone.head.weight.copy_(fitted.head[None])
+        known = cached.scores(copy.deepcopy(backbone.head).cpu().double())
+        _require_same(backbone, known, rows, features)
         scale = normalise(
             backbone.model,
             backbone.tokenizer,
             anchors=_anchors(config, data, anchors),
             dev=(row for row in rows if row.in_split("dev")),
+            scorer_of=partial(KnownScorer, known=known),
         )
         figures = {"train_log_loss": train.log_loss(fitted)}
         if dev.num_comparisons:
@@ -265,10 +215,28 @@ def refit(
             comparisons=train.num_comparisons,
             left_out=train.num_left_out,
             ridge=ridge,
+            newton_steps=fitted.num_steps,
             deviation=scale.deviation,
             **figures,
         )
         run.finish(lambda folder: save_model(backbone.model, backbone.tokenizer, folder))
+
+
+def _require_same(
+    backbone: Backbone, known: Mapping[str, float], rows: Sequence[Comparison], features: Path
+) -> None:
+    """Raise BadInput where the model says something else of a few texts than their features do."""
+    texts = (Anchor(row.prompt, text) for row in rows for text in row.texts)
+    tried = list(islice((text for text in texts if text.sha256 in known), NUM_TRIED))
+    found = backbone.scorer.score([each.prompt for each in tried], [each.text for each in tried])
+    wanted = torch.tensor([known[each.sha256] for each in tried], dtype=torch.float64)
+    apart = (torch.tensor(found, dtype=torch.float64) - wanted).abs().max().item()
+    spread = torch.tensor(list(known.values()), dtype=torch.float64).std(correction=0).item()
+    require(
+        apart <= SAME_SCORE * max(1.0, spread),
+        f"{features} gives scores that are up to {apart:.3g} apart from those of the model: they "
+        "are of other weights, or of a model whose score is not its head's product",
+    )
 
 
 def _anchors(config: RefitConfig, data: Path, anchors: Path | None) -> Anchors | None:

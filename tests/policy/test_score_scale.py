@@ -69,7 +69,7 @@ def test_scores_are_normalised_and_those_of_transformers(
     mean, deviation = before.mean(), before.std(correction=0)
     assert abs(mean) > 0.05  # or a forgotten shift would not show
     probe = Scorer(model, letters, max_tokens=32)
-    scale = fold(model, lambda: probe.score_ids(ROWS))
+    scale = fold(model, probe.score_ids(ROWS), lambda: probe.score_ids(ROWS[:2]))
     scale.keep_in(model)
     save_model(model, letters, tmp_path / "saved")
 
@@ -94,7 +94,7 @@ def test_a_model_that_says_the_same_of_everything_is_left_as_it_is(tiny_policy, 
         model.score.weight.zero_()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     probe = Scorer(model, letters, max_tokens=32)
-    assert fold(model, lambda: probe.score_ids(ROWS)) == ScoreScale()
+    assert fold(model, probe.score_ids(ROWS), lambda: probe.score_ids(ROWS)) == ScoreScale()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -102,7 +102,11 @@ def test_a_head_that_is_bent_behind_its_matrix_is_left_as_it_is(tiny_policy, let
     model = made("gpt2", tiny_policy, letters)
     before = model.score.weight.clone()
     probe = Scorer(model, letters, max_tokens=32)
-    scale = fold(model, lambda: [score**3 for score in probe.score_ids(ROWS)])
+
+    def bent():
+        return [score**3 for score in probe.score_ids(ROWS)]
+
+    scale = fold(model, bent(), bent)
     assert scale == ScoreScale()
     assert torch.equal(model.score.weight, before)
 

@@ -5,19 +5,25 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from policy.backbone import save_model, score_model_from
+from policy.backbone import load_tokenizer, save_model, score_model_from
 from policy.comparisons import read_comparisons
+from policy.config import BadInput
+from policy.score_scale import forget
 from policy.scoring import load_scorer
 from rewardmodel import features as features_module
 from rewardmodel import refit as refit_module
 from rewardmodel.__main__ import main
-from rewardmodel.anchors import Anchor
+from rewardmodel.anchors import Anchor, read_anchors, sample_anchors
 from rewardmodel.evaluate import evaluate_pairs
-from rewardmodel.features import Features
-from rewardmodel.refit import fit_head
+from rewardmodel.features import Backbone, Features
+from rewardmodel.losses import ranking_loss
+from rewardmodel.newton import Fitted, fit_head
+from rewardmodel.normalise import normalise
+from rewardmodel.refit import LOSSES, Table
 
 WORDS = ["red", "blue", "two", "ten", "up", "down", "tea", "milk", "cat", "dog", "yes", "no"]
 ROWS = [
@@ -91,6 +97,7 @@ def test_on_one_hot_features_it_is_the_bradley_terry_estimate():
         ]
     expected = torch.tensor(strength, dtype=torch.float64).log()
     head = one_hot_fit(wins, 6)
+    assert head.mean().item() == pytest.approx(0.0, abs=1e-6)  # the shift that no answer decides
     torch.testing.assert_close(head - head.mean(), expected - expected.mean(), atol=1e-6, rtol=0)
 
 
@@ -107,6 +114,70 @@ def test_a_ridge_stops_where_its_pull_equals_the_datas():
     ).head
     a = head[0].item() / 2  # back to deviation 1
     assert 4 / (1 + math.exp(4 * a)) == pytest.approx(2 * 0.5 * a, abs=1e-6)
+
+
+def some_answers(*, with_ties):
+    """Features, and soft answers on them that no head meets."""
+    draw = torch.Generator().manual_seed(3)
+    features = torch.randn(60, 7, dtype=torch.float64, generator=draw) * torch.arange(1, 8)
+    features[:, 6] = 2.0  # says nothing
+    pairs = torch.randint(60, (80, 2), generator=draw)
+    targets, weights, share = torch.rand(3, 80, dtype=torch.float64, generator=draw)
+    ties = share * 2 * torch.minimum(targets, 1 - targets) if with_ties else None
+    return features, pairs, targets, weights, ties
+
+
+@pytest.mark.parametrize("with_ties", [False, True])
+@pytest.mark.parametrize("ridge", [0.0, 0.01, 1.0])
+def test_the_minimum_is_the_one_that_another_method_finds(with_ties, ridge):
+    features, pairs, targets, weights, ties = some_answers(with_ties=with_ties)
+    unknowns = torch.zeros(8, dtype=torch.float64, requires_grad=True)
+    deviation = features.std(0, correction=0)
+
+    def whole(head, log_nu):
+        nats = ranking_loss(
+            features @ head, pairs, targets, weights,
+            num_comparisons=5, ties=ties, log_nu=log_nu if with_ties else None,
+        )  # fmt: skip
+        return nats + ridge / 2 * (head * deviation).square().sum()
+
+    optimizer = torch.optim.LBFGS(
+        [unknowns], max_iter=1000, tolerance_grad=1e-12, tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure():
+        optimizer.zero_grad()
+        value = whole(unknowns[:7], unknowns[7])
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    wanted = whole(unknowns[:7], unknowns[7]).item()
+    given = {"num_comparisons": 5, "ridge": ridge, "ties": ties}
+    far = Fitted(torch.full((7,), 9.0, dtype=torch.float64), log_nu=-8.0 if with_ties else None)
+    for start in (None, far):  # from there a whole step of Newton's leads astray
+        found = fit_head(features, pairs, targets, weights, start=start, **given)
+        value = whole(found.head, torch.tensor(found.log_nu or 0.0, dtype=torch.float64))
+        assert value.item() == pytest.approx(wanted, rel=1e-8)
+        assert found.num_steps < 30
+    again = fit_head(features, pairs, targets, weights, start=found, **given)
+    assert again.num_steps <= 1
+    few = fit_head(features, pairs, targets, weights, max_steps=2, **given)
+    assert few.num_steps == 2
+
+
+def test_answers_that_are_met_exactly_without_a_ridge_end_where_nothing_is_left_to_gain():
+    head = one_hot_fit({(0, 1): 1.0}, 3)
+    assert head[0] - head[1] > 15
+    assert head[2].item() == pytest.approx(0.0, abs=1e-6)  # of it nobody said anything
+
+
+def test_features_that_are_no_numbers_are_refused():
+    features, pairs, targets, weights, _ = some_answers(with_ties=False)
+    features[4, 2] = math.nan
+    with pytest.raises(BadInput, match="not finite"):
+        fit_head(features, pairs, targets, weights, num_comparisons=5, ridge=0.1)
 
 
 @pytest.fixture
@@ -185,6 +256,88 @@ def test_the_ridge_is_the_one_that_dev_asks_for(frozen, write_rows, tmp_path, mo
     chosen_loss = losses.pop(None)
     assert chosen == min(losses, key=losses.get)
     assert chosen_loss == pytest.approx(losses[chosen])
+
+
+@pytest.fixture
+def with_layer_norm(frozen, tmp_path):
+    """A GPT-2, which can hold the scores' shift in its last bias, with the other's tokenizer."""
+    tokenizer = load_tokenizer(frozen)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        trunk = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=64,
+                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id, initializer_range=0.2,
+            )
+        )  # fmt: skip
+    save_model(trunk, tokenizer, tmp_path / "gpt2")
+    save_model(*score_model_from(tmp_path / "gpt2", seed=0), tmp_path / "with_layer_norm")
+    return tmp_path / "with_layer_norm"
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"), [("frozen", "config"), ("with_layer_norm", "layer_norm"), ("bert", "bias")]
+)
+@pytest.mark.parametrize("anchored", ["by the data", "by a file", "by a file without features"])
+def test_scores_from_features_lead_to_the_model_that_a_pass_through_all_of_it_does(
+    kind, folded, anchored, request, write_rows, tmp_path
+):
+    name = "tiny_bert" if kind == "bert" else kind
+    model = request.getfixturevalue(name)
+    data, out = write_rows(ROWS), tmp_path / "f.safetensors"
+    words = ["--model", str(model), "--data", str(data)]
+    asked = []
+    anchors = sample_anchors(data)
+    if anchored != "by the data":
+        texts = [{"prompt": "How?", "text": word} for word in ("so", "thus", "who knows", "no")]
+        asked = ["--anchors", str(write_rows(texts, "anchors.jsonl"))]
+        anchors = read_anchors(tmp_path / "anchors.jsonl")
+    cached = asked if anchored == "by a file" else []
+    assert main(["features", *words, *cached, "--out", str(out)]) == 0
+    has = {each.sha256 for each in anchors.items} & Features.read(out).places.keys()
+    assert bool(has) == (anchored != "by a file without features")
+    words += ["--features", str(out), "--set", "ridge=0.01", "--out", str(tmp_path / "new")]
+    assert main(["refit", *words, *asked]) == 0
+
+    rows = list(read_comparisons(data))
+    backbone = Backbone(model, "cpu")
+    forget(backbone.model)
+    train = Table.of((row for row in rows if row.in_split("train")), Features.read(out), LOSSES[0])
+    head = train.fit(ridge=0.01, max_steps=50).head
+    with torch.no_grad():
+        backbone.head.weight.copy_(head[None])
+    dev = (row for row in rows if row.in_split("dev"))
+    scale = normalise(backbone.model, backbone.tokenizer, anchors=anchors, dev=dev)
+    found = load_scorer(tmp_path / "new")
+    assert found.scale.folded == scale.folded == folded
+    assert found.scale.num_anchors == len(anchors.items)
+    assert found.scale.anchors_sha256 == scale.anchors_sha256
+    for mine, theirs in [
+        (found.scale.mean, scale.mean),
+        (found.scale.deviation, scale.deviation),
+        (found.scale.temperature, scale.temperature),
+        (found.scale.shift, scale.shift),
+        (found.scale.dev["log_loss"], scale.dev["log_loss"]),
+        (found.scale.dev["accuracy"], scale.dev["accuracy"]),
+    ]:
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    weights = backbone.model.state_dict()
+    for name, tensor in found.model.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-5)
+
+
+def test_features_that_are_not_the_models_own_are_refused(frozen, write_rows, tmp_path, capsys):
+    data, out = write_rows(ROWS), tmp_path / "f.safetensors"
+    words = ["--model", str(frozen), "--data", str(data)]
+    assert main(["features", *words, "--out", str(out)]) == 0
+    with safe_open(out, "pt") as file:
+        told = file.metadata()
+    held = load_file(out)
+    save_file(held | {"features": held["features"].flip(0).contiguous()}, out, told)
+    words += ["--features", str(out), "--out", str(tmp_path / "new")]
+    assert main(["refit", *words]) == 2
+    assert "apart from those of the model" in capsys.readouterr().err
 
 
 def test_an_encoders_head_is_refitted_too(tiny_bert, write_rows, tmp_path):
