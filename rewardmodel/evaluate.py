@@ -132,6 +132,7 @@ class Evaluation:
             scale=scorer.scale,
             outcomes=None if learned.log_nu is None else Outcomes(learned.log_nu),
             pointwise=Pointwise(learned.scales),
+            by_axis=ByAxis.of(learned.by_axis),
         )
         window: list[Comparison] = []
         for comparison in comparisons:
@@ -169,6 +170,7 @@ class Evaluation:
     def _says_more(self, comparison: Comparison) -> bool:
         """Whether there is something to measure beside strict pairs."""
         learns_ties = self.outcomes is not None and comparison.table.num_ties > 0
+        learns_ties |= self.by_axis.learns_from_ties(comparison)
         return learns_ties or bool(comparison.judgments)
 
     def _count(self, place: int, comparison: Comparison, scored: Sequence[Scored]) -> None:
@@ -178,16 +180,12 @@ class Evaluation:
         if self.outcomes is not None:
             self.outcomes.add(comparison, nats)
         self.pointwise.add(comparison, nats)
+        self._count_axes(comparison, scored)
         if not table.pairs:
             return
         self.rows.append(PairRow(comparison.group, *self._measure(table, scores), 1.0))
         members = zip(*(each.members for each in scored), strict=True)  # none of a single model
         self.disagreement.add(table, scored, [self._measure(table, own) for own in members])
-        for number, axis in enumerate(self.scale.axes):
-            own = comparison.on(axis.name).table
-            if own.pairs:
-                logits = [axis.deviation * each.axes[number] for each in scored]
-                self.by_axis.add(axis.name, comparison.group, measure(own, logits))
         self.judged.append(
             Judged(
                 place,
@@ -204,12 +202,22 @@ class Evaluation:
         self.num_score_ties += sum(scores[i] == scores[j] for i, j in table.pairs)
         self.votes_by_kind.update(vote.kind or "unknown" for vote in comparison.votes)
 
+    def _count_axes(self, comparison: Comparison, scored: Sequence[Scored]) -> None:
+        for number, axis in enumerate(self.scale.axes):
+            own = comparison.on(axis.name)
+            logits = [axis.deviation * each.axes[number] for each in scored]
+            if axis.name in self.by_axis.outcomes:
+                self.by_axis.outcomes[axis.name].add(own, logits)
+            if own.table.pairs:
+                self.by_axis.add(axis.name, comparison.group, measure(own.table, logits))
+
     def _measure(self, table: PairTable, scores: Sequence[float]) -> Measured:
         return measure(table, [self.scale.deviation * score for score in scores])
 
     def __bool__(self) -> bool:
         """Whether anything could be measured."""
-        ties = self.outcomes is not None and bool(self.outcomes.groups)
+        tied = [*self.by_axis.outcomes.values(), *([self.outcomes] if self.outcomes else [])]
+        ties = any(outcomes.groups for outcomes in tied)
         return bool(self.rows) or ties or bool(self.pointwise.levels)
 
     def log_odds(self) -> LogOdds:

@@ -6,6 +6,7 @@ deviation x what `policy.scoring` says (policy/score_scale.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,20 +27,26 @@ class RatingScale:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """log_nu: Davidson's, None where ties were not learned from. scales: of ratings, by name."""
+    """log_nu: Davidson's, None where ties were not learned from, or by heads apart: then by_axis
+    has one for each, which says nothing of their sum. scales: of ratings, by name."""
 
     log_nu: float | None = None
+    by_axis: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, RatingScale] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scorer: Scorer) -> "Learned":
         """An ensemble's are its members' means, in the standard units in which their scores are
-        combined; what not all of them learned, it has not. Nor has a model of several axes."""
+        combined; what not all of them learned, it has not. A model of several axes has what its
+        heads learned of ties; an older one's share a number."""
         if isinstance(scorer, EnsembleScorer):
             return _together(scorer)
-        if scorer.scale.axes:
-            return cls()  # it is of the heads, and says nothing of their sum
         kept = getattr(scorer.model.config, CONFIG_KEY, None) or {}
+        if axes := scorer.scale.axes:
+            log_nu = kept.get("log_nu")
+            if not isinstance(log_nu, Mapping):
+                log_nu = {} if log_nu is None else {axis.name: log_nu for axis in axes}
+            return cls(by_axis=log_nu)  # thresholds are of the heads, and not of their sum
         return cls(
             log_nu=kept.get("log_nu"),
             scales={name: _scale(one) for name, one in kept.get("scales", {}).items()},
@@ -62,6 +69,11 @@ def _together(scorer: EnsembleScorer) -> Learned:
     ]
     return Learned(
         log_nu=sum(nus) / len(nus) if len(nus) == len(each) else None,
+        by_axis={
+            axis: fmean(one.by_axis[axis] for one in each)
+            for axis in each[0].by_axis
+            if all(axis in one.by_axis for one in each)
+        },
         scales={
             name: RatingScale(
                 first[name].low,

@@ -44,9 +44,15 @@ class Objective(nn.Module):
         super().__init__()
         self.config = config
         self.scales = dict(rule.scales)
+        self.axes = rule.axes
         self.log_nu: nn.Parameter | None = None
-        if config.loss == "davidson":
-            self.log_nu = nn.Parameter(torch.tensor(log_nu_of(survey.tie_share)))
+        """Davidson's, one number, or (A,) of A axes: people call a tie on one more readily than on
+        another."""
+        if config.loss == "davidson" and self.axes:
+            log_nus = [log_nu_of(survey.tie_share(axis)) for axis in self.axes]
+            self.log_nu = nn.Parameter(torch.tensor(log_nus))
+        elif config.loss == "davidson":
+            self.log_nu = nn.Parameter(torch.tensor(log_nu_of(survey.tie_share())))
         self.length_weights: nn.Parameter | None = None
         """Of each head, nats per unit of log length; the slopes are what length still explains of
         the scores themselves."""
@@ -127,7 +133,7 @@ class Objective(nn.Module):
                 centring=centring,
                 margins=batch.margins if config.strength == "margin" and not plain else None,
                 ties=batch.ties if self.log_nu is not None else None,
-                log_nu=self.log_nu,
+                log_nu=self._log_nu_of(batch),
             )
         for number in range(len(self.scales)):
             here = batch.scales == number  # (J,)
@@ -135,6 +141,12 @@ class Objective(nn.Module):
             weighted = (batch.judged_weights[here] * nats).sum() / num_comparisons
             loss = loss + config.pointwise_weight * weighted
         return loss
+
+    def _log_nu_of(self, batch: TargetBatch) -> Tensor | None:
+        """The one that holds for each pair."""
+        if self.log_nu is None or not self.axes:
+            return self.log_nu
+        return self.log_nu[batch.pairs[:, 0] % len(self.axes)]  # (P,)
 
     @property
     def is_bradley_terry(self) -> bool:
@@ -161,10 +173,12 @@ class Objective(nn.Module):
             parameter.grad = None
 
     def as_json(self) -> dict[str, Any]:
-        """For config.json: loss, log_nu (with Davidson's), scales by name (with ratings)."""
+        """For config.json: loss, log_nu (with Davidson's; by axis, where there are any), scales by
+        name (with ratings)."""
         found: dict[str, Any] = {"loss": self.config.loss}
         if self.log_nu is not None:
-            found["log_nu"] = self.log_nu.item()
+            values = self.log_nu.tolist()
+            found["log_nu"] = dict(zip(self.axes, values, strict=True)) if self.axes else values
         if self.length_weights is not None:
             found["length"] = {"weights": self.length_weights.tolist(), "unit": self.length_unit}
         if self.scales:

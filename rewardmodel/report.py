@@ -197,15 +197,19 @@ def _ceiling_lines(found: Mapping[str, Any] | None) -> list[str]:
 
 
 def _axes_lines(axes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [
-        _row(
-            f"accuracy of axis {name}, {found['n']} comparisons",
-            found["accuracy"],
-            found["accuracy_interval"],
-        )
-        for name, found in axes.items()
-        if found["n"]
-    ]
+    lines = []
+    for name, found in axes.items():
+        if found["n"]:
+            named = f"accuracy of axis {name}, {found['n']} comparisons"
+            lines.append(_row(named, found["accuracy"], found["accuracy_interval"]))
+        if (ties := found.get("three_outcomes")) is not None:
+            loss = ties["log_loss"], ties["log_loss_interval"]
+            lines += [
+                _row(f"axis {name}: log loss with ties, nats", *loss),
+                _row(f"axis {name}: share of ties", ties["tie_share"]),
+                _row(f"axis {name}: nu of Davidson's model", ties["nu"]),
+            ]
+    return lines
 
 
 def _against_lines(found: Mapping[str, Any] | None) -> list[str]:

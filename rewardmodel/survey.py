@@ -24,10 +24,10 @@ class Survey:
     """Counts over comparisons: strengths and who agreed, ties, ratings."""
 
     strengths: StrengthCount = field(default_factory=StrengthCount)
-    num_votes: int = 0
-    """That decide or tie a pair."""
-    tie_sum: float = 0.0
-    """Over those votes, the share of their pairs that they tie."""
+    num_votes: Counter[str | None] = field(default_factory=Counter)
+    """By axis, those that decide or tie a pair."""
+    tie_sums: dict[str | None, float] = field(default_factory=lambda: defaultdict(float))
+    """By axis, over those votes, the share of their pairs that they tie."""
     levels: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     """Rating -> level -> how often it was given."""
     ends: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class Survey:
         for vote in comparison.votes:
             ties, strict = vote.num_ties(), len(vote.strict_pairs())
             if ties or strict:
-                self.num_votes += 1
-                self.tie_sum += ties / (ties + strict)
+                self.num_votes[vote.axis] += 1
+                self.tie_sums[vote.axis] += ties / (ties + strict)
         lengths = log_lengths(comparison.texts)
         for i, j in combinations(range(len(lengths)), 2):
             self.num_length_pairs += 1
@@ -68,10 +68,13 @@ class Survey:
         """How far log lengths of two answers to a prompt lie apart, root mean square."""
         return math.sqrt(self.length_square_sum / max(1, self.num_length_pairs))
 
-    @property
-    def tie_share(self) -> float:
-        """Of an average vote's pairs, those that it ties."""
-        return self.tie_sum / self.num_votes if self.num_votes else 0.0
+    def tie_share(self, axis: str | None = None) -> float:
+        """Of an average vote's pairs, those that it ties; of the votes on one axis, or of all."""
+        if axis is None:
+            total, ties = self.num_votes.total(), sum(self.tie_sums.values())
+        else:
+            total, ties = self.num_votes[axis], self.tie_sums[axis]
+        return ties / total if total else 0.0
 
     def scales(self, only: str | None) -> dict[str, tuple[int, int]]:
         """Ratings with two levels or more, by name; `only` that one if it is named."""

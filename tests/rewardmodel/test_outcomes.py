@@ -10,6 +10,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
 
+from policy.axes import Axis
 from policy.backbone import save_model, score_model_from
 from policy.comparisons import parse_row, read_comparisons
 from policy.ensemble import Scored
@@ -33,7 +34,10 @@ class Told:
 
     def scored_ids(self, ids):
         assert len(ids) == len(self.scores)
-        return [Scored(score) for score in self.scores]
+        return [
+            Scored(sum(score), axes=score) if self.scale.axes else Scored(score)
+            for score in self.scores
+        ]
 
 
 def row(number, votes=(), count=2, **fields):
@@ -150,6 +154,53 @@ def test_log_loss_accuracy_and_temperature_follow_the_definition():
     best = minimize_scalar(loss, bounds=(0.05, 50), method="bounded", options={"xatol": 1e-8})
     assert fit_temperature(found.answers()) == pytest.approx(best.x, rel=1e-3)
     assert found.answers().log_loss(best.x) == pytest.approx(best.fun)
+
+
+@pytest.mark.parametrize("log_nu", [{"helpful": -0.4, "safe": 0.9}, -0.4])
+def test_ties_are_measured_on_each_axis_by_what_its_head_learned_of_them(log_nu):
+    helpful, safe = drawn(1), drawn(2)
+    rows = []
+    for one, other in zip(helpful[0], safe[0], strict=True):
+        count = len(one["completions"])
+        kept = [
+            vote | {"axis": "safe"} for vote in other["votes"]
+            if all(int(name[1:]) < count for group in vote["ranking"] for name in group)
+        ]  # fmt: skip
+        rows.append(one | {"votes": one["votes"] + kept})
+    draw = random.Random(4)
+    seconds = [[draw.gauss(0, 1) for _ in own] for own in helpful[1]]
+    scores = [list(zip(*pair, strict=True)) for pair in zip(helpful[1], seconds, strict=True)]
+    axes = (Axis(name="helpful", weight=1.0, deviation=1.5), Axis(name="safe", weight=0.5))
+    learned = {"loss": "davidson", "log_nu": log_nu}
+    figures = evaluated(rows, scores, learned, axes=axes).figures()
+    assert "three_outcomes" not in figures  # the sum of heads has no such number
+    for axis, nats, nu in [
+        ("helpful", [[1.5 * each for each in own] for own in helpful[1]], -0.4),
+        ("safe", seconds, log_nu["safe"] if isinstance(log_nu, dict) else log_nu),
+    ]:
+        asked = [
+            one | {"votes": [vote for vote in one["votes"] if vote["axis"] == axis]} for one in rows
+        ]
+        told = list(definition(*zip(*[
+            pair for pair in zip(asked, nats, strict=True) if pair[0]["votes"]
+        ], strict=True), nu))  # fmt: skip
+        count = sum(bool(each["votes"]) for each in asked)
+        cost = sum(-w * math.log(probabilities(d, nu)[o]) for d, o, w in told) / count
+        found = figures["axes"][axis]["three_outcomes"]
+        assert (found["n"], found["nu"]) == (count, pytest.approx(math.exp(nu)))
+        assert found["log_loss"] == pytest.approx(cost)
+
+
+def test_a_comparison_that_only_ties_an_axis_counts_there():
+    rows = [row(0, [(TIE, 1)]), row(1, [(UP, 1)])]
+    axes = (Axis(name="helpful", weight=1.0), Axis(name="safe", weight=1.0))
+    learned = {"loss": "davidson", "log_nu": {"helpful": 0.0, "safe": 0.0}}
+    scores = [[(0.0, 0.0), (0.0, 0.0)], [(0.0, 0.0), (0.0, 0.0)]]
+    figures = evaluated(rows, scores, learned, axes=axes).figures()
+    assert figures["n"] == 1
+    assert figures["axes"]["safe"] == {"weight": 1.0, "n": 0}
+    assert figures["axes"]["helpful"]["three_outcomes"]["n"] == 2
+    assert figures["axes"]["helpful"]["three_outcomes"]["log_loss"] == pytest.approx(math.log(3))
 
 
 def test_reliability_is_of_the_likeliest_of_three_and_of_ties():
