@@ -7,6 +7,7 @@ added: z = (logit - mean) / deviation, over the anchors. N = completions, A = ax
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -54,6 +55,21 @@ def measured(logits: Tensor, weights: Mapping[str, float]) -> tuple[Axis, ...]:
             Axis(name=name, weight=weight, mean=mean, deviation=1.0 if flat else deviation)
         )
     return tuple(found)
+
+
+def shared(axes: Sequence[Sequence[Axis]]) -> tuple[Axis, ...]:
+    """Axes of several models as one's that are standardised already, with the means of their
+    weights and deviations; none where the models do not have the same."""
+    if any([axis.name for axis in own] != [axis.name for axis in axes[0]] for own in axes):
+        return ()
+    return tuple(
+        Axis(
+            name=column[0].name,
+            weight=fmean(axis.weight for axis in column),
+            deviation=fmean(axis.deviation for axis in column),
+        )
+        for column in zip(*axes, strict=True)
+    )
 
 
 def name_heads(config: Any, names: Sequence[str]) -> None:

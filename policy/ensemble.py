@@ -35,7 +35,7 @@ class Scored(NamedTuple):
     members: tuple[float, ...] = ()
     """What each member says, on the score's scale."""
     axes: tuple[float, ...] = ()
-    """What each axis of one model of several says, standardised."""
+    """What each axis of a model of several says, standardised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,8 @@ class Ensemble:
     uncertainty_weight: float
     members: tuple[Member, ...]
     scale: ScoreScale
-    """Of the combined scores; those as combined are in nats."""
+    """Of the combined scores; those as combined are in nats. Its axes are those that all members
+    have: their scores are shown beside the score, which is not made of them."""
 
     def __post_init__(self) -> None:
         require(self.rule in RULES, f"rule must be one of {', '.join(RULES)}: {self.rule!r}")
@@ -108,13 +109,26 @@ class Ensemble:
             )
         ]
 
+    def combine_axes(self, standard: Tensor) -> list[tuple[float, ...]]:
+        """(M, N, A) standardised axes of the members -> for each completion one of each axis.
+
+        By the same rule, which doubts what an axis adds to the score: of one that counts against an
+        answer the worst is the highest.
+        """
+        signs = torch.tensor(
+            [-1.0 if axis.weight < 0 else 1.0 for axis in self.scale.axes], dtype=torch.float64
+        )
+        turned = signs * standard.double()
+        found = combine(turned, self.rule, uncertainty_weight=self.uncertainty_weight)  # (N, A)
+        return [tuple(row) for row in (signs * found).tolist()]
+
     def save(self, directory: Path) -> None:
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
         (directory / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def combine(standard: Tensor, rule: str, *, uncertainty_weight: float) -> Tensor:
-    """(M, N) standardised scores -> (N,), by one of RULES.
+    """(M, ...) standardised scores -> (...), by one of RULES.
 
     `worst` is the paper's worst-case optimisation, `uncertainty` its uncertainty-weighted one:
     mean - weight x mean squared distance from that mean (arXiv:2310.02743).

@@ -280,8 +280,14 @@ class EnsembleScorer(Scorer):
     def scored_ids(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> list[Scored]:
         if not rows:
             return []
-        scores = [member.score_ids(rows, batch_tokens) for member in self.members]
-        return self.ensemble.combine(torch.tensor(scores, dtype=torch.float64))
+        told = [member.scored_ids(rows, batch_tokens) for member in self.members]
+        scores = [[each.score for each in own] for own in told]
+        scored = self.ensemble.combine(torch.tensor(scores, dtype=torch.float64))
+        if not self.scale.axes:
+            return scored
+        heads = torch.tensor([[each.axes for each in own] for own in told], dtype=torch.float64)
+        axes = self.ensemble.combine_axes(heads)  # of (M, N, A)
+        return [each._replace(axes=own) for each, own in zip(scored, axes, strict=True)]
 
 
 def load_scorer(directory: str | Path, device: str = "cpu", *, precision: str = "fp32") -> Scorer:

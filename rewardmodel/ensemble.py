@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from policy.axes import shared
 from policy.backbone import load_tokenizer
 from policy.comparisons import read_comparisons
 from policy.config import require
@@ -217,7 +218,9 @@ def ensemble_of(
         rule=rule,
         uncertainty_weight=uncertainty_weight,
         members=tuple(members),
-        scale=ScoreScale(anchors_sha256=anchors.sha256),
+        scale=ScoreScale(
+            anchors_sha256=anchors.sha256, axes=shared([scorer.scale.axes for scorer in scorers])
+        ),
     )
     if normalised:
         together = EnsembleScorer(ensemble, scorers)

@@ -105,7 +105,7 @@ def _items(row: Mapping[str, Any], kind: str, line: int) -> Iterator[Item]:
 
 def score_file(scorer: Scorer, data: Path, out: Path) -> Told:
     """Write {id, score} lines to out, which appears when it is whole; of an ensemble {id, score,
-    spread, members}, of a model of several axes {id, score, axes: {name: standardised}}.
+    spread, members}, of several axes axes: {name: standardised} too.
 
     A completion that is too long for the model has score null and says why, so that one of them
     does not hold up the rest.
@@ -150,11 +150,12 @@ def _write(scorer: Scorer, window: Sequence[Item], file: TextIO, told: Told) -> 
 
 
 def _found(scored: Scored, axes: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"score": scored.score}
+    if scored.spread is not None:
+        found |= {"spread": scored.spread, "members": scored.members}
     if axes:
-        return {"score": scored.score, "axes": dict(zip(axes, scored.axes, strict=True))}
-    if scored.spread is None:
-        return {"score": scored.score}
-    return {"score": scored.score, "spread": scored.spread, "members": scored.members}
+        found["axes"] = dict(zip(axes, scored.axes, strict=True))
+    return found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -133,12 +133,14 @@ def cost(comparisons, scores, config, axes=()):
     return Objective(config, survey, rule).double()(scores, batch, num_comparisons=1)
 
 
+NUS = (0.3, -1.1)
+"""Log of Davidson's nu of each axis."""
+
+
 @pytest.mark.parametrize("loss", ["bradley_terry", "davidson", "plackett_luce"])
 def test_each_head_pays_for_its_own_axis_and_a_comparison_counts_once(loss):
     config = RewardConfig(loss=loss, centring=0.1)
     heads = torch.randn(10, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    survey = [each.on("a") for each in COMPARISONS] + [each.on("b") for each in COMPARISONS]
-    log_nu = Objective(config, Survey.of(survey), TargetRule()).log_nu
     wanted, start = 0.0, 0
     for comparison in COMPARISONS:
         own = heads[start : start + len(comparison.texts)]
@@ -150,17 +152,29 @@ def test_each_head_pays_for_its_own_axis_and_a_comparison_counts_once(loss):
                 rule = TargetRule(loss=loss)
                 batch = TargetBatch.of([rule.targets(alone)], [0], [1.0])
                 objective = Objective(config, Survey(), rule).double()
-                if log_nu is not None:
-                    objective.log_nu.data.fill_(log_nu.item())
+                if loss == "davidson":
+                    objective.log_nu.data.fill_(NUS[number])
                 parts.append(objective(own[:, number], batch, num_comparisons=1).item())
         wanted += fmean(parts)
     rule = TargetRule(loss=loss, axes=("a", "b"))
     batch = TargetBatch.of([rule.targets(each) for each in COMPARISONS], [0, 4, 10, 16], [1.0] * 4)
     objective = Objective(config, Survey(), rule).double()
-    if log_nu is not None:
-        objective.log_nu.data.fill_(log_nu.item())
+    if loss == "davidson":
+        objective.log_nu.data.copy_(torch.tensor(NUS))
+        assert objective.as_json()["log_nu"] == pytest.approx(dict(zip("ab", NUS, strict=True)))
     found = objective(heads.flatten(), batch, num_comparisons=1)
     assert found.item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_each_axis_starts_from_its_own_share_of_ties():
+    # Of four votes on a one ties one of three pairs; of three on b one does so, and one its only.
+    config = RewardConfig(loss="davidson")
+    survey = Survey.of(COMPARISONS, axes=("a", "b"))
+    learned = Objective(config, survey, TargetRule(loss="davidson", axes=("a", "b"))).as_json()
+    share = (0 + 1 / 3 + 1) / 3
+    assert learned["log_nu"]["b"] == pytest.approx(math.log(2 * share / (1 - share)))
+    share = (0 + 0 + 1 / 3 + 0) / 4
+    assert learned["log_nu"]["a"] == pytest.approx(math.log(2 * share / (1 - share)))
 
 
 def test_with_one_axis_it_is_plain_bradley_terry():
@@ -260,6 +274,50 @@ def test_score_and_evaluate_tell_the_axes_apart(run, tmp_path, capsys):
     card = (tmp_path / "card" / "README.md").read_text("utf-8")
     assert "2 x polite, -1 x green" in card
     assert "| accuracy of axis green, 40 comparisons |" in card
+
+
+def test_an_ensemble_shows_its_axes_combined_by_its_rule(run, tmp_path, capsys):
+    model, data = run
+    other = dataclasses.replace(SMALL, epochs=1, seed=5, axes={"polite": 1.0, "green": -2.0})
+    train(other, data=data, out=tmp_path / "other", init=str(model))
+    members = [load_scorer(folder) for folder in (model, tmp_path / "other")]
+    dev = [each for each in read_comparisons(data) if each.in_split("dev")][:3]
+    rows = [members[0].encode(each.prompt, text).ids for each in dev for text in each.texts]
+    polite, green = (
+        [[each.axes[number] for each in member.scored_ids(rows)] for member in members]
+        for number in range(2)
+    )
+    words = ["--member", str(model), "--member", str(tmp_path / "other"), "--data", str(data)]
+    for rule, wanted in {  # green counts against an answer: its worst is the highest
+        "mean": (map(fmean, zip(*polite, strict=True)), map(fmean, zip(*green, strict=True))),
+        "worst": (map(min, *polite), map(max, *green)),
+        "uncertainty": (
+            (fmean(z) - 0.5 * pstdev(z) ** 2 for z in zip(*polite, strict=True)),
+            (fmean(z) + 0.5 * pstdev(z) ** 2 for z in zip(*green, strict=True)),
+        ),
+    }.items():
+        out = tmp_path / rule
+        asked = ["--rule", rule, "--uncertainty-weight", "0.5", "--out", str(out)]
+        assert main(["ensemble", *words, *asked]) == 0
+        scorer = load_scorer(out)
+        assert [(axis.name, axis.weight) for axis in scorer.scale.axes] == [
+            ("polite", 1.5), ("green", -1.5),
+        ]  # fmt: skip
+        found = [each.axes for each in scorer.scored_ids(rows)]
+        for number, values in enumerate(wanted):
+            assert [each[number] for each in found] == pytest.approx(list(values), abs=1e-5)
+    scores = tmp_path / "scores.jsonl"
+    told = ["--model", str(tmp_path / "mean"), "--data", str(data)]
+    assert main(["score", *told, "--out", str(scores)]) == 0
+    first = json.loads(scores.read_text("utf-8").splitlines()[0])
+    assert set(first) == {"id", "comparison", "score", "spread", "members", "axes"}
+    capsys.readouterr()
+    assert main(["evaluate", *told, "--report", str(tmp_path / "card")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["axes"]["polite"]["accuracy"] > 0.9
+    card = (tmp_path / "card" / "README.md").read_text("utf-8")
+    assert "| accuracy of axis green, 40 comparisons |" in card
+    assert "It is an ensemble" in card
 
 
 def test_a_value_model_from_it_has_one_head_that_starts_at_zero(run):
