@@ -1,4 +1,7 @@
-"""Small checks that rows of a file go through. Each raises BadInput with the value seen."""
+"""Small checks that rows of a file go through. Each raises BadInput with the value seen.
+
+The value is made a text only where it is refused: else half of the time of reading goes there.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,11 +13,9 @@ SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-100, 1e100
 
 
 def parse_string(value: object, name: str) -> str:
-    require(
-        isinstance(value, str) and bool(value.strip()),
-        f"{name} must be a string with something in it: {clip(value)}",
-    )
-    return str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise BadInput(f"{name} must be a string with something in it: {clip(value)}")
+    return value
 
 
 def parse_weight(value: object, name: str) -> float:
@@ -53,9 +54,10 @@ def parse_strengths(value: object, num_gaps: int) -> tuple[float, ...]:
 
 
 def require_keys(row: object, keys: Sequence[str], name: str) -> None:
-    require(isinstance(row, Mapping), f"{name} must be an object: {clip(row)}")
-    missing = [key for key in keys if key not in row]  # type: ignore[operator]
-    require(not missing, f"{name} lacks {', '.join(missing)}: {clip(row)}")
+    if not isinstance(row, Mapping):
+        raise BadInput(f"{name} must be an object: {clip(row)}")
+    if missing := [key for key in keys if key not in row]:
+        raise BadInput(f"{name} lacks {', '.join(missing)}: {clip(row)}")
 
 
 def clip(value: object, width: int = 80) -> str:

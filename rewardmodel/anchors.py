@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,20 @@ class Anchors:
 def sample_anchors(data: Path, count: int = NUM_ANCHORS) -> Anchors:
     """A fixed sample of the dev rows of a comparisons or TRL file, with the train rows where dev
     holds fewer than FEWEST_OF_DEV texts; test rows are never looked at."""
-    dev = Anchors.of(_texts(data, "dev"), most=count)
+    return anchors_among(lambda: read_comparisons(data), count)
+
+
+def anchors_among(rows: Callable[[], Iterable[Comparison]], count: int = NUM_ANCHORS) -> Anchors:
+    """`sample_anchors` of rows; they may be asked for twice."""
+    dev = Anchors.of(_texts(rows(), "dev"), most=count)
     if len(dev.items) >= min(count, FEWEST_OF_DEV):
         return dev
-    train = Anchors.of(_texts(data, "train"), most=count)
+    train = Anchors.of(_texts(rows(), "train"), most=count)
     return Anchors.of([*dev.items, *train.items], most=count)
 
 
-def _texts(data: Path, split: str) -> Iterator[Anchor]:
-    for comparison in read_comparisons(data):
+def _texts(rows: Iterable[Comparison], split: str) -> Iterator[Anchor]:
+    for comparison in rows:
         if comparison.in_split(split):
             yield from _of_comparison(comparison)
 
