@@ -51,7 +51,8 @@ class Vote:
     kind: str | None = None
     annotator: str | None = None
     strengths: tuple[float, ...] = ()
-    """A level above 0 for each gap between neighbouring groups, or none."""
+    """A level above 0 for each gap between neighbouring groups, or none. With them a group may be
+    empty, whose completion was left out: the gaps on both sides of it still lie between others."""
     strength_levels: float | None = None
     """The highest level that could be given, where the row says so."""
 
@@ -75,6 +76,20 @@ class Vote:
 
     def num_ties(self) -> int:
         return len(self.tied_pairs())
+
+    def among(self, places: Mapping[int, int]) -> "Vote":
+        """What it says of some of the completions: old index -> new one."""
+        groups = [
+            tuple(places[index] for index in group if index in places) for group in self.ranking
+        ]
+        held = [number for number, group in enumerate(groups) if group]
+        if not held:
+            return replace(self, ranking=(), strengths=())
+        first, last = held[0], held[-1]
+        if self.strengths:
+            ranking = tuple(groups[first : last + 1])
+            return replace(self, ranking=ranking, strengths=self.strengths[first:last])
+        return replace(self, ranking=tuple(filter(None, groups)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +187,27 @@ class Comparison:
         votes = tuple(vote for vote in self.votes if vote.axis == axis)
         judgments = tuple(one for one in self.judgments if one.axis == axis)
         return replace(self, votes=votes, table=PairTable.of(votes), judgments=judgments)
+
+    def among(self, kept: Sequence[int]) -> "Comparison":
+        """Of some of its completions, and what was said of these, as if no other had been shown.
+
+        kept: rising indices. A ranking of four says of three what it says of their pairs, by Luce's
+        axiom too: the order of some does not depend on what else was there.
+        """
+        places = {index: place for place, index in enumerate(kept)}
+        votes = tuple(vote.among(places) for vote in self.votes)
+        return replace(
+            self,
+            completion_ids=tuple(self.completion_ids[index] for index in kept),
+            texts=tuple(self.texts[index] for index in kept),
+            votes=votes,
+            table=PairTable.of(votes),
+            judgments=tuple(
+                replace(one, completion=places[one.completion])
+                for one in self.judgments
+                if one.completion in places
+            ),
+        )
 
 
 def read_comparisons(
@@ -272,10 +308,10 @@ def _vote(row: object, index: Mapping[str, int]) -> Vote:
     )
     ranked = [completion_id for group in ranking for completion_id in group]
     for completion_id in ranked:
-        require(
-            isinstance(completion_id, str) and completion_id in index,
-            f"ranking names a completion that the row has not: {clip(completion_id)}",
-        )
+        if not isinstance(completion_id, str) or completion_id not in index:
+            raise BadInput(
+                f"ranking names a completion that the row has not: {clip(completion_id)}"
+            )
     require(len(set(ranked)) == len(ranked), f"ranking names a completion twice: {clip(ranking)}")
     groups = tuple(tuple(index[name] for name in group) for group in ranking if group)
     return Vote(

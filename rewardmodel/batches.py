@@ -6,7 +6,7 @@ completions of a comparison with their prompt, once (policy/shared_prompt.py), o
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from policy.comparisons import Comparison, PairTable
 from policy.config import require
+from policy.data import Message
 from policy.run import generator_for
 from policy.scoring import Encoded, TooLong, encode
 from policy.shared_prompt import Forest, Tree
@@ -55,17 +56,20 @@ class Example:
 
 @dataclass(slots=True)
 class Funnel:
-    """Where the comparisons of a split went; all but the last two add up to those read."""
+    """Where the comparisons of a split went; the first four add up to those read."""
 
     num_used: int = 0
     num_no_strict_pair: int = 0
     """Nor anything else that the loss learns from."""
     num_too_long: int = 0
+    """With completions so long that nothing is left to learn from."""
     num_same_tokens: int = 0
     """Of two completions the model is given the same ids (unknown signs, letters without their
     case ...): whatever was preferred, it cannot see."""
     num_prompts_shortened: int = 0
     """Used, with a prompt that lost turns to keep a completion whole."""
+    num_lists_shortened: int = 0
+    """Used, without a completion that is too long: what was said of the others counts."""
     num_ties: int = 0
     """Pairs that votes left tied; they are in Davidson's loss alone."""
 
@@ -88,20 +92,21 @@ class Examples:
         if not targets or not comparison.weight:
             self.funnel.num_no_strict_pair += 1
             return
-        try:
-            encoded = [
-                encode(tokenizer, comparison.prompt, text, max_tokens=max_tokens)
-                for text in comparison.texts
-            ]
-        except TooLong:
-            self.funnel.num_too_long += 1
-            return
-        if targets.pairs and same_tokens(encoded):
+        encoded = fitting(comparison, lambda *pair: encode(tokenizer, *pair, max_tokens=max_tokens))
+        shortened = len(encoded) < len(comparison.texts)
+        if shortened:
+            comparison = comparison.among(list(encoded))
+            targets = rule.targets(comparison)
+            if not targets:
+                self.funnel.num_too_long += 1
+                return
+        if targets.pairs and same_tokens(encoded.values()):
             self.funnel.num_same_tokens += 1
             return
         self.funnel.num_used += 1
-        self.funnel.num_prompts_shortened += any(each.dropped_turns for each in encoded)
-        rows = tuple(array("i", each.ids) for each in encoded)
+        self.funnel.num_lists_shortened += shortened
+        self.funnel.num_prompts_shortened += any(each.dropped_turns for each in encoded.values())
+        rows = tuple(array("i", each.ids) for each in encoded.values())
         self.items.append(
             Example(
                 rows,
@@ -119,7 +124,20 @@ class Examples:
         return {f"{split}_{name}": value for name, value in asdict(self.funnel).items()}
 
 
-def same_tokens(completions: Sequence[Encoded]) -> bool:
+def fitting(
+    comparison: Comparison, encode_one: Callable[[Sequence[Message], str], Encoded]
+) -> dict[int, Encoded]:
+    """Index -> ids of those completions that are not too long, in order."""
+    found = {}
+    for index, text in enumerate(comparison.texts):
+        try:
+            found[index] = encode_one(comparison.prompt, text)
+        except TooLong:
+            continue
+    return found
+
+
+def same_tokens(completions: Collection[Encoded]) -> bool:
     """Whether two of a prompt's completions are the same to the model, whatever their texts."""
     return len({tuple(each.ids) for each in completions}) < len(completions)
 

@@ -334,13 +334,15 @@ def _expected_best(scores: Sequence[float], worths: Sequence[float], n: int) -> 
 
 
 def against(new: Evaluation, old: Evaluation) -> dict[str, Any]:
-    """Mean differences new - old on the comparisons that both could score, paired, with their
-    intervals over groups."""
-    theirs = {judged.place: row for judged, row in zip(old.judged, old.rows, strict=True)}
+    """Mean differences new - old on the comparisons of which both could score the same completions,
+    paired, with their intervals over groups."""
+    theirs = {
+        (judged.place, judged.kept): row for judged, row in zip(old.judged, old.rows, strict=True)
+    }
     both = [
         PairRow(row.group, row.log_loss - other.log_loss, row.correct - other.correct, row.weight)
         for judged, row in zip(new.judged, new.rows, strict=True)
-        if (other := theirs.get(judged.place)) is not None
+        if (other := theirs.get((judged.place, judged.kept))) is not None
     ]
     if not both:
         return {"n": 0}

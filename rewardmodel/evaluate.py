@@ -7,8 +7,9 @@ by vote weight. So a model is measured against the answers themselves, not again
 where two of three votes prefer A, putting A first is worth 2/3. Strict log loss is the mean, in the
 same weights, of `-log sigmoid(deviation x (r_better - r_worse))`: the training loss without
 centring, in the units that the model was trained in (policy/score_scale.py). The figures are means
-over comparisons, each counted once. A comparison that no vote decides, or with a completion too
-long for the model, is left out of them and counted.
+over comparisons, each counted once. A completion too long for the model is left out of its list,
+whose other pairs count; a comparison that no vote decides, or none without the long ones, is left
+out and counted.
 
 Ties give no strict pair. Of a model that learned them by Davidson a tie is an answer like the
 others: `log_loss` is then that of three outcomes, over comparisons with any (outcomes.py), and
@@ -27,9 +28,9 @@ import torch
 from policy.comparisons import Comparison, PairTable, Vote
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
-from policy.scoring import Scorer, TooLong, load_scorer
+from policy.scoring import Scorer, load_scorer
 from rewardmodel.axes import ByAxis
-from rewardmodel.batches import same_tokens
+from rewardmodel.batches import fitting, same_tokens
 from rewardmodel.bootstrap import INTERVAL, PairRow, bootstrap
 from rewardmodel.calibration import LogOdds
 from rewardmodel.disagreement import Disagreement
@@ -48,6 +49,8 @@ class Judged:
 
     place: int
     """Of the comparison among all that were read."""
+    kept: tuple[int, ...]
+    """Which of its completions were scored: not those that are too long for the model."""
     group: str
     scores: tuple[float, ...]
     chars: tuple[int, ...]
@@ -110,6 +113,9 @@ class Evaluation:
     num_score_ties: int = 0
     num_no_strict_pair: int = 0
     num_too_long: int = 0
+    """Without a strict pair among the completions that are not too long."""
+    num_lists_shortened: int = 0
+    """Measured, without a completion that is too long."""
     num_others_too_long: int = 0
     """Without a strict pair, but with ties or judgments that would have been measured."""
     num_same_tokens: int = 0
@@ -144,7 +150,7 @@ class Evaluation:
         return evaluation
 
     def _add(self, scorer: Scorer, window: Sequence[Comparison]) -> None:
-        kept: list[tuple[int, Comparison]] = []
+        kept: list[tuple[int, tuple[int, ...], Comparison]] = []
         ids: list[list[int]] = []
         for comparison in window:
             place, self.num_read = self.num_read, self.num_read + 1
@@ -153,19 +159,24 @@ class Evaluation:
             self.num_no_strict_pair += not strict
             if not strict and not self._says_more(comparison):
                 continue
-            try:
-                encoded = [scorer.encode(comparison.prompt, text) for text in comparison.texts]
-            except TooLong:
-                self.num_too_long += strict
-                self.num_others_too_long += not strict
-                continue
-            self.num_same_tokens += strict and same_tokens(encoded)
-            kept.append((place, comparison))
-            ids += [each.ids for each in encoded]
-            self.num_prompts_shortened += any(each.dropped_turns for each in encoded)
+            encoded = fitting(comparison, scorer.encode)
+            if len(encoded) < len(comparison.texts):
+                comparison = comparison.among(list(encoded))
+                left = bool(comparison.table.pairs)
+                self.num_too_long += strict and not left
+                measured = left or self._says_more(comparison)
+                self.num_others_too_long += not strict and not measured
+                if not measured:
+                    continue
+                self.num_lists_shortened += 1
+                strict = left
+            self.num_same_tokens += strict and same_tokens(encoded.values())
+            kept.append((place, tuple(encoded), comparison))
+            ids += [each.ids for each in encoded.values()]
+            self.num_prompts_shortened += any(each.dropped_turns for each in encoded.values())
         scored = iter(scorer.scored_ids(ids))
-        for place, comparison in kept:
-            self._count(place, comparison, [next(scored) for _ in comparison.texts])
+        for place, indices, comparison in kept:
+            self._count(place, indices, comparison, [next(scored) for _ in comparison.texts])
 
     def _says_more(self, comparison: Comparison) -> bool:
         """Whether there is something to measure beside strict pairs."""
@@ -173,7 +184,13 @@ class Evaluation:
         learns_ties |= self.by_axis.learns_from_ties(comparison)
         return learns_ties or bool(comparison.judgments)
 
-    def _count(self, place: int, comparison: Comparison, scored: Sequence[Scored]) -> None:
+    def _count(
+        self,
+        place: int,
+        kept: tuple[int, ...],
+        comparison: Comparison,
+        scored: Sequence[Scored],
+    ) -> None:
         table = comparison.table
         scores = [each.score for each in scored]
         nats = [self.scale.mean + self.scale.deviation * score for score in scores]
@@ -189,6 +206,7 @@ class Evaluation:
         self.judged.append(
             Judged(
                 place,
+                kept,
                 comparison.group,
                 tuple(scores),
                 tuple(len(text) for text in comparison.texts),
@@ -261,6 +279,7 @@ class Evaluation:
                 "too_long": self.num_too_long,
             },
             "num_others_too_long": self.num_others_too_long,
+            "num_lists_shortened": self.num_lists_shortened,
             "num_same_tokens": self.num_same_tokens,
             "num_prompts_shortened": self.num_prompts_shortened,
             "votes_by_kind": dict(sorted(self.votes_by_kind.items())),

@@ -27,7 +27,7 @@ from policy.config import load_config, require, require_all_positive
 from policy.data import content_hash
 from policy.run import Run, add_config_arguments, device_from
 from policy.score_scale import SAME_SCORE, forget
-from rewardmodel.anchors import Anchor, Anchors, read_anchors, sample_anchors
+from rewardmodel.anchors import Anchor, Anchors, anchors_among, read_anchors
 from rewardmodel.features import Backbone, Features, KnownScorer
 from rewardmodel.losses import ranking_loss
 from rewardmodel.newton import Fitted, fit_head
@@ -79,7 +79,7 @@ class Table:
     ties: Tensor | None
     num_comparisons: int
     num_left_out: int
-    """Comparisons without an answer, or with a completion that has no features."""
+    """Comparisons without an answer on completions that have features."""
 
     @classmethod
     def of(cls, comparisons: Iterable[Comparison], features: Features, loss: str) -> "Table":
@@ -90,8 +90,11 @@ class Table:
         num_used = num_left_out = 0
         for comparison in comparisons:
             keys = [Anchor(comparison.prompt, text).sha256 for text in comparison.texts]
+            kept = [index for index, key in enumerate(keys) if key in features.places]
+            if len(kept) < len(keys):  # too long for the model: as in training
+                comparison, keys = comparison.among(kept), [keys[index] for index in kept]
             pairs = rule.targets(comparison).pairs
-            if not pairs or any(key not in features.places for key in keys):
+            if not pairs:
                 num_left_out += 1
                 continue
             num_used += 1
@@ -202,7 +205,7 @@ def refit(
         scale = normalise(
             backbone.model,
             backbone.tokenizer,
-            anchors=_anchors(config, data, anchors),
+            anchors=_anchors(config, rows, anchors),
             dev=(row for row in rows if row.in_split("dev")),
             scorer_of=partial(KnownScorer, known=known),
         )
@@ -239,10 +242,12 @@ def _require_same(
     )
 
 
-def _anchors(config: RefitConfig, data: Path, anchors: Path | None) -> Anchors | None:
+def _anchors(
+    config: RefitConfig, rows: Sequence[Comparison], anchors: Path | None
+) -> Anchors | None:
     if config.num_anchors == 0:
         return None
-    return read_anchors(anchors) if anchors else sample_anchors(data, config.num_anchors)
+    return read_anchors(anchors) if anchors else anchors_among(lambda: rows, config.num_anchors)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

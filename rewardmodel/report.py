@@ -84,11 +84,12 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f"(sha256 `{scale['anchors_sha256']}`)."
         if scale["folded"] != "nothing"
         else "Scores are as trained: they are not normalised.",
-        _shift_line(scale),
+        _shift_line(scale, several="ensemble" in figures),
         "",
         f"Measured on split {figures['split']} of the data with sha256 `{figures['data_sha256']}`: "
         f"{figures['n']} comparisons in {figures['num_groups']} groups, {figures['num_answers']} "
-        f"answers. Intervals hold {figures['interval_share']:.0%} and draw groups.",
+        f"answers.{_shortened_sentence(figures)} Intervals hold {figures['interval_share']:.0%} "
+        "and draw groups.",
         "",
         "| figure | value | interval |",
         "| --- | --- | --- |",
@@ -107,7 +108,12 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _shift_line(scale: Mapping[str, Any]) -> str:
+def _shift_line(scale: Mapping[str, Any], *, several: bool) -> str:
+    if several:
+        return (
+            "It is an ensemble: Hugging Face's own class reads its members, and ensemble.json says "
+            "how their scores become one."
+        )
     if scale["axes"]:
         weights = ", ".join(f"{_short(axis['weight'])} x {axis['name']}" for axis in scale["axes"])
         return (
@@ -120,6 +126,11 @@ def _shift_line(scale: Mapping[str, Any]) -> str:
         f"Hugging Face's own class computes scores that are {-scale['shift']:+.6g} apart from "
         "these, the same for every text: the model has no bias that could hold the shift."
     )
+
+
+def _shortened_sentence(figures: Mapping[str, Any]) -> str:
+    count = figures["num_lists_shortened"]
+    return f" Lists without a completion that is too long for the model: {count}." if count else ""
 
 
 def _ties_sentence(figures: Mapping[str, Any]) -> str:

@@ -94,6 +94,36 @@ def test_evaluate_says_on_stdout_what_was_measured_and_counted(
     assert written == [row._asdict() for row in rows]
 
 
+def test_evaluate_measures_a_list_without_its_completion_that_is_too_long(
+    reward_model, write_rows, tmp_path, capsys
+):
+    def listed(number, texts, ranking):
+        made = comparison(number, [(ranking, "human")])
+        for place, text in texts.items():
+            made["completions"][place]["text"] = text
+        return made
+
+    long = {1: "ab" * 200}
+    rows = [
+        listed(0, long, [[2], [0], [1]]),
+        listed(1, long, [[0, 2], [1]]),  # the rest is tied
+        listed(2, {}, [[1], [0], [2]]),
+    ]
+    words = ["evaluate", "--model", str(reward_model), "--split", "all"]
+    data = write_rows(rows)
+    assert main([*words, "--data", str(data), "--report", str(tmp_path / "card")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n"], found["num_pairs"], found["num_lists_shortened"]) == (2, 4, 1)
+    assert found["left_out"] == {"no_strict_pair": 0, "too_long": 1}
+    card = (tmp_path / "card" / "README.md").read_text("utf-8")
+    assert "Lists without a completion that is too long for the model: 1." in card
+    rows[0]["completions"].pop(1)
+    rows[0]["votes"][0]["ranking"].pop()
+    assert main([*words, "--data", str(write_rows([rows[0], rows[2]]))]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert (found["accuracy"], found["log_loss"]) == (alone["accuracy"], alone["log_loss"])
+
+
 def test_evaluate_looks_at_one_axis_when_asked(reward_model, write_rows, capsys):
     data = write_rows([comparison(0, [([[0], [1]], "human")])])
     words = ["evaluate", "--model", str(reward_model), "--data", str(data), "--split", "all"]

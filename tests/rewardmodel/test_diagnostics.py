@@ -3,6 +3,7 @@
 import itertools
 import random
 import statistics
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -192,6 +193,8 @@ def test_two_models_are_compared_on_the_rows_that_both_could_score():
     old.judged.pop(1)
     old.rows.pop(1)
     assert against(new, old)["accuracy_difference"] == 0
+    old.judged[0] = replace(old.judged[0], kept=(0, 2))  # other completions of the same list
+    assert against(new, old)["n"] == 1
     assert against(new, evaluated([], [])) == {"n": 0}
 
 

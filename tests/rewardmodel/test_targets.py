@@ -77,6 +77,55 @@ def test_a_ranking_becomes_choices_and_ties_say_nothing_of_each_other():
     assert sum(one.weight for one in targets.pairs) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("loss", ["bradley_terry", "davidson", "plackett_luce"])
+def test_some_of_a_lists_completions_are_worth_what_they_would_be_alone(loss):
+    rankings = [
+        [["x3"], ["x0", "x1"], ["x2"]],
+        [["x1", "x3"], ["x2"], ["x0"]],
+        [["x3"], ["x1"]],
+        [["x2"], ["x0", "x1", "x3"]],
+    ]
+    said = [{"annotator": "a1", "completion": f"x{i}", "ratings": {"clear": i}} for i in range(4)]
+    made = comparison(*(vote(each) for each in rankings), k=4, judgments=said)
+    rule = TargetRule(loss=loss, scales={"clear": (0, 3)}, length_unit=1.0)
+    for left_out in range(4):
+        kept = [index for index in range(4) if index != left_out]
+        votes = [
+            vote([each for group in one if (each := [x for x in group if x != f"x{left_out}"])])
+            for one in rankings
+        ]
+        alone = {
+            "completions": [
+                {"id": f"x{i}", "text": made.texts[i], "model": None} for i in kept
+            ],
+            "judgments": [said[i] for i in kept],
+        }  # fmt: skip
+        wanted = comparison(*votes, **alone)
+        found = made.among(kept)
+        assert (found.texts, found.table) == (wanted.texts, wanted.table)
+        assert rule.targets(found) == rule.targets(wanted)
+    assert made.among([2]).table.pairs == ()
+
+
+def test_gaps_around_a_completion_that_is_left_out_still_lie_between_the_others():
+    made = comparison(vote([["x1"], ["x0"], ["x2"], ["x3"]], strength=[2, 1, 2]), k=4)
+    for strength in ("margin", "soft"):
+        rule = graded(strength)
+        whole = {(one.first, one.second): one for one in rule.targets(made).pairs}
+        for left_out in range(4):
+            kept = [index for index in range(4) if index != left_out]
+            for one in rule.targets(made.among(kept)).pairs:
+                same = whole[kept[one.first], kept[one.second]]
+                assert (one.margin, one.confidence) == (same.margin, same.confidence)
+                assert one.target == same.target
+                assert one.weight == pytest.approx(1 / 3)
+    graded_choices = TargetRule(loss="plackett_luce").targets(made.among([1, 2, 3])).choices
+    assert [(one.winner, one.contestants) for one in graded_choices] == [
+        (0, (0, 1, 2)),
+        (1, (1, 2)),
+    ]
+
+
 def test_equal_choices_of_several_votes_are_one_with_their_weights():
     made = comparison(vote(AB, weight=3), vote(AB, "a2", weight=1), vote(BA, "a3", weight=4), k=2)
     choices = TargetRule(loss="plackett_luce").targets(made).choices

@@ -19,11 +19,11 @@ from transformers import (
 
 import rewardmodel.train
 from policy.backbone import save_model, score_model_from
-from policy.comparisons import read_comparisons
+from policy.comparisons import parse_row, read_comparisons
 from policy.config import BadInput, Stopped
 from policy.data import content_hash
 from policy.optim import adamw
-from policy.scoring import load_scorer
+from policy.scoring import load_scorer, max_tokens_of
 from rewardmodel.anchors import read_anchors, sample_anchors
 from rewardmodel.batches import Examples
 from rewardmodel.calibration import reliability
@@ -466,14 +466,45 @@ def test_what_was_left_out_is_counted(write_rows, tiny_lm, tmp_path):
         "train_num_too_long": 1,
         "train_num_same_tokens": 0,
         "train_num_prompts_shortened": 1,
+        "train_num_lists_shortened": 0,
         "train_num_ties": 0,
         "dev_num_used": 1,
         "dev_num_no_strict_pair": 0,
         "dev_num_too_long": 0,
         "dev_num_same_tokens": 0,
         "dev_num_prompts_shortened": 0,
+        "dev_num_lists_shortened": 0,
         "dev_num_ties": 0,
     }
+
+
+def test_a_list_loses_the_completion_that_is_too_long_and_keeps_the_others(tiny_lm):
+    def listed(texts, ranking):
+        return parse_row(
+            {
+                "id": "l", "split": "train", "prompt": "Hi",
+                "completions": [
+                    {"id": str(i), "text": text, "model": None} for i, text in enumerate(texts)
+                ],
+                "votes": [
+                    {"axis": "a", "ranking": ranking, "strength": None, "weight": None}
+                    | {"annotator": "a", "kind": "person"}
+                ],
+            },
+            line=1,
+        )  # fmt: skip
+
+    model, tokenizer = score_model_from(tiny_lm, seed=0)
+    longest = max_tokens_of(model, tokenizer)
+    examples = Examples()
+    for ranking in ([["0"], ["1"], ["2"]], [["1"], ["0", "2"]]):
+        examples.add(listed(["so", "ab" * 100, "no"], ranking), tokenizer, longest)
+    funnel = examples.funnel
+    assert (funnel.num_used, funnel.num_too_long, funnel.num_lists_shortened) == (1, 1, 1)
+    (found,) = examples.items
+    alone = Examples()
+    alone.add(listed(["so", "no"], [["0"], ["1"]]), tokenizer, longest)
+    assert found == alone.items[0]
 
 
 def test_bad_input_leaves_no_folder(write_rows, tiny_lm, tmp_path):
