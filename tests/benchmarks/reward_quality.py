@@ -223,7 +223,7 @@ def refit_recipe(
             write_features(Backbone(model, "cpu"), content_hash(model), file, features)
         fitted = data.majority_pairs(rows) if name == PLAIN else rows
         file = write(fitted, out / "rows.jsonl")
-        config = RefitConfig(ridge=1.0, max_iterations=5) if quick else RefitConfig()
+        config = RefitConfig(ridge=1.0, max_newton_steps=5) if quick else RefitConfig()
         refit(config, model=model, features=features, data=file, out=folder)
     return [folder]
 

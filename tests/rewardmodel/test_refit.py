@@ -12,14 +12,14 @@ from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMH
 from policy.backbone import load_tokenizer, save_model, score_model_from
 from policy.comparisons import read_comparisons
 from policy.config import BadInput
-from policy.score_scale import forget
+from policy.score_scale import ScoreScale, forget
 from policy.scoring import load_scorer
 from rewardmodel import features as features_module
 from rewardmodel import refit as refit_module
 from rewardmodel.__main__ import main
 from rewardmodel.anchors import Anchor, read_anchors, sample_anchors
 from rewardmodel.evaluate import evaluate_pairs
-from rewardmodel.features import Backbone, Features
+from rewardmodel.features import Backbone, Features, KnownScorer
 from rewardmodel.losses import ranking_loss
 from rewardmodel.newton import Fitted, fit_head
 from rewardmodel.normalise import normalise
@@ -325,6 +325,26 @@ def test_scores_from_features_lead_to_the_model_that_a_pass_through_all_of_it_do
     weights = backbone.model.state_dict()
     for name, tensor in found.model.state_dict().items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-5)
+
+
+PROMPT = [{"role": "user", "content": "What?"}]
+
+
+def test_known_scores_and_those_of_the_model_are_on_one_scale(frozen):
+    plain = load_scorer(frozen)
+    texts = WORDS[:4]
+    trained = plain.score([PROMPT] * 4, texts)
+    known = {Anchor(tuple(PROMPT), text).sha256: trained[at] for at, text in enumerate(texts[:2])}
+    scorer = KnownScorer(plain.model, plain.tokenizer, max_tokens=plain.max_tokens, known=known)
+    for each in (plain, scorer):
+        each.scale = ScoreScale(mean=3.0, deviation=2.0, shift=-1.5, folded="config")
+    with torch.no_grad():
+        plain.model.score.weight.div_(2.0)
+    wanted = [(score - 3) / 2 for score in trained]
+    assert plain.score([PROMPT] * 4, texts) == pytest.approx(wanted, abs=1e-5)
+    assert scorer.score([PROMPT] * 4, texts) == pytest.approx(wanted, abs=1e-5)
+    rows = [scorer.encode(PROMPT, text).ids for text in texts]
+    assert [each.score for each in scorer.scored_ids(rows)] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_features_that_are_not_the_models_own_are_refused(frozen, write_rows, tmp_path, capsys):
