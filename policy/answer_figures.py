@@ -13,13 +13,11 @@ from policy.intervals import Mean, bootstrap_mean
 from policy.kl import KLEstimator, k1, k3
 from policy.ppo_models import scored_fn_of
 from policy.response_logprobs import response_logprobs
-from policy.rollout import distinct_n
+from policy.rollout import REPEATED, distinct_n, repetition
 from policy.sample import Answer
 from policy.scoring import Scorer
 from policy.text import end_token_id
 
-REPEATED = 4
-"""Tokens in the n-grams that repetition counts, as in arXiv:1908.04319."""
 SURE = 1e-5
 """Scores depend on their batch by this x max(1, |score|): what is closer is a tie."""
 
@@ -63,12 +61,6 @@ def kl_of(
 
 def _sums(estimator: KLEstimator, own: list[Tensor], reference: list[Tensor]) -> list[float]:
     return [float(estimator(p, q).sum()) for p, q in zip(own, reference, strict=True)]
-
-
-def repetition(tokens: Sequence[int], n: int = REPEATED) -> float:
-    """The share of an answer's n-grams that stood in it before (arXiv:1908.04319, seq-rep-n); 0
-    where it has none."""
-    return 1.0 - distinct_n([tokens], n) if len(tokens) >= n else 0.0
 
 
 def over_prompts(answers: Sequence[Answer], values: Sequence[float], *, seed: int = 0) -> Mean:

@@ -1,9 +1,9 @@
 """The best policy that a run has seen, kept apart from the last one."""
 
-import copy
 from typing import Any
 
 from policy.checkpoint import load_tensors, tensors_of
+from policy.sharing import copy_of_learning
 
 
 class Best:
@@ -15,7 +15,7 @@ class Best:
 
     def __init__(self, policy: Any, *, limit_nats: float | None, past: float) -> None:
         """limit_nats: per response; None = no limit. past: weight of the past in smoothing."""
-        self.model = copy.deepcopy(policy).requires_grad_(False)
+        self.model = copy_of_learning(policy)
         self.limit_nats, self.past = limit_nats, past
         self.step = 0
         """Steps that the best policy was trained for."""

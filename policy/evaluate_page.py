@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from policy.answer_figures import REPEATED, Answered, outcome
+from policy.answer_figures import Answered, outcome
 from policy.data import PromptRow
+from policy.rollout import REPEATED
 from policy.run import generator_for
 
 EXTREMES = 6

@@ -8,7 +8,6 @@ would cancel, are not asked for.
 """
 
 import argparse
-import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
+from policy.sharing import copy_of_learning, whole
 from policy.text import decode_completion, end_token_id
 from policy.update import targets_of, update_policy, update_value
 
@@ -119,7 +119,7 @@ class Trainer:
             )
         self.controller = kl_controller(config)
         self.kl_smoothed: float | None = None
-        self.within_budget = copy.deepcopy(models.policy).requires_grad_(False)
+        self.within_budget = copy_of_learning(models.policy)
         """The newest policy whose measured KL was within kl_stop_nats."""
         self.best: Best | None = None
         if config.keep_best:
@@ -209,7 +209,8 @@ class Trainer:
         best, last = tensors_of(self.best.model), tensors_of(self.models.policy)
         if not all(torch.equal(best[name], last[name]) for name in last):
             (directory / "best").mkdir()
-            save_model(self.best.model, self.models.tokenizer, directory / "best")
+            best_policy = whole(self.best.model, self.config)
+            save_model(best_policy, self.models.tokenizer, directory / "best")
 
     def collect(self, step: int) -> Rollouts:
         """Sample, score, and look at the answers with every model; nothing is changed."""

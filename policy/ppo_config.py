@@ -32,6 +32,14 @@ class PPOConfig:
     temperature: float = 0.7
     """Of the sampler and of every log-probability: policy and reference are the tempered ones."""
 
+    lora_rank: int = 0
+    """Rank of adapters that learn in the policy's place; published merged. Where the reference is
+    --init itself it is the policy without them, and both have one base in memory. 0 = all weights
+    learn, and the reference is a copy."""
+    frozen_layers: int = 0
+    """Embeddings and this many of the lowest layers stand still; the reference shares them, as it
+    does with adapters. They have no gradients either."""
+
     epochs: int = 2
     """Passes over a step's rollouts."""
     minibatches: int = 2
@@ -113,7 +121,7 @@ class PPOConfig:
     """Score units that an answer loses whose letters are all of scripts the user did not write in;
     in proportion where some are. 0 = off."""
     repetition_cost: float = 0.0
-    """Score units that an answer of nothing but repeated runs of three tokens would lose; in
+    """Score units that an answer of nothing but repeated runs of four tokens would lose; in
     proportion. 0 = off."""
     allow_weak_reward: bool = False
     """Train even if the reward model's own record says that on dev it may be no better than a coin
@@ -140,7 +148,7 @@ class PPOConfig:
         for name in (
             *("weight_decay", "value_clip", "value_coef", "kl_coef", "missing_end_score"),
             *("warmup_steps", "value_warmup_steps", "length_cost", "script_cost"),
-            "repetition_cost",
+            *("repetition_cost", "lora_rank", "frozen_layers"),
         ):
             value = getattr(self, name)
             require(value >= 0, f"{name} must be >= 0: {value}")
@@ -176,6 +184,11 @@ class PPOConfig:
             fits = value in known or (value is None and may_be_null)
             require(fits, f"{name} must be one of {', '.join(known)}: {value!r}")
         self._require_groups()
+        require(
+            not (self.lora_rank and self.frozen_layers),
+            f"lora_rank {self.lora_rank} or frozen_layers {self.frozen_layers}, not both: with "
+            f"adapters all layers stand still",
+        )
         require(
             self.value_warmup_steps == 0 or self.has_value_model,
             "value_warmup_steps are for a separate value model: there is none to warm up alone",

@@ -9,13 +9,14 @@ import torch
 
 from policy.backbone import context_of, load_causal_lm, save_model
 from policy.config import require
-from policy.data import read_prompts, trained_on
+from policy.data import content_hash, read_prompts, trained_on
 from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
 from policy.reward import Reward, RewardModel, ScoredFn, names_and_weights, rules_of
 from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
 from policy.scoring import Scorer, empty_turn_tokens, encode_ids, load_scorer
+from policy.sharing import let_learn, whole
 from policy.text import decode_completion, render_prompt
 from policy.value import ValueHead, fits_as_value_model, value_model_from
 
@@ -35,6 +36,7 @@ class OnPolicyConfig(Protocol):
 class Models:
     """Everything with weights, and the function that scores."""
 
+    config: PPOConfig
     tokenizer: Any
     policy: Any
     reference: Any
@@ -52,7 +54,11 @@ class Models:
         device: str,
     ) -> "Models":
         policy, tokenizer = load_causal_lm(inputs["init"], device=device)
-        reference, reference_tokenizer = load_causal_lm(inputs["reference"], device=device)
+        reference = let_learn(policy, config)
+        reference_tokenizer = tokenizer
+        if reference is None or not same_model(inputs["init"], inputs["reference"]):
+            reference, reference_tokenizer = load_causal_lm(inputs["reference"], device=device)
+            reference.requires_grad_(False)
         require(
             reference_tokenizer.get_vocab() == tokenizer.get_vocab(),
             f"the reference {inputs['reference']} has another tokenizer than {inputs['init']}",
@@ -89,15 +95,15 @@ class Models:
             )
         elif not config.compares_answers:
             value = ValueHead.on(policy)
-        reference.requires_grad_(False)
         reward = Reward(reward_models, rules_of(config, tokenizer))
-        return cls(tokenizer, policy, reference, value, reward)
+        return cls(config, tokenizer, policy, reference, value, reward)
 
     def save(self, directory: Path) -> None:
-        save_model(self.policy, self.tokenizer, directory)
+        policy = whole(self.policy, self.config)
+        save_model(policy, self.tokenizer, directory)
         if self.value is not None:
             head = self.head
-            value = self.value if head is None else head.with_trunk(self.policy)
+            value = self.value if head is None else head.with_trunk(policy)
             (directory / "value").mkdir()
             save_model(value, self.tokenizer, directory / "value")
 
@@ -105,6 +111,10 @@ class Models:
     def head(self) -> ValueHead | None:
         """The values', where it stands on the policy's trunk."""
         return self.value if isinstance(self.value, ValueHead) else None
+
+
+def same_model(one: Path | str, other: Path | str) -> bool:
+    return Path(one) == Path(other) or content_hash(one) == content_hash(other)
 
 
 def scorers_of(

@@ -8,7 +8,7 @@ Rules say how much an answer costs, 0 or more; what they cost is taken off:
 
     length      length_cost x (response tokens above length_limit), the end token not counted
     script      script_cost x (share of its letters in a script that no user turn is written in)
-    repetition  repetition_cost x (share of its runs of three tokens that have been there before)
+    repetition  repetition_cost x (share of its runs of four tokens that have been there before)
 
 An answer without its end token costs `missing_end` besides (policy/baseline.py).
 """
@@ -21,7 +21,7 @@ from typing import Any
 from policy.config import require
 from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
-from policy.rollout import PromptTokens, distinct_n
+from policy.rollout import PromptTokens, repetition
 from policy.text import decode_completion
 
 REWARD_SETTINGS = (
@@ -32,8 +32,6 @@ REWARD_SETTINGS = (
     "repetition_cost",
 )
 """What a sum depends on besides its models."""
-RUN = 3
-"""Tokens in a run that `repetition` looks for."""
 
 ScoredFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[Scored]]
 """Scores of completions, given as token ids with the end token, in the order given."""
@@ -122,13 +120,8 @@ def rules_of(config: PPOConfig, tokenizer: Any) -> dict[str, Rule]:
             )
         )
     if config.repetition_cost:
-        rules["repetition"] = lambda prompt, ids: config.repetition_cost * repeated(ids)
+        rules["repetition"] = lambda prompt, ids: config.repetition_cost * repetition(ids)
     return rules
-
-
-def repeated(ids: Sequence[int]) -> float:
-    """Share of the runs of three tokens that have stood before, in [0, 1)."""
-    return 1.0 - distinct_n([ids], RUN) if len(ids) >= RUN else 0.0
 
 
 def foreign_letters(prompt: Iterable[str], answer: str) -> float:

@@ -22,6 +22,9 @@ from policy.sampling import Sampled
 from policy.scoring import batches_by_length
 from policy.value import ValueHead, forward_values
 
+REPEATED = 4
+"""Tokens in the n-grams that repetition counts, as in arXiv:1908.04319."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
@@ -294,3 +297,9 @@ def distinct_n(responses: Iterable[Sequence[int]], n: int) -> float:
     for row in responses:
         grams.update(tuple(row[i : i + n]) for i in range(len(row) - n + 1))
     return len(grams) / total if (total := grams.total()) else 0.0
+
+
+def repetition(tokens: Sequence[int], n: int = REPEATED) -> float:
+    """The share of an answer's n-grams that stood in it before (arXiv:1908.04319, seq-rep-n); 0
+    where it has none."""
+    return 1.0 - distinct_n([tokens], n) if len(tokens) >= n else 0.0

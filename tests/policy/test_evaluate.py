@@ -13,7 +13,6 @@ from policy.answer_figures import (
     figures_of,
     kl_of,
     outcome,
-    repetition,
     scores_of,
 )
 from policy.backbone import forward_logits, load_causal_lm, save_model, score_model_from
@@ -21,7 +20,7 @@ from policy.config import BadInput
 from policy.data import PromptRow
 from policy.evaluate import EvaluateConfig, prompts_of
 from policy.evaluate_page import page
-from policy.rollout import PromptTokens
+from policy.rollout import PromptTokens, repetition
 from policy.sample import Answer
 from policy.sampling import Sampled
 from policy.scoring import load_scorer

@@ -323,12 +323,13 @@ def test_a_run_that_crashed_goes_on_elsewhere_and_ends_bit_equal(ppo):
     assert_same_run(whole, resumed)
 
 
-def test_a_run_asked_to_stop_goes_on_in_place_and_ends_bit_equal(ppo):
-    whole = ppo(out="whole", **ADAPTIVE)
+@pytest.mark.parametrize("more", [{}, {"lora_rank": 2}])
+def test_a_run_asked_to_stop_goes_on_in_place_and_ends_bit_equal(ppo, more):
+    whole = ppo(out="whole", **ADAPTIVE, **more)
 
     with pytest.raises(Stopped, match="step 3"):
-        ppo(on_step=terminate_at(3), **ADAPTIVE)
-    assert_same_run(whole, ppo(**ADAPTIVE))
+        ppo(on_step=terminate_at(3), **ADAPTIVE, **more)
+    assert_same_run(whole, ppo(**ADAPTIVE, **more))
 
 
 # KL

@@ -11,7 +11,7 @@ from policy.config import BadInput
 from policy.ensemble import Ensemble, Member, Scored
 from policy.ppo import train
 from policy.ppo_config import PPOConfig
-from policy.reward import Reward, RewardModel, foreign_letters, repeated, rules_of
+from policy.reward import Reward, RewardModel, foreign_letters, rules_of
 from policy.rollout import PromptTokens
 from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
@@ -72,12 +72,11 @@ def test_only_user_turns_say_which_script_is_wanted(letters):
     assert rule(PromptTokens("p", turns, [1]), ids) == 2.0
 
 
-def test_runs_of_three_that_have_been_there_are_repetition(letters):
-    assert repeated([5, 6, 7, 8, END]) == 0.0
-    assert repeated([5, 5, 5, 5, 5]) == pytest.approx(2 / 3)  # three runs, one of them new
-    assert repeated([5, END]) == 0.0
+def test_runs_of_four_that_have_been_there_are_repetition(letters):
     rule = rules_of(PPOConfig(repetition_cost=3.0), letters)["repetition"]
-    assert rule(asked("a"), [5, 5, 5, 5, 5]) == pytest.approx(2.0)
+    assert rule(asked("a"), [5, 5, 5, 5, 5, 5]) == pytest.approx(2.0)  # one of three runs is new
+    assert rule(asked("a"), [5, 6, 7, 8, END]) == 0.0
+    assert rule(asked("a"), [5, END]) == 0.0
 
 
 def test_rules_are_off_unless_asked_for(letters):
