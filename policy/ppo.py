@@ -71,6 +71,7 @@ def train(
         "reference": reference or init,
         **dict(zip(names, several, strict=True)),
         "value_init": value_init,
+        "ptx_data": config.ptx_data,
         "prompts": prompts,
     }
     inputs = {name: path for name, path in named.items() if path is not None}
@@ -273,7 +274,13 @@ class Trainer:
         with self.clock.timed("update"):
             if step > config.value_warmup_steps:
                 metrics |= update_policy(
-                    models.policy, self.policy_optimizer, rollouts, targets, config, models.head
+                    models.policy,
+                    self.policy_optimizer,
+                    rollouts,
+                    targets,
+                    config,
+                    models.head,
+                    models.text,
                 ).metrics()
             if self.value_optimizer is not None:
                 set_lr(self.value_optimizer, value_rate)

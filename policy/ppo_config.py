@@ -86,6 +86,16 @@ class PPOConfig:
     approx_kl_limit: float = 0.03
     """A minibatch whose approxkl (nats per token) is above it ends the policy's epochs."""
 
+    ptx_data: str | None = None
+    """A file as `policy pretrain` reads it, whose next-token loss is learned beside the reward (see
+    policy/ptx.py); None: none."""
+    ptx_coef: float = 1.0
+    """Of that loss, in nats per token, beside the policy's."""
+    ptx_windows: int = 8
+    """Windows of it in each optimizer step."""
+    ptx_tokens: int = 256
+    """Tokens in a window; never above the policy's context."""
+
     kl_coef: float = 0.05
     """Score units per nat, the first coefficient if it adapts."""
     kl_estimator: str | None = None
@@ -143,12 +153,12 @@ class PPOConfig:
             *("steps", "rollouts_per_step", "max_response_tokens", "temperature", "epochs"),
             *("minibatches", "micro_batch_tokens", "lr_peak", "value_lr_peak", "adam_eps"),
             *("max_grad_norm", "approx_kl_limit", "kl_horizon", "checkpoint_every"),
-            "skips_in_a_row",
+            *("skips_in_a_row", "ptx_windows", "ptx_tokens"),
         )
         for name in (
             *("weight_decay", "value_clip", "value_coef", "kl_coef", "missing_end_score"),
             *("warmup_steps", "value_warmup_steps", "length_cost", "script_cost"),
-            *("repetition_cost", "lora_rank", "frozen_layers"),
+            *("repetition_cost", "lora_rank", "frozen_layers", "ptx_coef"),
         ):
             value = getattr(self, name)
             require(value >= 0, f"{name} must be >= 0: {value}")

@@ -12,6 +12,7 @@ from policy.config import require
 from policy.data import content_hash, read_prompts, trained_on
 from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
+from policy.ptx import Pretraining
 from policy.reward import Reward, RewardModel, ScoredFn, names_and_weights, rules_of
 from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
@@ -43,6 +44,8 @@ class Models:
     value: Any | None
     """A model of its own, a ValueHead, or None where answers are compared with each other."""
     reward: Reward
+    text: Pretraining | None = None
+    """What is learned beside the reward."""
 
     @classmethod
     def load(
@@ -96,7 +99,10 @@ class Models:
         elif not config.compares_answers:
             value = ValueHead.on(policy)
         reward = Reward(reward_models, rules_of(config, tokenizer))
-        return cls(config, tokenizer, policy, reference, value, reward)
+        text = None
+        if "ptx_data" in inputs:
+            text = Pretraining(inputs["ptx_data"], tokenizer, config, policy)
+        return cls(config, tokenizer, policy, reference, value, reward, text)
 
     def save(self, directory: Path) -> None:
         policy = whole(self.policy, self.config)

@@ -3,8 +3,9 @@
 Axes as in policy/rollout.py. Each model has its own loop: the policy's may end early.
 """
 
+import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from policy.losses import (
 )
 from policy.optim import clip_grad_norm, require_finite
 from policy.ppo_config import PPOConfig
+from policy.ptx import Pretraining
 from policy.rollout import (
     Rollouts,
     response_logits,
@@ -104,10 +106,14 @@ class PolicyUpdate:
     clipped_sum: float = 0.0
     value_loss_sum: float | None = None
     """None where the values have a model of their own, or there are none."""
+    ptx_losses: list[float] = field(default_factory=list)
+    """Of each optimizer step, where text is learned along."""
 
     def metrics(self) -> dict[str, float]:
         tokens = max(1, self.tokens)
         beside = {} if self.value_loss_sum is None else {"value_loss": self.value_loss_sum / tokens}
+        if self.ptx_losses:
+            beside["ptx_loss"] = statistics.fmean(self.ptx_losses)
         return beside | {
             "policy_loss": self.loss_sum / tokens,
             "approxkl": self.approx_kl_sum / tokens,
@@ -135,11 +141,13 @@ def update_policy(
     targets: Targets,
     config: PPOConfig,
     head: ValueHead | None = None,
+    text: Pretraining | None = None,
 ) -> PolicyUpdate:
     """Clipped updates until the epochs are done or approxkl is above its limit.
 
-    head: learns its values along with the policy, whose optimizer holds its weights too. Raises
-    Diverged before the weights take in a number that is not finite.
+    head: learns its values along with the policy, whose optimizer holds its weights too. text: is
+    learned in every optimizer step. Raises Diverged before the weights take in a number that is not
+    finite.
     """
     done = PolicyUpdate(value_loss_sum=None if head is None else 0.0)
     learning = policy if head is None else nn.ModuleList([policy, head])
@@ -160,6 +168,10 @@ def update_policy(
         if approx_kl > config.approx_kl_limit:
             done.stopped_early = True
             break
+        if text is not None:
+            ptx_loss = text.gradient(policy, step=rollouts.step, update=done.optimizer_steps)
+            done.ptx_losses.append(ptx_loss)
+            require_finite(ptx_loss=ptx_loss)
         grad_norm = clip_grad_norm(learning, config.max_grad_norm)
         require_finite(policy_grad_norm=grad_norm)
         optimizer.step()
