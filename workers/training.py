@@ -207,7 +207,7 @@ def publish(job: TrainingJob, model: Path) -> ModelVersion | None:
             init=job.init,
             reference=job.reference,
             reward=job.reward,
-            value_init=job.reward,
+            value_init=job.reward if has_value_model(target, job) else None,
             snapshot=job.snapshot,
             licence=job.init.licence if job.init else "",
             metrics=figures,
@@ -216,6 +216,12 @@ def publish(job: TrainingJob, model: Path) -> ModelVersion | None:
     for folder in earlier_models(job):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return version
+
+
+def has_value_model(folder: Path, job: TrainingJob) -> bool:
+    """Whether values beside this policy come from a model of their own, and not from a head that
+    began at nothing."""
+    return (folder / "value").is_dir() and job.config.get("value") != "head"
 
 
 def figures_of(model: Path) -> dict[str, Any]:

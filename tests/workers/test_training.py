@@ -100,6 +100,23 @@ def test_a_published_model_is_where_its_row_says_with_its_figures(job, model):
     assert job.result == version.metrics
 
 
+@pytest.mark.parametrize(
+    ("folder", "config", "descends"),
+    [("value", {}, True), ("value", {"value": "head"}, False), ("no-value", {}, False)],
+)
+def test_values_descend_from_the_reward_model_where_they_have_a_model_of_their_own(
+    job, model, tmp_path, folder, config, descends
+):
+    job.reward = ModelVersion.objects.create(
+        kind="reward", stage="reward", name="r", path="models/r", sha256="0"
+    )
+    job.config = config
+    (model / folder).mkdir()
+    version = publish(job, model)
+    assert version.reward == job.reward
+    assert version.value_init == (job.reward if descends else None)
+
+
 def test_an_attempt_that_is_fenced_off_publishes_nothing(job, model):
     TrainingJob.objects.filter(pk=job.pk).update(attempt=2)
     assert publish(job, model) is None
