@@ -7,7 +7,7 @@ well have sampled that id.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from policy.compute import attend_in_three_products, autocast_dtype, fuse_gelu
 from policy.config import BadInput, require
 from policy.data import Message
 from policy.ensemble import Ensemble, Scored, is_ensemble, load_ensemble
+from policy.lanes import alias, num_lanes, shares, side_by_side
 from policy.score_scale import ScoreScale
 from policy.shared_prompt import Forest, Tree, alike, hidden_of_forest, shares_exactly
 from policy.text import encode_completion, render_prompt
@@ -151,6 +152,10 @@ def scores_of_forest(
     return head(hidden.float()).squeeze(-1)
 
 
+Planted = list[tuple[list[int], Tree]]
+"""Indices of rows, and the tree of each group of them: what goes through the model at once."""
+
+
 class Scorer:
     """A loaded reward model. Scores depend on nothing but prompt and completion: not on the batch,
     its order or its padding (to 1e-5 x max(1, |score|) in fp32). In bf16 they are rounded to some
@@ -229,13 +234,26 @@ class Scorer:
         """Scores of rows of ids, prompt and completion together, in the order given."""
         return self.scale.scores(self.heads(rows, batch_tokens))
 
-    @torch.inference_mode()
+    @cached_property
+    def lanes(self) -> list[Any]:
+        """The model, and those that share its weights and score beside it (policy/lanes.py)."""
+        return [self.model, *(alias(self.model) for _ in range(num_lanes(self.model) - 1))]
+
     def heads(self, rows: Sequence[Sequence[int]], batch_tokens: int = 8192) -> Tensor:
         """What the weights say of rows of ids, (N, A) float32 on the CPU; A is 1 without axes."""
         found = torch.empty(len(rows), self.model.config.num_labels)
-        for places, forest in self.forests(rows, batch_tokens):
-            values = scores_of_forest(self.model, forest, autocast=self.autocast)
-            found[places] = values.view(len(places), -1).cpu()
+        lanes = self.lanes
+        batches = self._batches(rows, batch_tokens // len(lanes))
+        parts = shares(batches, lambda batch: sum(len(tree.ids) for _, tree in batch), len(lanes))
+
+        @torch.inference_mode()
+        def score(model: Any, part: Sequence[Planted]) -> None:
+            for batch in part:
+                places, forest = self._forest(batch)
+                values = scores_of_forest(model, forest, autocast=self.autocast)
+                found[places] = values.view(len(places), -1).cpu()
+
+        side_by_side([partial(score, *each) for each in zip(lanes, parts, strict=True)])
         return found
 
     def forests(
@@ -247,13 +265,22 @@ class Scorer:
         Rows that begin alike, such as completions of one prompt, are read together where the model
         allows it.
         """
+        return map(self._forest, self._batches(rows, batch_tokens))
+
+    def _batches(self, rows: Sequence[Sequence[int]], batch_tokens: int) -> list[Planted]:
         longest = min(batch_tokens, 2 * self.max_tokens)
         groups = alike(rows, longest) if self.shares_prompts else [[at] for at in range(len(rows))]
         trees = [Tree.of([rows[index] for index in group]) for group in groups]
+        lengths = [len(tree.ids) for tree in trees]
+        return [
+            [(groups[number], trees[number]) for number in batch]
+            for batch in batches_by_length(lengths, batch_tokens)
+        ]
+
+    def _forest(self, batch: Planted) -> tuple[list[int], Forest]:
         pad_id, device = self.model.config.pad_token_id, self.model.device
-        for batch in batches_by_length([len(tree.ids) for tree in trees], batch_tokens):
-            forest = Forest.of([trees[number] for number in batch], pad_id, device)
-            yield [index for number in batch for index in groups[number]], forest
+        forest = Forest.of([tree for _, tree in batch], pad_id, device)
+        return [index for group, _ in batch for index in group], forest
 
 
 class EnsembleScorer(Scorer):

@@ -1,5 +1,6 @@
 """How a run asks its model for scores: what is shared, in which precision, how much at once."""
 
+import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from policy.compute import attend_in_three_products, autocast_dtype, compiled, fuse_gelu
+from policy.lanes import alias, num_lanes, shares
 from policy.scoring import scores_of_forest
 from policy.shared_prompt import shares_exactly
 from rewardmodel.batches import Batch, Example, pieces
@@ -40,6 +42,18 @@ class Forward:
             model.activation_checkpointing_enable(activation_checkpointing_kwargs=kept)
         self._in_pieces = False
         self._largest_piece = 0
+        self.direction = 1
+        """-1 in every second lane, so that their longest pieces do not want memory at once."""
+        self.lanes = self._lanes()
+        """This one, and those that take a part of each step beside it (policy/lanes.py)."""
+
+    def _lanes(self) -> "list[Forward]":
+        count = 1 if self.trunk is not None else num_lanes(self.model)
+        self.tokens_per_forward = max(1, self.tokens_per_forward // count)  # as much at once as one
+        others = [copy.copy(self) for _ in range(count - 1)]
+        for number, each in enumerate(others, 1):
+            each.model, each.direction = alias(self.model), (-1) ** number
+        return [self, *others]
 
     def batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         """A step's comparisons, cut into what goes through the model at once."""
@@ -47,13 +61,17 @@ class Forward:
         cut = self.pieces(examples)
         self._largest_piece = max(map(len, cut), default=0)
         pad_id, device = self.model.config.pad_token_id, self.model.device
-        for piece in cut:
+        for piece in cut[:: self.direction]:
             yield Batch.of(piece, pad_id, device, shared=self.shared)
         self._in_pieces = False
 
     def pieces(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """How a step's comparisons are cut."""
+        """How comparisons are cut that go through one lane."""
         return pieces(examples, self.tokens_per_forward, shared=self.shared)
+
+    def shares(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """A step's comparisons, a part for each lane."""
+        return shares(examples, lambda each: each.num_tokens, len(self.lanes))
 
     def scores(self, batch: Batch) -> Tensor:
         """(N,) float32, one per completion, with gradient; (N x A,) of A axes, those of one

@@ -5,10 +5,12 @@ N = scores in a forward pass, one for each completion or for each of its axes; P
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import torch
 
+from policy.lanes import add_gradients, alias, side_by_side
 from policy.optim import MuonWithAdamW, clip_grad_norm, require_finite
 from policy.processes import ALONE, Processes
 from policy.scoring import Scorer
@@ -48,18 +50,55 @@ def train_step(
     processes: Processes = ALONE,
 ) -> StepStats:
     """One update of the model; the objective's own numbers are left with their gradients. The step
-    goes through the model in pieces of bounded size, whose gradients add up to that of the whole,
-    over all processes; so do the figures.
+    goes through the model in pieces of bounded size, in lanes side by side; their gradients add up
+    to that of the whole, over all processes; so do the figures.
     """
     optimizer.zero_grad(set_to_none=True)
     objective.zero_grad(set_to_none=True)
-    count = len(examples)
+    lanes = forward.lanes
+    objectives = [objective, *(alias(objective) for _ in lanes[1:])]
+    parts = forward.shares(processes.share(examples, lambda each: each.num_tokens))
+    works = [
+        partial(_backward, *each, num_comparisons=len(examples))
+        for each in zip(lanes, objectives, parts, strict=True)
+    ]
+    sums = [sum(column) for column in zip(*side_by_side(works), strict=True)]
+    add_gradients(forward.model, [each.model for each in lanes[1:]])
+    add_gradients(objective, objectives[1:])
+    processes.sum_gradients(forward.model)
+    processes.sum_gradients(objective)
+    loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places = processes.sum(
+        sums
+    )
+    grad_norm = clip_grad_norm(forward.model, config.max_grad_norm)
+    require_finite(loss=loss, grad_norm=grad_norm)  # before the weights move
+    optimizer.step()
+    return StepStats(
+        loss=loss,
+        accuracy=accuracy / strict if strict else None,
+        margin=margin / strict if strict else None,
+        score_mean=score_sum / num_rows,
+        grad_norm=grad_norm.item(),
+        num_tokens=int(num_tokens),
+        pad_share=1 - num_tokens / num_places,
+    )
+
+
+def _backward(
+    forward: Forward,
+    objective: Objective,
+    examples: Sequence[Example],
+    *,
+    num_comparisons: int,
+) -> list[float]:
+    """Add the gradient of these comparisons, a part of num_comparisons, to the model's and the
+    objective's; the sums that the step's figures are made of."""
     loss = accuracy = margin = strict = score_sum = 0.0
     num_rows = num_tokens = num_places = 0.0
-    for batch in forward.batches(processes.share(examples, lambda each: each.num_tokens)):
+    for batch in forward.batches(examples):
         scores = forward.scores(batch)  # (N,)
         targets = batch.targets
-        piece_loss = objective(scores, targets, num_comparisons=count)
+        piece_loss = objective(scores, targets, num_comparisons=num_comparisons)
         piece_loss.backward()
         with torch.no_grad():
             difference = scores[targets.pairs[:, 0]] - scores[targets.pairs[:, 1]]  # (P,)
@@ -74,23 +113,7 @@ def train_step(
             num_rows += len(scores)
             num_tokens += int(batch.forest.mask.sum())
             num_places += batch.forest.mask.numel()
-    processes.sum_gradients(forward.model)
-    processes.sum_gradients(objective)
-    loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places = processes.sum(
-        [loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places]
-    )
-    grad_norm = clip_grad_norm(forward.model, config.max_grad_norm)
-    require_finite(loss=loss, grad_norm=grad_norm)  # before the weights move
-    optimizer.step()
-    return StepStats(
-        loss=loss,
-        accuracy=accuracy / strict if strict else None,
-        margin=margin / strict if strict else None,
-        score_mean=score_sum / num_rows,
-        grad_norm=grad_norm.item(),
-        num_tokens=int(num_tokens),
-        pad_share=1 - num_tokens / num_places,
-    )
+    return [loss, accuracy, margin, strict, score_sum, num_rows, num_tokens, num_places]
 
 
 def dev_figures(

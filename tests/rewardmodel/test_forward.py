@@ -97,6 +97,46 @@ def test_layers_computed_again_give_the_same_gradient(tiny_lm, whole_last_block)
     torch.testing.assert_close(same, gradient, rtol=1e-6, atol=1e-9)
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, {"loss": "davidson"}])
+def test_two_lanes_make_the_step_that_one_makes(tiny_lm, two_threads, monkeypatch, changes):
+    two = [stepped(tiny_lm, **changes) for _ in range(2)]
+    monkeypatch.setattr("rewardmodel.forward.num_lanes", lambda model: 1)
+    stats, gradient, alone = stepped(tiny_lm, **changes)
+    assert [len(forward.lanes) for *_, forward in (*two, (alone,))] == [2, 2, 1]
+    first, second = two[0][2].shares(EXAMPLES)
+    assert first
+    assert second
+    for figure, value in dataclasses.asdict(two[0][0]).items():
+        if figure != "pad_share":
+            assert value == pytest.approx(getattr(stats, figure), rel=1e-5), figure
+    torch.testing.assert_close(two[0][1], gradient, rtol=1e-4, atol=1e-7)
+    assert torch.equal(two[0][1], two[1][1])  # whoever was faster
+
+
+def test_two_lanes_gather_the_objectives_gradient(tiny_lm, two_threads):
+    model, _ = score_model_from(tiny_lm, seed=0)
+    config = dataclasses.replace(CONFIG, loss="davidson")
+    found = []
+    for lanes in (2, 1):
+        torch.set_num_threads(lanes)
+        objective = Objective(config, Survey(), PLAIN)
+        forward = Forward(model, config, max_tokens=64)
+        assert len(forward.lanes) == lanes
+        optimizer = adamw(model, lr=0.0, weight_decay=0.0)
+        train_step(forward, EXAMPLES, optimizer, config, objective)
+        found.append(objective.log_nu.grad.item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0] != 0
+
+
 def test_where_memory_runs_out_a_step_is_cut_smaller_and_its_gradient_stays(
     tiny_lm, whole_last_block
 ):
