@@ -13,7 +13,7 @@ from policy.backbone import forward_logits, load_causal_lm
 from policy.comparisons import parse_row
 from policy.config import BadInput
 from policy.dpo import KEPT, DPOConfig, train
-from policy.pairs import Encoded, logprob_sums, measure, train_step
+from policy.pairs import Encoded, Example, PairConfig, logprob_sums, measure, train_step
 from policy.text import render_prompt
 
 TINY = DPOConfig(epochs=3, comparisons_per_step=4, lr_peak=3e-3, checkpoint_every=2)
@@ -143,6 +143,28 @@ def test_a_step_is_its_definition_written_slowly(letters, tiny_policy):
         torch.testing.assert_close(seen[name], gradient, rtol=1e-3, atol=1e-6)
 
 
+def test_it_ends_where_the_reward_can_be_read_off(letters, tiny_policy):
+    """arXiv:2305.18290, equation 5: of answers that are preferred by Bradley-Terry with rewards r,
+    beta x log(pi / ref) parts in the end as r does."""
+    rewards = [0.0, 0.5, 1.5, -1.0]
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    shares = [1 / (1 + math.exp(rewards[j] - rewards[i])) for i, j in pairs]
+    end = letters.eos_token_id
+    answers = [[7, end], [8, 9, end], [10, end], [11, 12, end]]
+    example = Example([4, 7, 2, 5], answers, pairs, shares, [1 / 6] * 6)
+    config = PairConfig(beta=0.5)
+    model, _ = load_causal_lm(tiny_policy())
+    reference, _ = load_causal_lm(tiny_policy())
+    known = logprob_sums(reference, [example], config)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(80):
+        train_step(model, optimizer, [example], known, config)
+    (own,) = logprob_sums(model, [example], config)
+    implicit = config.beta * (own - known[0])
+    found = (implicit - implicit[0]).tolist()
+    assert found == pytest.approx(rewards, abs=0.05)
+
+
 def test_it_learns_to_prefer_and_says_so(tiny_policy, data, tmp_path):
     out = tmp_path / "out"
     train(TINY, data, tiny_policy(), out)
@@ -191,6 +213,15 @@ def test_patience_publishes_the_best_epoch(tiny_policy, tmp_path):
     init = tiny_policy()
     train(config, data, init, tmp_path / "out")
     assert [row["step"] for row in rows_of(tmp_path / "out", "dev")] == [1, 2, 3]
+
+    def interrupt(step, numbers):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data, init, tmp_path / "cut", on_step=interrupt)
+    train(config, data, init, tmp_path / "cut")  # it knows how long dev got no better
+    assert rows_of(tmp_path / "cut", "dev") == rows_of(tmp_path / "out", "dev")
     published = load_file(tmp_path / "out" / "model.safetensors")
     untrained = load_file(init / "model.safetensors")
     assert any(not torch.equal(published[name], untrained[name]) for name in published)

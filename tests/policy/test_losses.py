@@ -194,6 +194,7 @@ def test_an_answer_that_has_not_moved_learns_by_reinforce():
         (0.0, 10.0, 1.0, 0.0, math.log1p(math.exp(1))),
         (0.0, 10.0, 0.0, 0.0, math.log1p(math.exp(-1))),  # the vote was for the second
         (10.0, 0.0, 1.0, 0.1, 0.9 * math.log1p(math.exp(-1)) + 0.1 * math.log1p(math.exp(1))),
+        (0.0, 10.0, 0.0, 0.1, 0.9 * math.log1p(math.exp(-1)) + 0.1 * math.log1p(math.exp(1))),
         (3.0, -1.0, 0.5, 0.0, (math.log1p(math.exp(-0.4)) + math.log1p(math.exp(0.4))) / 2),
         (1e5, 0.0, 0.0, 0.0, 1e4),  # no overflow
     ],
