@@ -5,7 +5,8 @@ padded on either side, and where the padding is changes nothing.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,7 @@ def score_model_from(
         assert shape is not None, "without init a shape and a tokenizer are needed"
         config = _gpt_config(tokenizer, shape)
         name_heads(config, axes)
-        model = _seeded(seed, lambda: AutoModelForSequenceClassification.from_config(config))
+        model = seeded(seed, lambda: AutoModelForSequenceClassification.from_config(config))
         is_new = True
     else:
         config = _config_of(init)
@@ -92,7 +93,7 @@ def score_model_from(
             "cannot go on",
         )
         name_heads(config, axes or own)
-        model = _seeded(
+        model = seeded(
             seed,
             lambda: _from_pretrained(
                 AutoModelForSequenceClassification, init, config, head_may_be_new=is_new
@@ -117,7 +118,7 @@ def axes_of(config: Any) -> tuple[str, ...]:
 def new_gpt(tokenizer: Any, shape: GPTShape, *, seed: int, device: str = "cpu") -> Any:
     """A GPT of this shape for a tokenizer: random weights, tied embeddings, no dropout."""
     config = _gpt_config(tokenizer, shape)
-    model = _seeded(seed, lambda: AutoModelForCausalLM.from_config(config))
+    model = seeded(seed, lambda: AutoModelForCausalLM.from_config(config))
     return model.float().to(device).eval()
 
 
@@ -150,12 +151,12 @@ def position_ids(mask: torch.Tensor) -> torch.Tensor:
 def forward_hidden(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Last hidden states, (B, T, D), of the trunk under any head; padding holds nothing of use."""
     inner = model.base_model
-    return inner(**_inputs(inner, ids, mask)).last_hidden_state
+    return inner(**inputs_of(inner, ids, mask)).last_hidden_state
 
 
 def forward_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Next-token logits, (B, T, V): [:, t] foretells token t + 1. The pad token's is NEVER."""
-    return without_pad(model, model(**_inputs(model, ids, mask)).logits)
+    return without_pad(model, model(**inputs_of(model, ids, mask)).logits)
 
 
 def logits_at(
@@ -173,16 +174,24 @@ def logits_and_states_at(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`logits_at`, and the last hidden states that they came from, (N, D)."""
+    with head_only_at(model, places) as shown:
+        return forward_logits(model, ids, mask), shown[0]
+
+
+@contextmanager
+def head_only_at(model: Any, places: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Within, the model's head reads the hidden states of these places of (B, T) alone; they are
+    put into the list, (N, D)."""
     head = model.get_output_embeddings()
     shown: list[torch.Tensor] = []
 
     def show(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         shown.append(args[0][places])
-        return (shown[0],)
+        return (shown[-1],)
 
     handle = head.register_forward_pre_hook(show)
     try:
-        return forward_logits(model, ids, mask), shown[0]
+        yield shown
     finally:
         handle.remove()
 
@@ -209,13 +218,14 @@ def give_pad_token(model: Any, tokenizer: Any) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         # Tied heads grow with it. The new row is drawn like any other, from a generator of its own.
-        _seeded(0, lambda: model.resize_token_embeddings(len(tokenizer), mean_resizing=False))
+        seeded(0, lambda: model.resize_token_embeddings(len(tokenizer), mean_resizing=False))
     model.config.pad_token_id = tokenizer.pad_token_id
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
-def _inputs(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+def inputs_of(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+    """What a forward takes for these ids under this mask, by the names that its class knows."""
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
     names = forward_arguments(model.__class__)
     if "position_ids" in names:
@@ -309,7 +319,7 @@ def _without_dropout(config: Any) -> None:
             setattr(config, name, 0.0)
 
 
-def _seeded(seed: int, make: Any) -> Any:
+def seeded(seed: int, make: Any) -> Any:
     """Run `make` under the global seed, and put the global state back as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

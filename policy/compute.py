@@ -13,18 +13,9 @@ from transformers.activations import NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from policy.config import require
-
 # A product of each new shape stays in oneDNN's cache with its code and its workspace, 1,024 of them
 # unless told otherwise; lines of text have ever new shapes. Of 240 pairs 400 MB remained there.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
-PRECISIONS = ("fp32", "bf16", "auto")
-
-
-def require_precision(name: str) -> None:
-    """Raise BadInput for a name that is not in PRECISIONS."""
-    require(name in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}: {name!r}")
 
 
 def autocast_dtype(precision: str, device: torch.device | str) -> torch.dtype | None:
@@ -122,8 +113,12 @@ def compiled(trunk: nn.Module) -> Callable[..., Any] | None:
 
     The trunk itself stays as it is, so copies and saved files know nothing of it.
     """
-    if next(trunk.parameters()).device.type == "cuda":
-        found = importlib.util.find_spec("triton") is not None
-    else:
-        found = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    found = can_compile(next(trunk.parameters()).device)
     return torch.compile(trunk, dynamic=True) if found else None
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is the compiler that torch.compile needs for this device."""
+    if device.type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++"))

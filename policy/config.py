@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 OPTIMIZERS = ("adamw", "muon")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 class BadInput(ValueError):
@@ -54,6 +55,22 @@ def require_optimizer(name: str) -> None:
     require(name in OPTIMIZERS, f"optimizer must be one of {', '.join(OPTIMIZERS)}: {name!r}")
 
 
+def require_precision(name: str) -> None:
+    """Raise BadInput for a name that is not in PRECISIONS."""
+    require(name in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}: {name!r}")
+
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"width": 160, "layers": 4, "heads": 5, "context": 256},
+    "mini": {"width": 384, "layers": 6, "heads": 6, "context": 512},
+    "small": {"width": 512, "layers": 9, "heads": 8, "context": 512},
+    "base": {"width": 768, "layers": 12, "heads": 12, "context": 1024},
+}
+"""Shapes by name; without the embeddings 1.3, 12, 31 and 92 million parameters."""
+OBJECTIVES = ("causal", "masked")
+SCHEDULES = ("cosine", "wsd")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
     """Tokenizer and a tiny GPT (Llama-shaped) from plain text. About 1.7 million parameters."""
@@ -62,25 +79,53 @@ class PretrainConfig:
     """Directory of a tokenizer to reuse; None trains a byte-level BPE on the data."""
     vocab_size: int = 2560
     """Tokens of the trained tokenizer, the six special ones and 256 bytes included."""
-    width: int = 160
+    objective: str = "causal"
+    """`causal`: a GPT that foretells the next token. `masked`: an encoder (ModernBERT's shape) that
+    restores hidden tokens, for reward models to start from; it cannot be a policy."""
+    mask_fraction: float = 0.15
+    """Share of the tokens that a masked objective asks for."""
+    size: str = "tiny"
+    """`tiny`, `mini`, `small` or `base`: what the next four are where they are 0."""
+    width: int = 0
     """Model dimension D."""
-    layers: int = 4
-    heads: int = 5
-    context: int = 256
+    layers: int = 0
+    heads: int = 0
+    context: int = 0
     """Longest sequence in tokens; also the length of a packed training window."""
     steps: int = 280
     """Optimizer steps. Steps decide, never seconds, so that a run can be repeated."""
     packed: bool = True
     """True: windows of `context` tokens cut from documents that stand one behind the other.
     False: each document is a row of its own, which teaches short conversations sooner."""
+    documents_apart: bool = False
+    """In a packed window a token sees its own document alone, positions begin with it, and no
+    document's first token is foretold from another."""
+    data_weights: list[float] | None = None
+    """One for each data file: its expected share of the trained tokens. Null: as long as it is."""
     windows_per_step: int = 8
     """Packed windows, or documents, in one optimizer step."""
+    tokens_per_forward: int | None = None
+    """Padded tokens that go through the model at once; the gradients of a step's pieces add up.
+    Null is the whole step. Changes memory and speed, no result beyond rounding."""
+    precision: str = "fp32"
+    """`fp32`, `bf16` (autocast: weights, loss and optimizer stay fp32), or `auto`: bf16 where the
+    device multiplies in it."""
+    compile: bool = False
+    """torch.compile, where a compiler is found: a minute or more at the start, then faster. The
+    bits of a resumed run are promised without it."""
+    gradient_checkpointing: bool = False
+    """Compute the layers again on the way back instead of keeping them: less memory, a third
+    slower."""
     optimizer: str = "adamw"
     """`adamw`, or `muon` for the matrices of the layers (policy/optim.py)."""
+    schedule: str = "cosine"
+    """`cosine` falls all the way; `wsd` stays at lr_peak and falls at the end (policy/optim.py)."""
+    decay_fraction: float = 0.2
+    """Share of the steps over which wsd falls."""
     lr_peak: float = 3e-3
     """For one to three million parameters; a 100M model wants about a tenth."""
     lr_final_fraction: float = 0.05
-    """The cosine ends at this fraction of lr_peak."""
+    """The schedule ends at this fraction of lr_peak."""
     warmup_steps: int = 30
     weight_decay: float = 0.1
     beta2: float = 0.98
@@ -96,29 +141,52 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, known in (
+            ("size", tuple(SIZES)),
+            ("objective", OBJECTIVES),
+            ("schedule", SCHEDULES),
+        ):
+            value = getattr(self, name)
+            require(value in known, f"{name} must be one of {', '.join(known)}: {value!r}")
+        for name, value in SIZES[self.size].items():
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, value)  # what the run is, for run.json
         require_all_positive(
             self,
             *("width", "layers", "heads", "context", "steps", "windows_per_step"),
             *("lr_peak", "max_grad_norm", "eval_every", "checkpoint_every"),
         )
         require_optimizer(self.optimizer)
+        require_precision(self.precision)
+        require_tokens_per_forward(self.tokens_per_forward)
         require(self.vocab_size >= 270, f"vocab_size must be >= 270 (bytes): {self.vocab_size}")
         require(
             self.width % self.heads == 0,
             f"width must be a multiple of heads: width {self.width}, heads {self.heads}",
         )
+        require(
+            self.width % (2 * self.heads) == 0,
+            f"a head's width must be even, for its positions: {self.width} / {self.heads}",
+        )
         require(self.warmup_steps >= 0, f"warmup_steps must be >= 0: {self.warmup_steps}")
         require(self.sample_every >= 0, f"sample_every must be >= 0: {self.sample_every}")
         require(self.weight_decay >= 0, f"weight_decay must be >= 0: {self.weight_decay}")
-        require(0 <= self.beta2 < 1, f"beta2 must be in [0, 1): {self.beta2}")
+        for name in ("beta2", "heldout_fraction"):
+            require(
+                0 <= getattr(self, name) < 1, f"{name} must be in [0, 1): {getattr(self, name)}"
+            )
+        for name in ("mask_fraction", "decay_fraction"):
+            require(0 < getattr(self, name) < 1, f"{name} must be in (0, 1): {getattr(self, name)}")
         require(
             0 <= self.lr_final_fraction <= 1,
             f"lr_final_fraction must be in [0, 1]: {self.lr_final_fraction}",
         )
         require(
-            0 <= self.heldout_fraction < 1,
-            f"heldout_fraction must be in [0, 1): {self.heldout_fraction}",
+            not self.documents_apart or (self.packed and self.objective == "causal"),
+            f"documents_apart is for packed windows of a causal model, not packed "
+            f"{str(self.packed).lower()}, objective {self.objective}",
         )
+        require_weights(self.data_weights)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +199,24 @@ class SFTConfig:
     max_tokens: int = 256
     """Longest prompt plus completion; a longer prompt loses its oldest turns, a longer
     completion drops the row. Never above the model's own context."""
+    packed: bool = False
+    """Lay short examples one behind another into lines, each of which sees itself alone: less
+    padding, the same loss. A model for which that is not exact reads one example a line."""
+    lora_rank: int = 0
+    """Of adapters beside the trunk's matrices, which then stand still, as the head does; 0 trains
+    all weights. 16 is usual, with ten times the learning rate of a full training."""
+    tokens_per_forward: int | None = None
+    """Padded tokens that go through the model at once; the gradients of a step's pieces add up.
+    Null is the whole step. Changes memory and speed, no result beyond rounding."""
+    precision: str = "fp32"
+    """`fp32`, `bf16` (autocast: weights, loss and optimizer stay fp32), or `auto`: bf16 where the
+    device multiplies in it."""
+    compile: bool = False
+    """torch.compile, where a compiler is found: a minute or more at the start, then faster. The
+    bits of a resumed run are promised without it."""
+    gradient_checkpointing: bool = False
+    """Compute the layers again on the way back instead of keeping them: less memory, a third
+    slower."""
     lr_peak: float = 1e-3
     """For one to three million parameters; 1e-5 to 2e-5 is usual from 100M up."""
     warmup_fraction: float = 0.05
@@ -147,12 +233,33 @@ class SFTConfig:
             *("epochs", "rows_per_step", "max_tokens", "lr_peak"),
             *("max_grad_norm", "checkpoint_every"),
         )
+        require_tokens_per_forward(self.tokens_per_forward)
+        require_precision(self.precision)
         require(
             0 <= self.warmup_fraction < 1,
             f"warmup_fraction must be in [0, 1): {self.warmup_fraction}",
         )
-        require(self.weight_decay >= 0, f"weight_decay must be >= 0: {self.weight_decay}")
+        for name in ("weight_decay", "lora_rank"):
+            require(getattr(self, name) >= 0, f"{name} must be >= 0: {getattr(self, name)}")
         require(0 <= self.beta2 < 1, f"beta2 must be in [0, 1): {self.beta2}")
+
+
+def require_tokens_per_forward(tokens: int | None) -> None:
+    """Raise BadInput unless it is None or above zero."""
+    require(tokens is None or tokens > 0, f"tokens_per_forward must be null or above 0: {tokens}")
+
+
+def require_weights(weights: Sequence[Any] | None) -> None:
+    """Raise BadInput unless these are finite numbers from 0 up, one of them above 0; or None."""
+    if weights is None:
+        return
+    for weight in weights:
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        require(
+            is_number and math.isfinite(weight) and weight >= 0,
+            f"each of data_weights must be a number from 0 up: {weight!r}",
+        )
+    require(any(weights), f"one of data_weights must be above 0: {list(weights)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

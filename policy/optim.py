@@ -2,7 +2,7 @@
 for finite."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -92,17 +92,24 @@ def lr_at(
     total: int,
     peak: float,
     warmup: int = 0,
-    shape: Literal["cosine", "linear", "constant"] = "linear",
+    shape: str = "linear",
     final: float = 0.0,
+    decay: int = 0,
 ) -> float:
     """Learning rate of optimizer step `step`, counted from 0 to total - 1.
 
     Rises linearly to `peak` at step `warmup`, then falls to `final`, which step `total` would have.
+    shape: `cosine`, `linear`, `constant`, which never falls, or `wsd` (warm-up, stable, decay;
+    arXiv:2404.06395), which stays at `peak` until the last `decay` steps and then falls as 1 -
+    sqrt(share of them that is done), the best of the shapes that arXiv:2405.18392 compares.
     """
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     if shape == "constant":
         return peak
+    if shape == "wsd":
+        fallen = max(0, step - (total - decay)) / max(1, decay)
+        return final + (peak - final) * (1.0 - math.sqrt(fallen))
     done = min(1.0, (step - warmup) / max(1, total - warmup))
     left = 1.0 - done if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
     return final + (peak - final) * left

@@ -23,32 +23,42 @@ def windows(tokens: Tensor, context: int) -> Tensor:
     return tokens[: count * context + 1].unfold(0, context + 1, context)
 
 
-def epoch_windows(tokens: Tensor, context: int, generator: torch.Generator) -> Tensor:
-    """The windows of one pass over the data, in random order; as many in every pass.
+def window_starts(num_tokens: int, context: int, generator: torch.Generator) -> Tensor:
+    """(W,) where the windows of one pass over the data begin, in random order; as many in every
+    pass.
 
     The data is taken as a ring and begun at a random place, so that no token always stands at a
     window's start.
     """
-    place = int(torch.randint(0, len(tokens), (), generator=generator))
-    all_windows = windows(tokens.roll(-place), context)
-    return all_windows[torch.randperm(len(all_windows), generator=generator)]
+    place = int(torch.randint(0, num_tokens, (), generator=generator))
+    count = (num_tokens - 1) // context
+    return (place + torch.randperm(count, generator=generator) * context) % num_tokens
 
 
 NO_TOKEN = -1
 """Fills rows of documents up to a rectangle; never read, never foretold."""
 
 
-def document_rows(documents: Iterable[Sequence[int]], context: int) -> list[list[int]]:
-    """Each document as a row of its own, at most context + 1 long.
+def row_spans(lengths: Iterable[int], context: int) -> list[tuple[int, int]]:
+    """Start and end, in the stream of all documents, of rows of at most context + 1 tokens, each of
+    one document of these lengths.
 
     A longer one is cut into rows that share one token, as windows do; what is left over is the
     last row, so that each token after the first is foretold exactly once.
     """
-    return [
-        list(document[start : start + context + 1])
-        for document in documents
-        for start in range(0, len(document) - 1, context)
-    ]
+    spans = []
+    begin = 0
+    for length in lengths:
+        for start in range(0, length - 1, context):
+            spans.append((begin + start, begin + min(start + context + 1, length)))
+        begin += length
+    return spans
+
+
+def document_rows(documents: Sequence[Sequence[int]], context: int) -> list[list[int]]:
+    """Each document as a row of its own, or several where it is longer; see row_spans."""
+    tokens = [token for document in documents for token in document]
+    return [tokens[start:end] for start, end in row_spans(map(len, documents), context)]
 
 
 def length_batches(
@@ -67,12 +77,12 @@ def length_batches(
     return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def pad_right(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
+def pad_right(rows: Sequence[Sequence[int] | Tensor], fill: int) -> tuple[Tensor, Tensor]:
     """(ids, mask), both (B, T): rows with `fill` behind them; mask bool, True = real token."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), fill, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+        ids[number, : len(row)] = torch.as_tensor(row, dtype=torch.long)
         mask[number, : len(row)] = True
     return ids, mask

@@ -1,46 +1,30 @@
-"""`policy pretrain`: a tokenizer and a tiny GPT from text, by next-token loss.
+"""`policy pretrain`: a tokenizer and a GPT, or an encoder, from text.
 
-Data files: `.txt` holds documents separated by blank lines; `.jsonl` holds one document per row, as
-`text`, or as `messages` (a conversation that ends with the assistant's answer), which is rendered
-by policy/text.py, so that a corpus can teach the chat format. Documents stand one behind the other
-in packed windows, each with its end token; or, `packed` false, each is a row of its own.
+The data files are policy/corpus.py's; how they become rows is policy/orders.py's. A GPT learns the
+next token, an encoder (`--objective masked`) those that are hidden from it.
 """
 
 import argparse
-import math
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from policy.backbone import GPTShape, forward_logits, load_tokenizer, new_gpt, save_model
-from policy.config import BadInput, PretrainConfig, load_config, require
-from policy.data import Message, checked_messages, numbered_rows
-from policy.optim import (
-    MuonWithAdamW,
-    clip_grad_norm,
-    lr_at,
-    optimizer_for,
-    require_finite,
-    set_lr,
-)
-from policy.packing import (
-    NO_TOKEN,
-    document_rows,
-    epoch_windows,
-    length_batches,
-    pad_right,
-    stream,
-    windows,
-)
+from policy.backbone import GPTShape, load_tokenizer, new_gpt, save_model
+from policy.checkpoint import fingerprint, tensors_of
+from policy.config import PretrainConfig, load_config, require
+from policy.corpus import CorpusFile, Tokens, read_corpus
+from policy.heldout import Tail, figures_of
+from policy.lines import Lines
+from policy.masked import Masking, give_mask_token, new_encoder
+from policy.optim import lr_at, optimizer_for, set_lr
+from policy.orders import Rows, order_of
+from policy.processes import ALONE, Processes, joined, opened
+from policy.reading import Reading, train_step
 from policy.run import Run, add_training_arguments, device_from, generator_for, seed_for
 from policy.sampling import sample
-from policy.text import decode_completion, encode_document, render_conversation
+from policy.text import decode_completion
 from policy.tokenizer import train_tokenizer
 
 SAMPLES = "samples"
@@ -51,84 +35,6 @@ OnStep = Callable[[int, dict[str, float]], None]
 """Called with the number of steps done and what was logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One piece of the corpus: a text, or a conversation."""
-
-    text: str | None
-    messages: list[Message] | None
-
-    @property
-    def texts(self) -> list[str]:
-        """What the tokenizer learns from, and what bits-per-byte counts the bytes of."""
-        if self.messages is not None:
-            return [message["content"] for message in self.messages]
-        return [self.text or ""]
-
-    def encode(self, tokenizer: Any) -> list[int]:
-        """Token ids with the end token last."""
-        if self.messages is not None:
-            return render_conversation(tokenizer, self.messages)
-        return encode_document(tokenizer, self.text or "")
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """What is trained on, and the tail that is not."""
-
-    train: list[Document]
-    heldout: list[Document]
-
-
-def read_corpus(paths: Sequence[Path | str], heldout_fraction: float) -> Corpus:
-    """Documents of all files; the last heldout_fraction of each file's is held out, rounded down.
-
-    Raises BadInput naming the file (and line) for what cannot be read, and if nothing is there.
-    """
-    train: list[Document] = []
-    heldout: list[Document] = []
-    for path in paths:
-        documents = read_documents(path)
-        require(bool(documents), f"{path} holds no document")
-        cut = len(documents) - int(len(documents) * heldout_fraction)
-        train += documents[:cut]
-        heldout += documents[cut:]
-    return Corpus(train, heldout)
-
-
-def read_documents(path: Path | str) -> list[Document]:
-    """The documents of one .txt or .jsonl file, in order."""
-    suffix = Path(path).suffix
-    require(suffix in (".txt", ".jsonl"), f"{path} must end in .txt or .jsonl")
-    if suffix == ".txt":
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise BadInput(f"cannot read {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
-        pieces = (piece.strip("\n") for piece in re.split(r"\n[ \t\r]*\n", text))
-        return [Document(piece, None) for piece in pieces if piece.strip()]
-    documents: list[Document] = []
-    for number, row in numbered_rows(path):
-        where = f"{path} line {number}"
-        if "messages" in row:
-            messages = checked_messages(row["messages"], where)
-            require(
-                len(messages) > 1 and messages[-1]["role"] == "assistant",
-                f"{where}: the messages of a document must end with the assistant's answer",
-            )
-            documents.append(Document(None, messages))
-            continue
-        written = row.get("text")
-        require(
-            isinstance(written, str) and bool(written.strip()),
-            f"{where} needs a text that is not empty, or messages; text is {written!r}",
-        )
-        documents.append(Document(written, None))
-    return documents
-
-
 def train(
     config: PretrainConfig,
     data: Sequence[Path | str],
@@ -136,21 +42,25 @@ def train(
     *,
     resume_from: Sequence[Path | str] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train and publish into `out`. Raises BadInput, Stopped or Diverged (policy/config.py)."""
+    weights = config.data_weights
+    require(
+        weights is None or len(weights) == len(data),
+        f"data_weights has {len(weights or ())} numbers for {len(data)} data files",
+    )
     corpus = read_corpus(data, config.heldout_fraction)
     inputs: dict[str, Path | str] = {f"data.{i}": path for i, path in enumerate(data)}
     if config.tokenizer is not None:
         inputs["tokenizer"] = config.tokenizer
     tokenizer = tokenizer_for(config, corpus)
-    order = order_of([document.encode(tokenizer) for document in corpus.train], config)
-    tail = [document.encode(tokenizer) for document in corpus.heldout]
-    tail_bytes = sum(len(text.encode()) for doc in corpus.heldout for text in doc.texts)
-    shape = GPTShape(
-        width=config.width, layers=config.layers, heads=config.heads, context=config.context
-    )
-    model = new_gpt(tokenizer, shape, seed=config.seed, device=device).train()
+    files = tokens_of(corpus, tokenizer, apart=weights is not None)
+    order = order_of(files, config)
+    tails = tails_of(corpus, tokenizer)
+    model = new_model(config, tokenizer, device).train()
+    lines_of = Read(config, tokenizer)
     optimizer = optimizer_for(
         config.optimizer,
         model,
@@ -158,49 +68,87 @@ def train(
         weight_decay=config.weight_decay,
         beta2=config.beta2,
     )
-    with Run(
-        out,
-        command="policy pretrain",
-        config=config,
-        inputs=inputs,
-        resume_from=resume_from,
-        carried=(SAMPLES,),
+    with opened(
+        processes,
+        lambda: Run(
+            out,
+            command="policy pretrain",
+            config=config,
+            inputs=inputs,
+            resume_from=resume_from,
+            carried=(SAMPLES,),
+            num_processes=processes.count,
+        ),
     ) as run:
+        reading = Reading(model, config)
+        require(
+            reading.apart or not config.documents_apart,
+            "documents_apart: this model does not read the documents of a window apart",
+        )
         if run.restored:
             run.restored.restore("model", model)
             optimizer.load_state_dict(run.restored.state["optimizer"])
+        else:
+            tokens = sum(len(each) for each in files)
+            counts = {"documents": sum(file.num_train for file in corpus), "tokens": tokens}
+            run.log_step(0, "data", **counts, **reading.described())
         for step in range(run.first_step, config.steps):
             lr = lr_at(
                 step,
                 total=config.steps,
                 peak=config.lr_peak,
                 warmup=config.warmup_steps,
-                shape="cosine",
+                shape=config.schedule,
                 final=config.lr_peak * config.lr_final_fraction,
+                decay=round(config.steps * config.decay_fraction),
             )
             set_lr(optimizer, lr)
-            numbers = train_step(model, order.batch(step).to(device), optimizer, config)
+            numbers = train_step(
+                reading,
+                lines_of.training(order.batch(step), step),
+                optimizer,
+                max_grad_norm=config.max_grad_norm,
+                processes=processes,
+            )
             done = step + 1
             run.log_step(done, "train", **numbers, lr=lr)
-            if tail and (done % config.eval_every == 0 or done == config.steps):
-                bits = heldout_bits(model, tail, tail_bytes, config, device)
-                run.log_step(done, "heldout", bits_per_byte=bits)
-                numbers["heldout_bits_per_byte"] = bits
-            if config.sample_every and (done % config.sample_every == 0 or done == config.steps):
-                write_samples(model, tokenizer, run.directory / SAMPLES, done, config)
+            if tails and (done % config.eval_every == 0 or done == config.steps):
+                found = processes.from_first(lambda: figures_of(reading, tails, config, lines_of))
+                run.log_step(done, "heldout", **found)
+                numbers |= {f"heldout_{name}": value for name, value in found.items()}
+            is_look = config.sample_every and (
+                done % config.sample_every == 0 or done == config.steps
+            )
+            if is_look and config.objective == "causal" and processes.is_first:
+                write_samples(reading, tokenizer, run.directory / SAMPLES, done, config)
             run.progress(done, config.steps, "pretrain")
             if on_step is not None:
                 on_step(done, numbers)
-            if done < config.steps and (run.should_stop or done % config.checkpoint_every == 0):
+            should_stop = processes.any(run.should_stop)
+            if done < config.steps and (should_stop or done % config.checkpoint_every == 0):
                 run.save_checkpoint(
                     done, modules={"model": model}, state={"optimizer": optimizer.state_dict()}
                 )
-                if run.should_stop:
+                processes.wait()
+                if should_stop:
                     run.stop_here(done)
-        run.finish(lambda folder: save_model(model.eval(), tokenizer, folder))
+        fingerprints = {
+            "weights": fingerprint(tensors_of(model)),
+            "optimizer": fingerprint(optimizer.state_dict()),
+        }
+        run.finish(lambda folder: save_model(model.eval(), tokenizer, folder), fingerprints)
 
 
-def tokenizer_for(config: PretrainConfig, corpus: Corpus) -> Any:
+def new_model(config: PretrainConfig, tokenizer: Any, device: str) -> Any:
+    """A GPT or an encoder of the config's shape, with random weights."""
+    shape = GPTShape(
+        width=config.width, layers=config.layers, heads=config.heads, context=config.context
+    )
+    make = new_gpt if config.objective == "causal" else new_encoder
+    return make(tokenizer, shape, seed=config.seed, device=device)
+
+
+def tokenizer_for(config: PretrainConfig, corpus: Sequence[CorpusFile]) -> Any:
     """The tokenizer named in the config, or one trained on the corpus (not on its tail)."""
     if config.tokenizer is not None:
         tokenizer = load_tokenizer(config.tokenizer)
@@ -208,155 +156,79 @@ def tokenizer_for(config: PretrainConfig, corpus: Corpus) -> Any:
             tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id,
             f"the tokenizer {config.tokenizer} needs a pad token of its own",
         )
-        return tokenizer
-    texts = (text for document in corpus.train for text in document.texts)
-    return train_tokenizer(texts, vocab_size=config.vocab_size, context=config.context)
+    else:
+        texts = (text for file in corpus for document in file.train for text in document.texts)
+        tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size, context=config.context)
+    if config.objective == "masked":
+        give_mask_token(tokenizer)
+    return tokenizer
 
 
-class DocumentOrder:
-    """Which documents a step sees: a function of the step, as in WindowOrder.
+def tokens_of(corpus: Sequence[CorpusFile], tokenizer: Any, *, apart: bool) -> list[Tokens]:
+    """Of what is trained on: of each file where their shares are given, else of all in one."""
 
-    A model sees nothing but the document itself, so it soon learns to look for an answer's words in
-    its own question; in a packed window it first has to learn where the question begins.
-    """
+    def encoded(files: Sequence[CorpusFile]) -> Iterator[list[int]]:
+        return (document.encode(tokenizer) for file in files for document in file.train)
 
-    def __init__(self, rows: Sequence[list[int]], config: PretrainConfig) -> None:
-        require(bool(rows), "the data holds no document of two tokens")
-        self._rows = rows
+    groups = [[file] for file in corpus] if apart else [list(corpus)]
+    return [Tokens.of(encoded(group)) for group in groups]
+
+
+def tails_of(corpus: Sequence[CorpusFile], tokenizer: Any) -> list[Tail]:
+    """What is held out of each file that has something held out."""
+    stems = [file.path.stem for file in corpus]
+    tails = []
+    for number, file in enumerate(corpus):
+        if file.num_heldout:
+            name = stems[number] if stems.count(stems[number]) == 1 else f"{number}"
+            documents = list(file.heldout)
+            tokens = Tokens.of(document.encode(tokenizer) for document in documents)
+            tails.append(Tail(name, tokens, sum(each.num_bytes for each in documents)))
+    return tails
+
+
+class Read:
+    """Rows of tokens as what the objective makes of them."""
+
+    def __init__(self, config: PretrainConfig, tokenizer: Any) -> None:
         self._config = config
-        self._epochs: dict[int, list[list[int]]] = {}
-        self._per_epoch = -(-len(rows) // config.windows_per_step)
+        self._masking = (
+            Masking(tokenizer, config.mask_fraction) if config.objective == "masked" else None
+        )
 
-    def batch(self, step: int) -> Tensor:
-        """(windows_per_step or fewer, longest) long, NO_TOKEN behind the shorter ones."""
-        epoch, place = divmod(step, self._per_epoch)
-        if epoch not in self._epochs:
-            generator = generator_for(self._config.seed, epoch, "documents")
-            lengths = [len(row) for row in self._rows]
-            batches = length_batches(lengths, self._config.windows_per_step, generator)
-            self._epochs = {epoch: batches}
-        chosen = [self._rows[number] for number in self._epochs[epoch][place]]
-        return pad_right(chosen, NO_TOKEN)[0]
+    def training(self, rows: Rows, step: int) -> Lines:
+        """What a step learns."""
+        return self._lines(rows, generator_for(self._config.seed, step, "masks"))
 
+    def heldout(self, rows: Rows, batch: int) -> Lines:
+        """What is measured, the same at each look and for every seed."""
+        return self._lines(rows, generator_for(0, batch, "heldout masks"))
 
-def order_of(
-    documents: Sequence[Sequence[int]], config: PretrainConfig
-) -> "DocumentOrder | WindowOrder":
-    """The order of training over documents given as token ids."""
-    if not config.packed:
-        return DocumentOrder(document_rows(documents, config.context), config)
-    tokens = stream(documents)
-    require(
-        len(tokens) > config.context,
-        f"the data makes {len(tokens)} tokens, one window takes {config.context + 1}",
-    )
-    return WindowOrder(tokens, config)
-
-
-class WindowOrder:
-    """Which windows a step sees: a function of the step, so that a resumed run goes on as before.
-
-    Steps take windows one after another through epochs; each epoch is shuffled by its own number.
-    """
-
-    def __init__(self, tokens: Tensor, config: PretrainConfig) -> None:
-        self._tokens = tokens
-        self._config = config
-        self._epochs: dict[int, Tensor] = {}
-        self._per_epoch = (len(tokens) - 1) // config.context
-
-    def batch(self, step: int) -> Tensor:
-        """(windows_per_step, context + 1) long."""
-        rows = self._config.windows_per_step
-        first = step * rows
-        picked = [self._window(number) for number in range(first, first + rows)]
-        return torch.stack(picked)
-
-    def _window(self, number: int) -> Tensor:
-        epoch, place = divmod(number, self._per_epoch)
-        return self._windows_of(epoch)[place]
-
-    def _windows_of(self, epoch: int) -> Tensor:
-        if epoch not in self._epochs:
-            generator = generator_for(self._config.seed, epoch, "windows")
-            self._epochs = {epoch: epoch_windows(self._tokens, self._config.context, generator)}
-        return self._epochs[epoch]
-
-
-def train_step(
-    model: Any,
-    batch: Tensor,
-    optimizer: "torch.optim.Optimizer | MuonWithAdamW",
-    config: PretrainConfig,
-) -> dict[str, float]:
-    """One step on (B, context + 1) tokens: mean nats per token, and the gradient's norm before."""
-    loss = next_token_nats(model, batch).mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    grad_norm = clip_grad_norm(model, config.max_grad_norm)
-    require_finite(loss=loss, grad_norm=grad_norm)
-    optimizer.step()
-    return {"loss": loss.item(), "grad_norm": grad_norm.item()}
-
-
-def next_token_nats(model: Any, batch: Tensor) -> Tensor:
-    """(tokens,) nats of each token after the first of every row; NO_TOKEN counts as nothing."""
-    real = batch != NO_TOKEN
-    ids = batch.clamp(min=0)[:, :-1]
-    logits = forward_logits(model, ids, real[:, :-1])  # (B, T, V)
-    counts = real[:, 1:]
-    return cross_entropy(logits[counts], batch[:, 1:][counts], reduction="none")
-
-
-@torch.no_grad()
-def heldout_bits(
-    model: Any,
-    tail: Sequence[Sequence[int]],
-    tail_bytes: int,
-    config: PretrainConfig,
-    device: str,
-) -> float:
-    """Bits per byte of documents that are not trained on, read as training reads."""
-    if config.packed:
-        return bits_per_byte(model, stream(tail).to(device), tail_bytes, config.context)
-    rows = sorted(document_rows(tail, config.context), key=len)
-    batches = (pad_right(rows[at : at + 16], NO_TOKEN)[0] for at in range(0, len(rows), 16))
-    nats = sum(float(next_token_nats(model, batch.to(device)).double().sum()) for batch in batches)
-    return nats / math.log(2) / tail_bytes
-
-
-@torch.no_grad()
-def bits_per_byte(model: Any, tail: Tensor, tail_bytes: int, context: int) -> float:
-    """Nats of every token of the tail but its first, in bits, over the bytes of its texts.
-
-    End and role tokens are counted in the sum and have no bytes: a tokenizer cannot hide behind
-    its vocabulary. Windows do not see each other, so a token may lack what stood before it.
-    """
-    whole = windows(tail, context)
-    rest = tail[len(whole) * context :]
-    nats = sum(
-        float(next_token_nats(model, rows).double().sum()) for rows in whole.split(16) if len(rows)
-    )
-    if len(rest) > 1:
-        nats += float(next_token_nats(model, rest[None]).double().sum())
-    return nats / math.log(2) / tail_bytes
+    def _lines(self, rows: Rows, generator: torch.Generator) -> Lines:
+        if self._masking is None:
+            return Lines.next_tokens(rows.tokens, rows.documents)
+        return self._masking.lines(rows.tokens[:, : self._config.context], generator)
 
 
 def write_samples(
-    model: Any, tokenizer: Any, folder: Path, step: int, config: PretrainConfig
+    reading: Reading, tokenizer: Any, folder: Path, step: int, config: PretrainConfig
 ) -> None:
     """What the model writes from nothing but the start token, for people to look at."""
     start = tokenizer.bos_token_id
     start = tokenizer.eos_token_id if start is None else start
     length = min(SAMPLE_TOKENS, config.context - 1)
-    rows = sample(
-        model,
-        tokenizer,
-        [[start]] * NUM_SAMPLES,
-        temperature=0.7,
-        max_new_tokens=length,
-        seeds=[seed_for(config.seed, step, "look", row) for row in range(NUM_SAMPLES)],
-    )
+    model = reading.model
+    model.eval()  # in training a model that recomputes its layers keeps no cache
+    with reading.eagerly():
+        rows = sample(
+            model,
+            tokenizer,
+            [[start]] * NUM_SAMPLES,
+            temperature=0.7,
+            max_new_tokens=length,
+            seeds=[seed_for(config.seed, step, "look", row) for row in range(NUM_SAMPLES)],
+        )
+    model.train()
     texts = [decode_completion(tokenizer, row.tokens) for row in rows]
     (folder / f"step-{step:06d}.txt").write_text("\n---\n".join(texts) + "\n", encoding="utf-8")
 
@@ -364,17 +236,23 @@ def write_samples(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("--data", required=True, nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--objective", metavar="NAME", help="causal or masked; short for --set objective=NAME"
+    )
     add_training_arguments(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
     """`python -m policy pretrain`."""
-    config = load_config(PretrainConfig, args.config, args.overrides)
-    train(
-        config,
-        args.data,
-        args.out,
-        resume_from=args.resume_from,
-        device=device_from(args.device),
-    )
+    objective = [f"objective={args.objective}"] if args.objective else []
+    config = load_config(PretrainConfig, args.config, [*args.overrides, *objective])
+    with joined(device_from(args.device)) as (processes, device):
+        train(
+            config,
+            args.data,
+            args.out,
+            resume_from=args.resume_from,
+            device=device,
+            processes=processes,
+        )
     return 0

@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from policy.backbone import context_of, forward_logits
 from policy.config import require
+from policy.corpus import read_documents
 from policy.packing import stream, windows
 from policy.ppo_config import PPOConfig
-from policy.pretrain import read_documents
 from policy.run import generator_for
 
 

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from policy.backbone import context_of, load_causal_lm, logits_at, save_model
+from policy.backbone import context_of, load_causal_lm, save_model
+from policy.checkpoint import fingerprint, tensors_of
 from policy.config import BadInput, SFTConfig, load_config, require
 from policy.data import Demonstration, read_demonstrations, trained_on
-from policy.optim import adamw, clip_grad_norm, lr_at, require_finite, set_lr
-from policy.packing import length_batches, pad_right
+from policy.lines import Lines, packed
+from policy.lora import add_adapters, merge_adapters
+from policy.optim import adamw, lr_at, set_lr
+from policy.packing import NO_TOKEN, length_batches, pad_right
+from policy.processes import ALONE, Processes, joined, opened
+from policy.reading import Reading, train_step
 from policy.run import Run, add_training_arguments, device_from, generator_for
 from policy.text import encode_completion, render_prompt
 
@@ -61,29 +65,19 @@ def encode(tokenizer: Any, rows: Sequence[Demonstration], max_tokens: int) -> En
     return Encoded(examples, too_long, prompts_cut)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """B examples, padded on the right to T columns."""
-
-    ids: Tensor  # (B, T)
-    mask: Tensor  # (B, T) True = real token
-    response_mask: Tensor  # (B, T) True = a token that is learned
-
-    @classmethod
-    def of(cls, examples: Sequence[Example], pad: int, device: str = "cpu") -> "Batch":
-        """Pad the examples."""
-        ids, mask = pad_right([example.ids for example in examples], pad)
-        starts = torch.tensor([example.response_start for example in examples])
-        response_mask = mask & (torch.arange(ids.shape[1]) >= starts[:, None])
-        return cls(ids.to(device), mask.to(device), response_mask.to(device))
+def lines_of(examples: Sequence[Example], pad: int) -> Lines:
+    """One example a line."""
+    ids, mask = pad_right([example.ids for example in examples], pad)
+    starts = torch.tensor([example.response_start for example in examples])
+    learned = mask & (torch.arange(ids.shape[1]) >= starts[:, None])
+    targets = functional.pad(ids.masked_fill(~learned, NO_TOKEN)[:, 1:], (0, 1), value=NO_TOKEN)
+    return Lines(ids, mask, targets)
 
 
-def response_nats(model: Any, batch: Batch) -> Tensor:
-    """(tokens,) nats of each learned token given what stands before it."""
-    learned = batch.response_mask[:, 1:]
-    foretell = functional.pad(learned, (0, 1))  # (B, T) places whose next token is learned
-    logits = logits_at(model, batch.ids, batch.mask, foretell)  # (tokens, V)
-    return functional.cross_entropy(logits, batch.ids[:, 1:][learned], reduction="none")
+def packed_lines(examples: Sequence[Example], pad: int, max_tokens: int) -> Lines:
+    """Several examples a line, each apart."""
+    rows, starts = zip(*((each.ids, each.response_start) for each in examples), strict=True)
+    return packed(rows, starts, max_tokens, pad)
 
 
 def train(
@@ -94,6 +88,7 @@ def train(
     *,
     resume_from: Sequence[Path | str] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train and publish into `out`. Raises BadInput, Stopped or Diverged (policy/config.py)."""
@@ -107,18 +102,27 @@ def train(
         f"{data} has no row to train on: {len(rows)} rows, {encoded.too_long} of the train split "
         f"too long for {max_tokens} tokens",
     )
+    pad = tokenizer.pad_token_id
     steps_per_epoch = -(-len(encoded.examples) // config.rows_per_step)
     total = config.epochs * steps_per_epoch
+    reading = Reading(model, config)
+    packs = config.packed and reading.apart
+    if config.lora_rank:
+        add_adapters(model, rank=config.lora_rank, seed=config.seed, head_learns=False)
     model.train()
     optimizer = adamw(
         model, lr=config.lr_peak, weight_decay=config.weight_decay, beta2=config.beta2
     )
-    with Run(
-        out,
-        command="policy sft",
-        config=config,
-        inputs={"data": data, "init": init},
-        resume_from=resume_from,
+    with opened(
+        processes,
+        lambda: Run(
+            out,
+            command="policy sft",
+            config=config,
+            inputs={"data": data, "init": init},
+            resume_from=resume_from,
+            num_processes=processes.count,
+        ),
     ) as run:
         if run.restored:
             run.restored.restore("model", model)
@@ -132,14 +136,14 @@ def train(
                 rows_too_long=encoded.too_long + dev.too_long,
                 prompts_cut=encoded.prompts_cut + dev.prompts_cut,
             )
+            run.log_step(0, "forward", **reading.described(), packed=int(packs))
         lengths = [len(example.ids) for example in encoded.examples]
         for step in range(run.first_step, total):
             epoch, place = divmod(step, steps_per_epoch)
             generator = generator_for(config.seed, epoch, "batches")
             chosen = length_batches(lengths, config.rows_per_step, generator)[place]
-            batch = Batch.of(
-                [encoded.examples[row] for row in chosen], tokenizer.pad_token_id, device
-            )
+            examples = [encoded.examples[row] for row in chosen]
+            lines = packed_lines(examples, pad, max_tokens) if packs else lines_of(examples, pad)
             lr = lr_at(
                 step,
                 total=total,
@@ -148,47 +152,46 @@ def train(
                 shape="cosine",
             )
             set_lr(optimizer, lr)
-            numbers = train_step(model, batch, optimizer, config)
+            numbers = train_step(
+                reading, lines, optimizer, max_grad_norm=config.max_grad_norm, processes=processes
+            )
+            numbers["tokens"] = lines.num_learned
             done = step + 1
             run.log_step(done, "train", **numbers, lr=lr)
             if dev.examples and done % steps_per_epoch == 0:
-                dev_loss = mean_nats(model, dev.examples, tokenizer.pad_token_id, device)
+                dev_loss = processes.from_first(lambda: mean_nats(reading, dev.examples, pad))
                 run.log_step(done, "dev", loss=dev_loss, epoch=epoch + 1)
                 numbers["dev_loss"] = dev_loss
             run.progress(done, total, "sft")
             if on_step is not None:
                 on_step(done, numbers)
-            if done < total and (run.should_stop or done % config.checkpoint_every == 0):
+            should_stop = processes.any(run.should_stop)
+            if done < total and (should_stop or done % config.checkpoint_every == 0):
                 run.save_checkpoint(
                     done, modules={"model": model}, state={"optimizer": optimizer.state_dict()}
                 )
-                if run.should_stop:
+                processes.wait()
+                if should_stop:
                     run.stop_here(done)
-        run.finish(lambda folder: save_model(model.eval(), tokenizer, folder))
-
-
-def train_step(
-    model: Any, batch: Batch, optimizer: torch.optim.Optimizer, config: SFTConfig
-) -> dict[str, float]:
-    """One step; the loss is the mean over the batch's learned tokens, in nats."""
-    nats = response_nats(model, batch)
-    loss = nats.mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    grad_norm = clip_grad_norm(model, config.max_grad_norm)
-    require_finite(loss=loss, grad_norm=grad_norm)
-    optimizer.step()
-    return {"loss": loss.item(), "grad_norm": grad_norm.item(), "tokens": nats.numel()}
+        fingerprints = {
+            "weights": fingerprint(tensors_of(model)),
+            "optimizer": fingerprint(optimizer.state_dict()),
+        }
+        run.finish(
+            lambda folder: save_model(merge_adapters(model).eval(), tokenizer, folder), fingerprints
+        )
 
 
 @torch.no_grad()
-def mean_nats(model: Any, examples: Sequence[Example], pad: int, device: str) -> float:
+def mean_nats(reading: Reading, examples: Sequence[Example], pad: int) -> float:
     """Nats per learned token over all examples (not a mean of batch means)."""
     ordered = sorted(examples, key=lambda example: len(example.ids))
-    parts = [
-        response_nats(model, Batch.of(ordered[at : at + 32], pad, device)).double()
-        for at in range(0, len(ordered), 32)
-    ]
+    device = reading.model.device
+    with reading.eagerly():
+        parts = [
+            reading.nats(lines_of(ordered[at : at + 32], pad).to(device)).double()
+            for at in range(0, len(ordered), 32)
+        ]
     return float(torch.cat(parts).mean())
 
 
@@ -202,12 +205,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_command(args: argparse.Namespace) -> int:
     """`python -m policy sft`."""
     config = load_config(SFTConfig, args.config, args.overrides)
-    train(
-        config,
-        args.data,
-        args.init,
-        args.out,
-        resume_from=args.resume_from,
-        device=device_from(args.device),
-    )
+    with joined(device_from(args.device)) as (processes, device):
+        train(
+            config,
+            args.data,
+            args.init,
+            args.out,
+            resume_from=args.resume_from,
+            device=device,
+            processes=processes,
+        )
     return 0

@@ -164,14 +164,14 @@ def hidden_of_forest(model: Any, forest: Forest, trunk: Callable[..., Any] | Non
             read = inner if trunk is None else trunk  # a compiled trunk has no truth value
             hidden = read(
                 input_ids=forest.ids,
-                attention_mask=_attention_masks(inner, forest.sees, forest.positions),
+                attention_mask=attention_masks(inner, forest.sees, forest.positions),
                 position_ids=forest.positions,
                 use_cache=False,
             ).last_hidden_state
     return hidden.flatten(0, 1)[forest.ends]
 
 
-def _attention_masks(inner: Any, sees: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+def attention_masks(inner: Any, sees: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
     """(B, 1, S, S), added to the attention logits; by layer type where a model mixes them."""
     kinds = set(getattr(inner.config, "layer_types", None) or ())
     window = getattr(inner.config, "sliding_window", None)

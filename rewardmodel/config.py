@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from policy.compute import require_precision
-from policy.config import require, require_all_positive, require_optimizer
+from policy.config import require, require_all_positive, require_optimizer, require_precision
 from policy.ensemble import RULES
 
 LOSSES = ("bradley_terry", "davidson", "plackett_luce", "pointwise")

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, TextIO
 from tqdm import tqdm
 
 from policy.comparisons import parse_row
-from policy.compute import require_precision
-from policy.config import BadInput, require
+from policy.config import BadInput, require, require_precision
 from policy.data import Message, checked_messages, numbered_rows
 from policy.ensemble import Scored
 from policy.files import appearing, num_lines

@@ -19,9 +19,8 @@ from policy.compute import (
     autocast_dtype,
     compiled,
     fuse_gelu,
-    require_precision,
 )
-from policy.config import BadInput
+from policy.config import BadInput, require_precision
 from policy.scoring import scores_of_forest
 from policy.shared_prompt import Forest, Tree
 

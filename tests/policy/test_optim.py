@@ -21,6 +21,16 @@ def test_the_cosine_is_half_way_in_the_middle_and_ends_at_its_final_rate():
     assert curve == pytest.approx({0: 3.0, 5: 2.0, 10: 1.0})
 
 
+def test_wsd_stays_and_then_falls_as_one_minus_a_square_root_by_hand():
+    rates = [
+        lr_at(step, total=10, peak=1.0, warmup=2, shape="wsd", final=0.1, decay=4)
+        for step in range(11)
+    ]
+    plateau = [1 / 3, 2 / 3, 1.0, 1.0, 1.0, 1.0, 1.0]
+    falling = [0.1 + 0.9 * (1 - (done / 4) ** 0.5) for done in (1, 2, 3, 4)]
+    assert rates == pytest.approx(plateau + falling)
+
+
 def test_a_constant_rate_stays_and_warm_up_may_be_longer_than_the_run():
     assert lr_at(7, total=8, peak=2.0, shape="constant") == 2.0
     assert lr_at(1, total=2, peak=4.0, warmup=3) == 2.0

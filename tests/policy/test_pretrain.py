@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from policy.__main__ import main
 from policy.backbone import forward_logits, load_causal_lm
 from policy.config import BadInput, PretrainConfig, Stopped
-from policy.packing import stream
-from policy.pretrain import bits_per_byte, heldout_bits, read_corpus, read_documents, train
+from policy.corpus import Tokens, read_corpus, read_documents
+from policy.heldout import Tail, figures_of
+from policy.pretrain import Read, train
+from policy.reading import Reading
 from policy.sampling import sample
 from policy.text import decode_completion, render_prompt
 
@@ -96,9 +98,11 @@ def test_each_files_tail_is_held_out(tmp_path):
     paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
     for path in paths:
         path.write_text("\n\n".join(f"{path.stem}{n}" for n in range(10)))
-    corpus = read_corpus(paths, 0.2)
-    assert [document.text for document in corpus.heldout] == ["a8", "a9", "b8", "b9"]
-    assert len(corpus.train) == 16
+    first, second = read_corpus(paths, 0.2)
+    assert [document.text for document in first.heldout] == ["a8", "a9"]
+    assert [document.text for document in second.heldout] == ["b8", "b9"]
+    assert [document.text for document in first.train] == [f"a{n}" for n in range(8)]
+    assert (second.num_train, second.num_heldout) == (8, 2)
 
 
 def test_a_model_is_published_with_its_history(corpus, tmp_path):
@@ -141,35 +145,51 @@ def test_it_learns_a_conversation_by_heart(tmp_path, packed):
         assert (decode_completion(tokenizer, one.tokens), one.finish) == (answer, "end")
 
 
-def test_bits_per_byte_is_its_definition_written_slowly(corpus, tmp_path):
-    train(replace(TINY, steps=6), [corpus], tmp_path / "out")
-    model, tokenizer = load_causal_lm(tmp_path / "out")
-    tail = stream(document.encode(tokenizer) for document in read_corpus([corpus], 0.2).heldout)
-    tail = tail[:43]  # two windows of 16 and a rest
-    nats = 0.0
-    for place in range(1, 43):
-        start = (place - 1) // 16 * 16  # a window's tokens do not see the window before
-        before = tail[None, start:place]
-        logits = forward_logits(model, before, torch.ones_like(before, dtype=torch.bool))
-        nats -= logits[0, -1].log_softmax(-1)[tail[place]].item()
-    found = bits_per_byte(model, tail, tail_bytes=100, context=16)
-    assert found == pytest.approx(nats / math.log(2) / 100, rel=1e-5)
-
-
-def test_heldout_documents_that_are_not_packed_do_not_see_each_other(corpus, tmp_path):
-    config = replace(TINY, steps=6, packed=False)
+@pytest.mark.parametrize("way", ["packed", "documents_apart", "rows"])
+def test_bits_per_byte_is_its_definition_written_slowly(corpus, tmp_path, way):
+    """A token sees what stands before it in its window, of its own document alone where documents
+    are apart or rows of their own."""
+    config = replace(TINY, steps=6, packed=way != "rows", documents_apart=way == "documents_apart")
     train(config, [corpus], tmp_path / "out")
     model, tokenizer = load_causal_lm(tmp_path / "out")
-    documents = [document.encode(tokenizer) for document in read_corpus([corpus], 0.2).heldout]
+    documents = [each.encode(tokenizer) for each in read_corpus([corpus], 0.2)[0].heldout]
+    tokens = [(token, number) for number, ids in enumerate(documents) for token in ids]
+    starts = [sum(map(len, documents[:number])) for number in range(len(documents))]
     nats = 0.0
-    for document in documents:
-        for place in range(1, len(document)):
+    for place in range(1, len(tokens)):
+        token, document = tokens[place]
+        if way == "rows":
+            begin = starts[document]
+            start = begin + (place - 1 - begin) // 16 * 16
+            if place == begin:
+                continue
+        else:
             start = (place - 1) // 16 * 16
-            before = torch.tensor([document[start:place]])
-            logits = forward_logits(model, before, torch.ones_like(before, dtype=torch.bool))
-            nats -= logits[0, -1].log_softmax(-1)[document[place]].item()
-    found = heldout_bits(model, documents, 100, config, "cpu")
-    assert found == pytest.approx(nats / math.log(2) / 100, rel=1e-5)
+            if way == "documents_apart":
+                start = max(start, starts[document])
+                if start == place:
+                    continue
+        before = torch.tensor([[token for token, _ in tokens[start:place]]])
+        logits = forward_logits(model, before, torch.ones_like(before, dtype=torch.bool))
+        nats -= logits[0, -1].log_softmax(-1)[token].item()
+    tail = Tail("corpus", Tokens.of(documents), num_bytes=100)
+    found = figures_of(Reading(model, config), [tail], config, Read(config, tokenizer))
+    assert found == {"bits_per_byte": pytest.approx(nats / math.log(2) / 100, rel=1e-5)}
+
+
+def test_each_file_has_held_out_figures_of_its_own_which_add_up(corpus, tmp_path):
+    other = tmp_path / "other.jsonl"
+    rows = [json.dumps({"text": f"Number {n} is {n * n}."}) + "\n" for n in range(30)]
+    other.write_text("".join(rows))
+    for name, files in {"both": [corpus, other], "same": [corpus, corpus]}.items():
+        train(replace(TINY, steps=2), files, tmp_path / name)
+    row = rows_of(tmp_path / "both")[-1]
+    sizes = [sum(d.num_bytes for d in f.heldout) for f in read_corpus([corpus, other], 0.2)]
+    parts = [row["bits_per_byte_corpus"], row["bits_per_byte_other"]]
+    whole = sum(part * size for part, size in zip(parts, sizes, strict=True)) / sum(sizes)
+    assert row["bits_per_byte"] == pytest.approx(whole, rel=1e-9)
+    row = rows_of(tmp_path / "same")[-1]
+    assert row["bits_per_byte_0"] == row["bits_per_byte_1"]
 
 
 def test_the_same_command_gives_the_same_weights_and_a_seed_others(corpus, tmp_path):
@@ -182,6 +202,40 @@ def test_the_same_command_gives_the_same_weights_and_a_seed_others(corpus, tmp_p
     ).read_bytes()
     first, other = weights_of(tmp_path / "a"), weights_of(tmp_path / "c")
     assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_a_named_size_fills_what_is_not_given():
+    config = PretrainConfig(size="mini", layers=2)
+    assert (config.width, config.layers, config.heads, config.context) == (384, 2, 6, 512)
+    tiny = PretrainConfig()
+    assert (tiny.width, tiny.layers, tiny.heads, tiny.context) == (160, 4, 5, 256)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"size": "huge"}, "size must be one of tiny, mini, small, base: 'huge'"),
+        ({"objective": "mlm"}, "objective must be one of causal, masked: 'mlm'"),
+        ({"schedule": "step"}, "schedule must be one of cosine, wsd: 'step'"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16, auto: 'fp16'"),
+        ({"layers": -1}, "layers must be above 0: -1"),
+        ({"width": 6, "heads": 2}, "a head's width must be even, for its positions: 6 / 2"),
+        ({"data_weights": [1, "two"]}, "each of data_weights must be a number from 0 up: 'two'"),
+        ({"data_weights": [0, 0]}, r"one of data_weights must be above 0: \[0, 0\]"),
+        ({"documents_apart": True, "packed": False}, "documents_apart is for packed windows"),
+        ({"tokens_per_forward": 0}, "tokens_per_forward must be null or above 0: 0"),
+        ({"decay_fraction": 1.0}, r"decay_fraction must be in \(0, 1\): 1.0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(BadInput, match=said):
+        PretrainConfig(**settings)
+
+
+def test_weights_and_files_must_be_as_many(corpus, tmp_path):
+    with pytest.raises(BadInput, match="data_weights has 2 numbers for 1 data files"):
+        train(replace(TINY, data_weights=[1.0, 1.0]), [corpus], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 KILLED = """
@@ -227,21 +281,31 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_the_same(corpus, tmp_path, op
             ).read_bytes()
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_stopped_on_request_it_saves_first(corpus, tmp_path, packed):
-    config = replace(TINY, packed=packed)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"packed": True, "schedule": "wsd"},
+        {"packed": False},
+        {"data_weights": [1.0, 3.0], "windows_per_step": 1, "documents_apart": True},
+        {"objective": "masked", "packed": False, "precision": "bf16"},
+    ],
+    ids=["windows", "documents", "mixture", "masked"],
+)
+def test_stopped_on_request_it_saves_first(corpus, tmp_path, settings):
+    config = replace(TINY, **settings)
+    files = [corpus] * len(config.data_weights or [1.0])
     whole, out = tmp_path / "whole", tmp_path / "out"
-    train(config, [corpus], whole)
+    train(config, files, whole)
 
     def stop(step, numbers):
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped, match="after step 7"):
-        train(config, [corpus], out, on_step=stop)
+        train(config, files, out, on_step=stop)
     saved = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert saved == ["newest", "step-000005", "step-000007"]
-    train(config, [corpus], out)
+    train(config, files, out)
     assert_same_weights(whole, out)
     assert rows_of(out) == rows_of(whole)
 

@@ -16,8 +16,10 @@ from policy.__main__ import main
 from policy.backbone import forward_logits, load_causal_lm
 from policy.config import BadInput, SFTConfig
 from policy.data import Demonstration
+from policy.packing import NO_TOKEN
+from policy.reading import Reading
 from policy.sampling import sample
-from policy.sft import Batch, encode, mean_nats, response_nats, train
+from policy.sft import encode, lines_of, mean_nats, packed_lines, train
 from policy.text import ASSISTANT, END, USER, encode_completion, render_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,23 +58,90 @@ def assert_same_weights(one, other):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def learned(lines, row, tokenizer):
+    """(what stands there, what is learned there) of one line, as tokens."""
+    return [
+        tokenizer.convert_ids_to_tokens([seen, target])
+        for seen, target in zip(lines.ids[row].tolist(), lines.targets[row].tolist(), strict=True)
+        if target != NO_TOKEN
+    ]
+
+
 def test_the_learned_tokens_are_the_response_and_its_end(letters):
     rows = [demonstration("a b c", "d e"), demonstration("a", "f")]
-    batch = Batch.of(encode(letters, rows, 32).examples, letters.pad_token_id)
-    seen = [letters.convert_ids_to_tokens(row) for row in batch.ids.tolist()]
+    lines = lines_of(encode(letters, rows, 32).examples, letters.pad_token_id)
+    seen = [letters.convert_ids_to_tokens(row) for row in lines.ids.tolist()]
     assert seen == [
         [USER, "a", "b", "c", END, ASSISTANT, "d", "e", END],
         [USER, "a", END, ASSISTANT, "f", END, *["<|pad|>"] * 3],
     ]
-    learned = [
-        [token for token, counts in zip(row, mask, strict=True) if counts]
-        for row, mask in zip(seen, batch.response_mask.tolist(), strict=True)
+    assert learned(lines, 0, letters) == [[ASSISTANT, "d"], ["d", "e"], ["e", END]]
+    assert learned(lines, 1, letters) == [[ASSISTANT, "f"], ["f", END]]
+    assert lines.mask.sum(-1).tolist() == [9, 6]
+
+
+def test_packed_the_same_tokens_are_learned_and_positions_begin_anew(letters):
+    rows = [demonstration("a", "f"), demonstration("a b c", "d e"), demonstration("b", "g")]
+    lines = packed_lines(encode(letters, rows, 32).examples, letters.pad_token_id, 15)
+    seen = [letters.convert_ids_to_tokens(row) for row in lines.ids.tolist()]
+    assert seen == [
+        [USER, "a", "b", "c", END, ASSISTANT, "d", "e", END, USER, "a", END, ASSISTANT, "f", END],
+        [USER, "b", END, ASSISTANT, "g", END, *["<|pad|>"] * 9],
     ]
-    assert learned == [["d", "e", END], ["f", END]]
-    assert batch.mask.sum(-1).tolist() == [9, 6]
+    assert learned(lines, 0, letters) == [
+        [ASSISTANT, "d"], ["d", "e"], ["e", END], [ASSISTANT, "f"], ["f", END],
+    ]  # fmt: skip
+    assert learned(lines, 1, letters) == [[ASSISTANT, "g"], ["g", END]]
+    assert lines.positions[0].tolist() == [*range(9), *range(6)]
+    assert lines.sees[0, 10].tolist() == [False] * 9 + [True, True] + [False] * 4
 
 
-def test_the_loss_is_its_definition_written_slowly(letters, tiny_policy):
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_in_a_packed_line_no_example_sees_another(letters, tiny_policy, kind):
+    """Change one, and what the other costs stays what it is by itself."""
+    reading = Reading(load_causal_lm(tiny_policy(kind))[0], TINY)
+    assert reading.apart
+    fixed = demonstration("c d", "e f")
+    costs = []
+    for other in (None, demonstration("a b", "g h"), demonstration("j i", "b a")):
+        rows = [fixed] if other is None else [other, fixed]
+        lines = packed_lines(encode(letters, rows, 32).examples, letters.pad_token_id, 32)
+        costs.append(reading.nats(lines)[-3:].tolist())
+    for cost in costs[1:]:
+        assert cost == pytest.approx(costs[0], abs=1e-5)
+
+
+def test_what_does_not_read_blocks_apart_is_not_packed(tiny_policy, monkeypatch):
+    """A model that takes positions from the line is found out."""
+    model, _ = load_causal_lm(tiny_policy())
+    forward = model.base_model.forward
+
+    def from_the_line(*given, position_ids=None, **named):
+        return forward(*given, **named)
+
+    monkeypatch.setattr(model.base_model, "forward", from_the_line)
+    assert not Reading(model, TINY).apart
+
+
+def test_packed_or_in_pieces_it_learns_the_same(tiny_policy, data, tmp_path):
+    init = tiny_policy()
+    ways = {
+        "plain": TINY,
+        "packed": replace(TINY, packed=True, max_tokens=24),
+        "pieces": replace(TINY, tokens_per_forward=20),
+    }
+    losses = {}
+    for name, config in ways.items():
+        train(config, data, init, tmp_path / name)
+        rows = rows_of(tmp_path / name)
+        losses[name] = [row["loss"] for row in rows if row["phase"] == "train"]
+    assert losses["packed"] == pytest.approx(losses["plain"], abs=1e-4)
+    assert losses["pieces"] == pytest.approx(losses["plain"], abs=1e-4)
+    assert rows_of(tmp_path / "packed")[1]["packed"] == 1
+
+
+def test_the_loss_is_its_definition_written_slowly(letters, tiny_policy, monkeypatch):
+    """Whether the head is asked at once or for two tokens at a time."""
     model, _ = load_causal_lm(tiny_policy())
     rows = [demonstration("a b c", "d e"), demonstration("a", "f")]
     examples = encode(letters, rows, 32).examples
@@ -82,10 +151,55 @@ def test_the_loss_is_its_definition_written_slowly(letters, tiny_policy):
         logprobs = forward_logits(model, ids, ids >= 0).log_softmax(-1)[0]
         for place in range(example.response_start, len(example.ids)):
             expected.append(-logprobs[place - 1, example.ids[place]].item())
-    found = response_nats(model, Batch.of(examples, letters.pad_token_id))
+    reading = Reading(model, TINY)
+    assert reading.head_alone
+    lines = lines_of(examples, letters.pad_token_id)
+    found = reading.nats(lines)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
-    mean = mean_nats(model, examples, letters.pad_token_id, "cpu")
+    mean = mean_nats(reading, examples, letters.pad_token_id)
     assert mean == pytest.approx(sum(expected) / 5, abs=1e-5)
+    found.sum().backward()
+    whole = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    monkeypatch.setattr("policy.reading.MOST_LOGITS", 2 * len(letters))
+    found = reading.nats(lines)
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
+    found.sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
+
+
+def test_in_bf16_the_loss_is_near_and_in_fp32(letters, tiny_policy):
+    model, _ = load_causal_lm(tiny_policy("llama"))
+    examples = encode(letters, ROWS, 32).examples
+    lines = lines_of(examples, letters.pad_token_id)
+    exact = Reading(model, TINY).nats(lines)
+    found = Reading(model, replace(TINY, precision="bf16")).nats(lines)
+    assert found.dtype is torch.float32
+    assert (found - exact).abs().max() < 0.05
+    assert not torch.equal(found, exact)
+
+
+def test_adapters_learn_and_are_published_inside(tiny_policy, data, tmp_path):
+    init = tiny_policy("llama")
+    config = replace(TINY, lora_rank=2, epochs=8)
+    train(config, data, init, tmp_path / "out")
+    losses = [row["loss"] for row in rows_of(tmp_path / "out") if row["phase"] == "train"]
+    assert losses[-1] < losses[0]
+    before, after = (load_file(path / "model.safetensors") for path in (init, tmp_path / "out"))
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys()
+    layers = {name for name in after if ".layers." in name and "norm" not in name}
+    assert moved == layers  # neither norms, nor embeddings, nor the head
+
+    def stop(step, numbers):
+        if step == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data, init, tmp_path / "cut", on_step=stop)
+    train(config, data, init, tmp_path / "cut")
+    assert_same_weights(tmp_path / "out", tmp_path / "cut")
 
 
 def test_the_prompt_gives_way_and_the_completion_stays_whole(letters):
@@ -135,7 +249,7 @@ def test_dev_is_measured_after_each_epoch_and_test_is_left_alone(tiny_policy, tm
     model, tokenizer = load_causal_lm(tmp_path / "all")
     examples = encode(tokenizer, [row for row in rows if row.split == "dev"], 32).examples
     assert dev[-1]["loss"] == pytest.approx(
-        mean_nats(model, examples, tokenizer.pad_token_id, "cpu"), rel=1e-6
+        mean_nats(Reading(model, TINY), examples, tokenizer.pad_token_id), rel=1e-6
     )
 
 

@@ -1,0 +1,100 @@
+"""Two processes that pretrain or fine-tune one model: the losses and weights of one."""
+
+import json
+import multiprocessing
+import os
+import socket
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from policy.__main__ import main
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A forked process cannot use the threads of the one it comes from."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def as_process(words: list[str], rank: int, port: int) -> None:
+    """The public command as torchrun starts it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["TORCHELASTIC_RUN_ID"] = "test"
+    sys.exit(main(words))
+
+
+def run_two(words: list[str]) -> list[int | None]:
+    """Exit codes of both."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    both = [FORK.Process(target=as_process, args=(words, rank, port)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    return [process.exitcode for process in both]
+
+
+@pytest.fixture(params=["pretrain", "masked", "sft"])
+def words(request, tmp_path, tiny_policy):
+    """A function: the command line for a folder. The last step of an epoch of fine-tuning holds one
+    row, of which the second process has no part."""
+    settings = {"checkpoint_every": 2}
+    if request.param == "sft":
+        data = tmp_path / "rows.jsonl"
+        rows = [
+            {"prompt": f"{a} {b}", "completion": f"{b} {a} " * n, "split": split}
+            for n, (a, b, split) in enumerate(
+                [
+                    ("a", "b", "train"),
+                    ("c", "d", "dev"),
+                    *(("e", "fghij"[n], None) for n in range(4)),
+                ],
+                1,
+            )
+        ]
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        command = ["sft", "--init", str(tiny_policy("llama"))]
+        settings |= {"rows_per_step": 2, "packed": "true"}
+    else:
+        data = tmp_path / "corpus.txt"
+        data.write_text("The parcel will come tomorrow.\n\nToday, or never.\n\n" * 20)
+        command = ["pretrain"]
+        settings |= {"vocab_size": 300, "width": 16, "layers": 1, "heads": 2, "context": 16}
+        settings |= {"steps": 5, "windows_per_step": 3, "packed": "false", "sample_every": 5}
+        settings |= {"eval_every": 5, "heldout_fraction": 0.1, "documents_apart": "false"}
+        if request.param == "masked":
+            settings["objective"] = "masked"
+    plain = [*command, "--data", str(data), "--device", "cpu"]
+    plain += [f"--set={name}={value}" for name, value in settings.items()]
+    return lambda name: [*plain, "--out", str(tmp_path / name)]
+
+
+def test_two_processes_learn_as_one(words, tmp_path):
+    assert main(words("one")) == 0
+    assert run_two(words("two")) == [0, 0]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4)
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert any("loss" in row for row in rows[0])
+    for mine, other in zip(*rows, strict=True):
+        assert other == {
+            name: value if isinstance(value, str) else pytest.approx(value, abs=1e-5)
+            for name, value in mine.items()
+        }
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+    assert run_two(words("two")) == [2, 2]  # it holds this run already
