@@ -15,16 +15,14 @@ def policy_saying(number: float) -> nn.Linear:
 
 def test_the_best_smoothed_score_within_the_budget_is_kept():
     best = Best(policy_saying(-1.0), limit_nats=5.0, past=0.5)
-    steps = [(1.0, 0.0), (2.0, 1.0), (0.0, 2.0), (9.0, 6.0), (3.0, 4.0), (2.0, 4.0)]
+    steps = [(1.0, 0.0), (2.0, 1.0), (0.0, 2.0), (1.75, 2.0), (9.0, 6.0), (3.0, 4.0), (2.0, 4.0)]
     kept = []
     for number, (score, kl_nats) in enumerate(steps):
         best.look(policy_saying(number), steps_done=number, score=score, kl_nats=kl_nats)
         kept.append((best.step, best.score, best.model.weight.item()))
-    # smoothed: 1, 1.5, 0.75, 4.875 (over the budget), 3.9375, 2.96875
-    assert kept == [
-        (0, 1.0, 0.0), (1, 1.5, 1.0), (1, 1.5, 1.0), (1, 1.5, 1.0), (4, 3.9375, 4.0),
-        (4, 3.9375, 4.0),
-    ]  # fmt: skip
+    # smoothed: 1, 1.5, 0.75, 1.25, 5.125 (over the budget), 4.0625, 3.03125
+    first, second, last = (0, 1.0, 0.0), (1, 1.5, 1.0), (5, 4.0625, 5.0)
+    assert kept == [first, second, second, second, second, last, last]
     assert best.kl_nats == 4.0
 
 
