@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from policy import best_of_n, dpo, evaluate, online_dpo, ppo, pretrain, sample, sft
+from policy import best_of_n, dpo, evaluate, online_dpo, ppo, pretrain, sample, sft, sweep
 from policy.run import main_guard
 
 COMMANDS = {
@@ -15,6 +15,7 @@ COMMANDS = {
     "online-dpo": (online_dpo, "learn from its own answers, ordered by a reward model"),
     "best-of-n": (best_of_n, "the best of n answers by a reward model, and what n is worth"),
     "evaluate": (evaluate, "figures of a policy's answers to held-out prompts, and a page to read"),
+    "sweep": (sweep, "a training command over settings, seeds and sizes, with a table"),
 }
 
 
