@@ -20,6 +20,9 @@ from policy.rollout import pad
 from policy.scoring import batches_by_length
 from policy.text import encode_completion, render_prompt
 
+ROUNDING_NATS = 1e-4
+"""What log-probs of an answer depend on their batch by, about: what is closer is in no order."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairConfig:
@@ -187,7 +190,8 @@ def pair_loss(
     with torch.no_grad():
         difference = first - second
         lean = 2 * targets - 1  # 1 where every vote prefers the first
-        agrees = 0.5 + 0.5 * lean * difference.sign()
+        ordered = difference.sign() * (difference.abs() > ROUNDING_NATS)
+        agrees = 0.5 + 0.5 * lean * ordered
         chosen = torch.where(targets >= 0.5, first, second)
         rejected = torch.where(targets >= 0.5, second, first)
         sums.weight += float(weights.sum())

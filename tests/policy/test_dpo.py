@@ -172,6 +172,7 @@ def test_it_learns_to_prefer_and_says_so(tiny_policy, data, tmp_path):
     assert (counts["comparisons_trained"], counts["comparisons_dev"]) == (16, 3)
     steps, dev = rows_of(out, "train"), rows_of(out, "dev")
     assert steps[0]["loss"] == pytest.approx(math.log(2), rel=1e-5)  # the policy is the reference
+    assert steps[0]["accuracy"] == 0.5  # which has no opinion, whatever the rounding
     assert steps[0]["reward_margin"] == pytest.approx(0.0, abs=1e-5)
     assert [row["step"] for row in dev] == [4, 8, 12]
     assert dev[-1]["accuracy"] == 1.0
