@@ -9,7 +9,11 @@ from annotation.errors import BadInput
 from annotation.models import Completion, ModelVersion, Origin
 from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_completion, add_prompt, record_generation
-from annotation.services.projects import annotator_for
+from annotation.services.projects import annotator_for, new_scheme
+from policy.data import read_demonstrations
+from policy.sft import encode
+from policy.text import decode_completion
+from policy.tokenizer import train_tokenizer
 from tests.annotation.making import as_shown, make_comparisons, make_member
 from workers.datasets import freeze_inputs
 
@@ -88,6 +92,26 @@ def test_sft_starts_from_the_newest_pretrained_version(ask, make_version, demons
     job.refresh_from_db()
     assert job.init == newest
     assert job.snapshot.kind == "demonstrations"
+
+
+def test_sft_learns_the_better_answer_that_somebody_wrote(ask, make_version, project):
+    """From the labeling page to the tokens that are learned."""
+    make_version("pretrain-1", stage="pretrain")
+    new_scheme(project=project, by=None, options={"ideal": True})
+    make_comparisons(project, 1, batch="edited")
+    project.prompts.update(split="train")
+    user = make_member(project, "labeler")
+    lease = queue.claim_comparison(annotator=annotator_for(user=user, project=project))
+    ideal = "It *should* be so: 您好。"
+    queue.submit_preference(assignment=lease, rankings=as_shown(lease), ideal=ideal, key="k")
+    data = option(freeze_inputs(ask("sft")), "--data")
+    tokenizer = train_tokenizer(["So."], vocab_size=300, context=256)
+    (example,) = encode(tokenizer, read_demonstrations(data), 256).examples
+    *answer, end = example.ids[example.response_start :]
+    assert decode_completion(tokenizer, answer) == ideal
+    assert end == tokenizer.eos_token_id
+    asked = tokenizer.decode(example.ids[: example.response_start])
+    assert lease.comparison.prompt.messages[-1]["content"] in asked
 
 
 def test_sft_without_any_model_or_demonstration_says_so(ask, make_version):
