@@ -3,7 +3,8 @@
 The table is mutations.toml beside this file, or that of `--table FILE`. Each mutation is made in a
 temporary copy of the packages, where its test must fail. A WORD takes those mutations that have it
 anywhere. Prints one line each and killed / total; exit code 1 if one lived, 2 if a line does not
-stand once in its file any more, or its test cannot run or fails before.
+stand once in its file any more, or its test cannot run or fails before. T1 to T28 are the known
+answers of policy gradients and preference losses; the table says what each is.
 
 Each test runs in a fork of this process, which has imported the slow libraries before and nothing
 of Concord.
@@ -26,7 +27,10 @@ from transformers.models.llama import modeling_llama
 
 ROOT = Path(__file__).parent.parent
 TABLE = Path(__file__).with_name("mutations.toml")
-PARTS = ("policy", "rewardmodel", "tests/policy", "tests/rewardmodel")
+PARTS = (
+    *("policy", "rewardmodel", "fixtures"),
+    *("tests/policy", "tests/rewardmodel", "tests/benchmarks"),
+)
 IMPORTED = (
     *(scipy.optimize, torch.testing, modeling_llama),
     *(AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer),
@@ -43,6 +47,8 @@ class Mutation:
     becomes: str
     test: str
     """What must fail: a test of pytest."""
+    known: str = ""
+    """The known answers that break with it, by their numbers in the table."""
 
 
 def read_table(path: Path = TABLE) -> list[Mutation]:

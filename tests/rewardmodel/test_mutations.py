@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TABLE = tomllib.loads((ROOT / "tests" / "mutations.toml").read_text("utf-8"))["mutation"]
+WHOLE = tomllib.loads((ROOT / "tests" / "mutations.toml").read_text("utf-8"))
+TABLE = WHOLE["mutation"]
 
 
 def test_each_line_of_the_table_stands_once_in_its_file_and_its_test_exists():
@@ -15,6 +16,11 @@ def test_each_line_of_the_table_stands_once_in_its_file_and_its_test_exists():
         path, _, name = each["test"].partition("::")
         assert f"def {name}" in (ROOT / path).read_text("utf-8")
         assert each["becomes"] != each["line"]
+
+
+def test_every_known_answer_is_said_and_has_a_line_that_it_holds():
+    held = {name for each in TABLE for name in each.get("known", "").split()}
+    assert held == set(WHOLE["known"]) == {f"T{number}" for number in range(1, 29)}
 
 
 def test_broken_lines_are_noticed_and_a_harmless_change_lives(tmp_path):
