@@ -72,13 +72,16 @@ def _judgment(said: Mapping[str, Any], places: Mapping[str, int]) -> JudgmentRow
     ratings, flags = said.get("ratings") or {}, said.get("flags") or []
     if not isinstance(ratings, dict) or not isinstance(flags, list):
         raise Refused(f"ratings must be an object and flags a list: {clip(ratings)}, {clip(flags)}")
-    for name in [*ratings, *flags]:
-        if not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME:
-            raise Refused(f"a rating or flag has a name of 1 to {MAX_NAME} signs: {clip(name)}")
-    if len(set(flags)) < len(flags):
-        raise Refused(f"a completion has a flag twice: {clip(flags)}")
-    return JudgmentRow(
-        place=places[completion],
-        ratings={name: whole_of(value, f"rating {name}") for name, value in ratings.items()},
-        flags=flags,
-    )
+    rated = {_name(name): whole_of(value, f"rating {name}") for name, value in ratings.items()}
+    flagged = [_name(flag) for flag in flags]
+    for what, names, known in (("rating", ratings, rated), ("flag", flags, set(flagged))):
+        if len(known) < len(names):
+            raise Refused(f"a completion has a {what} twice: {clip(list(names))}")
+    return JudgmentRow(place=places[completion], ratings=rated, flags=flagged)
+
+
+def _name(said: Any) -> str:
+    """Of a rating or flag, without the blanks around it."""
+    if not isinstance(said, str) or not 0 < len(said.strip()) <= MAX_NAME:
+        raise Refused(f"a rating or flag has a name of 1 to {MAX_NAME} signs: {clip(said)}")
+    return said.strip()

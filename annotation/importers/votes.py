@@ -99,7 +99,8 @@ def store_answer(
 def _told(
     rankings: Iterable[Ranking], judgments: Iterable[CompletionJudgment]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """What an answer says, comparable: the order within a tied group, or of flags, says nothing."""
+    """What an answer says, comparable: the order within a tied group, or of flags, says nothing,
+    nor do blanks around a name, which imports kept once."""
     ordered = [
         (
             each.axis,
@@ -111,6 +112,11 @@ def _told(
         for each in rankings
     ]
     judged = [
-        (each.completion_id, sorted(each.ratings.items()), sorted(each.flags)) for each in judgments
+        (
+            each.completion_id,
+            sorted((name.strip(), value) for name, value in each.ratings.items()),
+            sorted(flag.strip() for flag in each.flags),
+        )
+        for each in judgments
     ]
     return sorted(ordered), sorted(judged)

@@ -22,6 +22,7 @@ from annotation.models import Batch, Comparison, Purpose, Scheme, SkipMode, Stra
 from annotation.models.projects import BY_MODEL
 from annotation.overlap import FIRST, FULL_BELOW
 from annotation.services.audit import record
+from annotation.services.ledger import as_it_stands
 from annotation.services.reasons import said_why
 
 ROWS_AT_ONCE = 500
@@ -213,11 +214,15 @@ def retire_comparison(*, comparison: Comparison, by: User | None, reason: str) -
 @transaction.atomic
 def reopen_comparison(*, comparison: Comparison, by: User | None) -> Comparison:
     """Put a retired comparison back; it goes on with the slots that it had, at the priority and
-    due date that its batch has by now. Raises Conflict."""
+    due date that its batch has by now. Raises Conflict.
+
+    The batch is held first, as by whoever brings its comparisons in line, so that a change of it
+    waits and finds this one open, or is seen here.
+    """
+    batch = as_it_stands(comparison.batch)
     comparison = _locked(comparison)
     if comparison.retired_at is None:
         raise Conflict(gettext("Comparison %(number)s is not retired.") % {"number": comparison.pk})
-    batch = comparison.batch
     comparison.retired_at = None
     comparison.priority, comparison.due_day = batch.priority, batch.due_day
     comparison.save(update_fields=["retired_at", "priority", "due_day"])

@@ -261,7 +261,7 @@ def open_comparison(
         raise BadInput(f"A comparison wants 0 to 1000 answers: {answers_wanted}.")
     _require_purpose(purpose or batch.purpose)
     if answers_wanted:
-        batch = _as_it_stands(batch)
+        batch = as_it_stands(batch)
     if answers_wanted and batch.overlap:
         answers_wanted = batch.overlap
     content_hash = content_hash_of(batch.pk, prompt.pk, sorted(ids))
@@ -296,7 +296,7 @@ def open_comparison(
     return comparison, created
 
 
-def _as_it_stands(batch: Batch) -> Batch:
+def as_it_stands(batch: Batch) -> Batch:
     """The batch's row, which on PostgreSQL nobody changes until the transaction ends: a change
     finds what opens here when it brings the batch's comparisons in line, or is found here. Those
     who open do not wait for each other."""

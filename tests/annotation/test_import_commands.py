@@ -16,6 +16,7 @@ from annotation.models import (
     AuditEntry,
     Comparison,
     Completion,
+    CompletionJudgment,
     Generation,
     Preference,
     Prompt,
@@ -136,6 +137,13 @@ def test_an_answer_kept_before_lines_and_ratings_were_is_there_if_its_order_is(p
     write(path, [judged(1, 1, 4, votes=[turned]), judged(2, 1, 1)])
     said = run("import_preferences", path, format="comparisons")
     assert 'line 1: refused: annotator "comparisons:w7" has answered this comparison' in said
+
+
+def test_an_answer_kept_with_blanks_around_its_names_is_there(project, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [judged(1, 1, 4)])
+    run("import_preferences", path, format="comparisons")
+    CompletionJudgment.objects.update(ratings={" clear ": 4}, flags=["odd "])
+    assert "1 already there" in run("import_preferences", path, format="comparisons")
 
 
 def test_fields_that_are_not_kept_are_counted(project, tmp_path):

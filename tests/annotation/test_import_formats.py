@@ -135,6 +135,14 @@ def test_our_own_rows_keep_lines_ratings_and_flags():
     assert row.left_out == []
 
 
+def test_blanks_around_the_name_of_a_rating_or_flag_are_not_kept():
+    row = comparisons.parse(
+        comparison(judgments=[said(ratings={" clear\t": 4, "short": 1}, flags=["odd "])])
+    )
+    [judgment] = row.votes[0].judgments
+    assert (judgment.ratings, judgment.flags) == ({"clear": 4, "short": 1}, ["odd"])
+
+
 def test_what_has_no_place_in_the_ledger_is_named():
     row = comparisons.parse(
         comparison(
@@ -270,7 +278,14 @@ def test_our_own_rows_keep_axes_groups_strengths_and_kinds():
         ("comparisons", comparison(judgments=[said(), said()]), 'completion "b" twice'),
         ("comparisons", comparison(judgments=[said(ratings={"clear": 1.5})]), "clear .*: 1.5"),
         ("comparisons", comparison(judgments=[said(flags=["odd", "odd"])]), "flag twice"),
+        ("comparisons", comparison(judgments=[said(flags=["odd", " odd"])]), "flag twice"),
+        (
+            "comparisons",
+            comparison(judgments=[said(ratings={"clear": 1, "clear ": 2})]),
+            "rating twice",
+        ),
         ("comparisons", comparison(judgments=[said(flags=["x" * 41])]), "1 to 40 signs"),
+        ("comparisons", comparison(judgments=[said(flags=[" "])]), '1 to 40 signs: " "'),
     ],
 )
 def test_a_bad_row_is_refused_with_its_reason(format, row, reason):
