@@ -3,21 +3,14 @@
    The row on the server is what counts. The stream only shows text while it comes; when it ends, or
    can't be had, the page asks for the row. Words come from data attributes, translated there. */
 
+import { say } from "./saying.js";
+
 const chat = document.getElementById("chat");
-const says = document.getElementById("says");
 const POLL_MS = 2000;
-const SAID_FOR_MS = 4000;
 let source = null; // the open stream
 let poll; // the timer that asks for the row where there is no stream
-let silence;
 
 document.documentElement.classList.add("js");
-
-function say(text) {
-  clearTimeout(silence);
-  says.textContent = text;
-  silence = setTimeout(() => (says.textContent = ""), SAID_FOR_MS);
-}
 
 function words(name, values = {}) {
   return (chat?.dataset[name] || "").replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");

@@ -9,24 +9,16 @@ import { measure, watch } from "./activity.js";
 import * as dragging from "./dragging.js";
 import { dropDraft, saveDraft, takeUpDraft } from "./drafts.js";
 import * as reading from "./reading.js";
+import { say } from "./saying.js";
 import { prefetchSoon, send, settled, start } from "./sending.js";
 
 const work = document.getElementById("work");
-const says = document.getElementById("says");
 let form = null;
 let cells = []; // inputs for digits: places, ratings, the lines, in the order of the page
 let at = -1; // the cell that the next digit goes to; -1: digits choose
 let axis = 0; // the axis that the next choice goes to
-let silence; // the timer that takes words away again
-const SAID_FOR_MS = 4000;
 
 document.documentElement.classList.add("js");
-
-function say(text) {
-  clearTimeout(silence);
-  says.textContent = text;
-  silence = setTimeout(() => (says.textContent = ""), SAID_FOR_MS);
-}
 
 function words(name, values = {}) {
   return (form.dataset[name] || "").replace(/\{(\w+)\}/g, (_, key) => values[key] ?? "");
