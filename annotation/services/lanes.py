@@ -1,11 +1,12 @@
 """Lanes of the queue: what is open in one level and pool, and how far somebody went.
 
 Each step here is a seek in a partial index of what may be handed out in turn; nothing is sorted or
-counted. Lanes of one priority and due date are a level, and the next level is read when the one
-before has nothing. An annotator goes round a lane by sort key from a place of their own, so that
-people rarely meet. Who has answered thousands that others still have to must not walk over them
-again: a WalkPlace remembers how far they came. Everything before it was theirs already, closed or
-paused when they passed, so the walk has three stages:
+counted. Lanes of one priority and due date are a level, and the next levels are read when the first
+has nothing; services.levels finds the lane of theirs that has. An annotator goes round a lane by
+sort key from a place of their own, so that people rarely meet. Who has answered thousands that
+others still have to must not walk over them again: a WalkPlace remembers how far they came.
+Everything before it was theirs already, closed or paused when they passed, so the walk has three
+stages:
 
     0  from the annotator's place to the end of the ring
     1  from the beginning of the ring to the place
@@ -28,7 +29,7 @@ from annotation.prepared import Prepared
 
 FIRST_LOOK, GROWTH = 2, 4
 """Comparisons that the first query from a place on looks at, and how many times as many each
-further one does. Levels that are read at once grow likewise."""
+further one does."""
 REMEMBERED = 4
 """A walk that passed so many notes how far it came."""
 MARGIN_SECONDS = 900.0
@@ -183,30 +184,44 @@ _PLACE = Prepared(
 
 
 def _noted_place(annotator: Annotator, lane: Lane, passed_over: frozenset[int]) -> Place | None:
-    noted = _PLACE.first(annotator=annotator.pk, paused=_listed(passed_over), **lane._asdict())
+    noted = _PLACE.first(annotator=annotator.pk, paused=listed(passed_over), **lane._asdict())
     return Place(*noted) if noted else None
 
 
 def _note(annotator: Annotator, lane: Lane, passed_over: frozenset[int], place: Place) -> None:
     if place.stage == 2:  # what is younger than that may still be under way
         place = place._replace(reached=min(place.reached, time.time() - MARGIN_SECONDS))
-    WalkPlace.objects.update_or_create(
-        annotator=annotator,
-        **lane._asdict(),
-        defaults={**place._asdict(), "paused": _listed(passed_over)},
+    note_all(annotator, [lane], passed_over, place)
+
+
+def note_all(
+    annotator: Annotator, lanes: list[Lane], passed_over: frozenset[int], place: Place
+) -> None:
+    """Remember for each of the lanes that the annotator's walk came to this place."""
+    values = {**place._asdict(), "paused": listed(passed_over)}
+    # sorted, so that two tabs of one person cannot wait for each other
+    rows = [WalkPlace(annotator=annotator, **lane._asdict(), **values) for lane in sorted(lanes)]
+    WalkPlace.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["annotator", *Lane._fields],
+        update_fields=list(values),
     )
 
 
-def _listed(passed_over: frozenset[int]) -> str:
+def listed(passed_over: frozenset[int]) -> str:
+    """As a WalkPlace notes them."""
     return ",".join(map(str, sorted(passed_over)))
 
 
 # SQL by hand: what the partial indexes hold must stand in it as constants, or neither database sees
 # that they fit, and Django's queries have no recursion.
-_IN_WALK = """
-    c.open_slots > 0 AND c.retired_at IS NULL AND c.project_id = %(project)s
-    AND (c.purpose = 'production' OR c.purpose = 'evaluation')
-"""
+def in_walk(row: str) -> str:
+    """Whether a comparison of the project may be handed out in turn."""
+    return f"""
+        {row}.open_slots > 0 AND {row}.retired_at IS NULL AND {row}.project_id = %(project)s
+        AND ({row}.purpose = 'production' OR {row}.purpose = 'evaluation')
+    """
 
 
 _LANE = "c.priority, c.due_day, c.language, c.skill"
@@ -215,7 +230,7 @@ _LANE = "c.priority, c.due_day, c.language, c.skill"
 def _first_lane(columns: str, where: str) -> str:
     """The first lane of those that the condition, on `lane`, leaves."""
     return f"""
-        SELECT {columns} FROM annotation_comparison c WHERE {_IN_WALK} AND {where}
+        SELECT {columns} FROM annotation_comparison c WHERE {in_walk("c")} AND {where}
         ORDER BY c.priority DESC, c.due_day, c.language, c.skill LIMIT 1
     """
 
@@ -276,7 +291,7 @@ _LOOK = [
         SELECT one.id, one.{key}, one.batch_id, {IS_MINE}
         FROM (
             SELECT c.id, c.{key}, c.batch_id FROM annotation_comparison c
-            WHERE {_IN_WALK} AND c.priority = %(priority)s AND c.due_day = %(due_day)s
+            WHERE {in_walk("c")} AND c.priority = %(priority)s AND c.due_day = %(due_day)s
             AND c.language = %(language)s AND c.skill = %(skill)s AND c.{key} >= %(reached)s {end}
             ORDER BY c.{key} LIMIT %(most)s
         ) AS one

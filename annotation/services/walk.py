@@ -1,9 +1,9 @@
 """The walk: which open comparison comes next for an annotator.
 
 It takes the lanes of the highest priority, of these those due first, that are for the annotator, in
-an order drawn by lot each time, and asks each for what comes next; see services.lanes. What it
-meets is handed out in turn, production and evaluation: comparisons of other purposes are picked, or
-made for one annotator, by services of their own.
+an order drawn by lot each time, and asks the first that has something for what comes next; see
+services.lanes. What it meets is handed out in turn, production and evaluation: comparisons of other
+purposes are picked, or made for one annotator, by services of their own.
 """
 
 import math
@@ -27,12 +27,15 @@ from annotation.models import (
 )
 from annotation.models.comparisons import IN_WALK
 from annotation.prepared import Prepared
-from annotation.services.lanes import ABOVE_ALL, GROWTH, next_in, view_of
+from annotation.services.lanes import ABOVE_ALL, Lane, next_in, view_of
 from annotation.services.leases import MAY_COME_AGAIN
+from annotation.services.levels import first_with_any
 from annotation.services.selection import choose
 from annotation.services.sensitive import why_none
 
 MAX_RETRY_SECONDS = 60
+LEVELS_READ = (1, 16, 2**31 - 1)
+"""So many levels are read at first, so many then, and then the rest."""
 WALKED = (Purpose.PRODUCTION, Purpose.EVALUATION)
 
 Pool = tuple[str, str]
@@ -54,19 +57,40 @@ def candidates(
     of which day the cap on sensitive ones is.
     """
     pool = (membership.languages, membership.skills) if membership else fitness(annotator)
-    below, levels = ABOVE_ALL, 1
-    while (view := view_of(annotator.project_id, below, levels)).lanes:
+    below = ABOVE_ALL
+    for levels in LEVELS_READ:
+        view = view_of(annotator.project_id, below, levels)
+        if not view.lanes:
+            break
         passed_over = view.paused
         if view.sensitive and why_none(annotator, now):
             passed_over |= view.sensitive
         mine = [lane for lane in view.lanes if fits((lane.language, lane.skill), *pool)]
-        for _, level in groupby(mine, key=lambda lane: lane.level):
-            lanes = list(level)
-            for lane in random.sample(lanes, len(lanes)):
-                if found := next_in(lane, passed_over, annotator):
-                    return [_by_strategy(_COMPARISON(pk=found[0])[0], annotator)]
-        below, levels = view.lanes[-1].level, levels * GROWTH
+        is_top = below == ABOVE_ALL
+        if found := _first_in(_in_turn(mine), passed_over, annotator, is_top=is_top):
+            return [_by_strategy(_COMPARISON(pk=found)[0], annotator)]
+        below = view.lanes[-1].level
     return []
+
+
+def _in_turn(lanes: list[Lane]) -> list[Lane]:
+    """By level, those of one level in an order drawn by lot."""
+    levels = [list(level) for _, level in groupby(lanes, key=lambda lane: lane.level)]
+    return [lane for level in levels for lane in random.sample(level, len(level))]
+
+
+def _first_in(
+    lanes: list[Lane], passed_over: frozenset[int], annotator: Annotator, *, is_top: bool
+) -> int | None:
+    """The next comparison of the first lane that has one. is_top: they are of the first level,
+    where mostly the first lane has one, and is asked straight."""
+    at = 0 if is_top and lanes else first_with_any(lanes, passed_over, annotator)
+    while at is not None:
+        if found := next_in(lanes[at], passed_over, annotator):
+            return found[0]
+        lanes = lanes[at + 1 :]  # somebody else may have been faster there
+        at = first_with_any(lanes, passed_over, annotator)
+    return None
 
 
 def _by_strategy(walked: Comparison, annotator: Annotator) -> Comparison:
