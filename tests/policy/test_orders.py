@@ -71,8 +71,8 @@ def test_files_have_the_shares_of_tokens_that_were_asked_for():
 
 
 def test_an_epoch_of_a_weighted_file_is_each_of_its_rows_once():
-    files = [Tokens.of([[row] * 3 for row in range(1, 25)])]
+    files = [Tokens.of([[row] * 3 for row in range(1, 33)])]
     order = order_of(files, replace(CONFIG, packed=False, data_weights=[2.0]))
-    first = [order.batch(step).tokens[:, 0] for step in range(16)]  # 48 rows: two epochs
+    first = [order.batch(step).tokens[:, 0] for step in range(64)]  # 192 rows in four chunks
     counts = torch.cat(first).bincount()[1:]
-    assert counts.tolist() == [2] * 24
+    assert counts.tolist() == [6] * 32
