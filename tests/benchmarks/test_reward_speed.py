@@ -47,3 +47,13 @@ def test_scoring_and_refitting_are_measured(shared_data, tmp_path):
     assert max(off) < 0.2  # both ways are of one model
     assert any(line.startswith("A head refitted on 50 comparisons") for line in said)
     assert "GFLOP/s" in said[-1]
+
+
+@pytest.mark.shared_data
+def test_the_script_for_a_gpu_runs_on_a_cpu(shared_data, tmp_path):
+    words = ["--without-trl", "--device", "cpu", "--folder", str(tmp_path)]
+    said = ran("gpu_reward.py", *words, "--data", str(shared_data))
+    assert "the gradients differ by 0.0e+00 of their norm" in said[1]
+    row = said[-1].split("|")
+    assert row[1].strip() == "Concord, bf16"
+    assert float(row[2]) > 0
