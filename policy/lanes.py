@@ -7,6 +7,7 @@ which are added up in order, so that the sum does not depend on who was faster.
 """
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -72,15 +73,16 @@ def side_by_side(works: Sequence[Callable[[], Result]]) -> list[Result]:
     if len(works) == 1:
         return [works[0]()]
     each = max(1, torch.get_num_threads() // len(works))
-    waiting = [_threads(len(works), each).submit(work) for work in works]
+    waiting = [_threads(os.getpid(), len(works), each).submit(work) for work in works]
     for one in waiting:
         one.exception()  # waits
     return [one.result() for one in waiting]
 
 
 @cache
-def _threads(count: int, each: int) -> ThreadPoolExecutor:
-    """`count` threads, each with `each` of torch's."""
+def _threads(process: int, count: int, each: int) -> ThreadPoolExecutor:
+    """`count` threads of this process, which a fork of it would not have, each with `each` of
+    torch's."""
     before = torch.get_num_threads()
 
     def begin() -> None:

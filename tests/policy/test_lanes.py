@@ -1,6 +1,9 @@
 """policy.lanes: threads that share weights, not gradients, and add up to one."""
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -119,3 +122,18 @@ def test_how_many_lanes_a_model_is_worth(threads):
     large = nn.Module()
     large.weight = nn.Parameter(torch.empty(1).expand(LARGEST_MODEL + 1), requires_grad=False)
     assert num_lanes(large) == 1
+
+
+def test_a_fork_has_lanes_of_its_own(threads):
+    threads(2)
+    assert side_by_side([lambda: 1, lambda: 2]) == [1, 2]
+    child = os.fork()
+    if child == 0:
+        os._exit(side_by_side([lambda: 3, lambda: 4])[1])
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended[1]) == 4
