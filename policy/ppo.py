@@ -158,7 +158,8 @@ class Trainer:
                 if on_step is not None:
                     on_step(step, metrics)
             self.run.progress(step, total, "ppo")
-            if self.run.should_stop or step % self.config.checkpoint_every == 0:
+            due = step % self.config.checkpoint_every == 0 and not self.guard.in_a_row
+            if self.run.should_stop or due:  # a skipped step's would push out the good ones
                 self.save(step)
             if self.run.should_stop:
                 self.run.stop_here(step)
@@ -261,7 +262,8 @@ class Trainer:
     def update(self, rollouts: Rollouts) -> dict[str, float]:
         """Both models' updates and the KL coefficient's; the step's metrics."""
         config, models, step = self.config, self.models, rollouts.step
-        kl_coef, rate = self.controller.value, self.rate_at(step, config.lr_peak)
+        kl_coef = self.controller.value
+        rate = self.rate_at(step, config.lr_peak, waits=config.value_warmup_steps)
         targets = targets_of(rollouts, config, kl_coef=kl_coef)
         metrics = self.metrics_of(rollouts) | reward_metrics(targets)
         metrics |= {"kl_coef": kl_coef, "lr": rate}
@@ -287,11 +289,16 @@ class Trainer:
                 metrics |= update_value(
                     models.value, self.value_optimizer, rollouts, targets, config
                 )
-        self.controller.update(metrics["kl_nats"], len(rollouts))
+        if step > config.value_warmup_steps:  # before, the policy stands where it started
+            self.controller.update(metrics["kl_nats"], len(rollouts))
         return metrics | self.clock.metrics()
 
-    def rate_at(self, step: int, peak: float) -> float:
-        return lr_at(step - 1, total=self.config.steps, peak=peak, warmup=self.config.warmup_steps)
+    def rate_at(self, step: int, peak: float, *, waits: int = 0) -> float:
+        """waits: steps before the first that learns."""
+        if step <= waits:
+            return 0.0
+        total, warmup = self.config.steps - waits, self.config.warmup_steps
+        return lr_at(step - 1 - waits, total=total, peak=peak, warmup=warmup)
 
     def metrics_of(self, rollouts: Rollouts) -> dict[str, float]:
         return rollout_metrics(rollouts) | {"kl_smoothed": self.kl_smoothed or 0.0}

@@ -1,6 +1,7 @@
 """Settings of `python -m policy ppo`."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from policy.config import require, require_all_positive
 from policy.kl import ESTIMATORS
@@ -171,7 +172,10 @@ class PPOConfig:
         weights = self.reward_weights
         require(
             weights is None
-            or (any(weights) and all(isinstance(each, int | float) for each in weights)),
+            or (
+                any(weights)
+                and all(isinstance(each, int | float) and isfinite(each) for each in weights)
+            ),
             f"reward_weights must be numbers, one of them at least not 0: {weights!r}",
         )
         require(0 < self.clip < 1, f"clip must be in (0, 1): {self.clip}")

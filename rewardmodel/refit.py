@@ -82,25 +82,41 @@ class Table:
     """Comparisons without an answer on completions that have features."""
 
     @classmethod
-    def of(cls, comparisons: Iterable[Comparison], features: Features, loss: str) -> "Table":
-        """loss: which answers the comparisons' votes are (rewardmodel/targets.py)."""
+    def of(
+        cls,
+        comparisons: Iterable[Comparison],
+        features: Features,
+        loss: str,
+        *,
+        weighted: bool = False,
+    ) -> "Table":
+        """loss: which answers the comparisons' votes are (rewardmodel/targets.py). weighted: by the
+        comparisons' own weights, at a mean of 1, as training does; those of weight 0 are left out.
+        """
         rule = TargetRule(loss=loss)
         rows: dict[int, int] = {}  # of the file -> of this table
         found: list[Pair] = []
         num_used = num_left_out = 0
+        total = 0.0
         for comparison in comparisons:
+            weight = comparison.weight if weighted else 1.0
             keys = [Anchor(comparison.prompt, text).sha256 for text in comparison.texts]
             kept = [index for index, key in enumerate(keys) if key in features.places]
             if len(kept) < len(keys):  # too long for the model: as in training
                 comparison, keys = comparison.among(kept), [keys[index] for index in kept]
             pairs = rule.targets(comparison).pairs
-            if not pairs:
+            if not pairs or not weight:
                 num_left_out += 1
                 continue
             num_used += 1
+            total += weight
             places = [rows.setdefault(features.places[key], len(rows)) for key in keys]
             found += [
-                pair._replace(first=places[pair.first], second=places[pair.second])
+                pair._replace(
+                    first=places[pair.first],
+                    second=places[pair.second],
+                    weight=pair.weight * weight,
+                )
                 for pair in pairs
             ]
 
@@ -113,7 +129,7 @@ class Table:
                 [(one.first, one.second) for one in found], dtype=torch.long
             ).reshape(-1, 2),
             targets=column([one.target for one in found]),
-            weights=column([one.weight for one in found]),
+            weights=column([one.weight * num_used / total for one in found]),
             ties=column([one.ties for one in found]) if loss == "davidson" else None,
             num_comparisons=num_used,
             num_left_out=num_left_out,
@@ -184,7 +200,8 @@ def refit(
         f"{features} holds the features of another model than {model}",
     )
     rows = list(read_comparisons(data, axis=config.axis))
-    train = Table.of((row for row in rows if row.in_split("train")), cached, config.loss)
+    learned_from = (row for row in rows if row.in_split("train"))
+    train = Table.of(learned_from, cached, config.loss, weighted=True)
     dev = Table.of((row for row in rows if row.in_split("dev")), cached, config.loss)
     require(
         train.num_comparisons > 0,

@@ -97,11 +97,15 @@ def test_lanes_run_at_once_each_with_its_part_of_the_threads(threads):
 
 def test_an_error_waits_until_all_have_ended():
     ended = []
+    failed = threading.Event()
 
     def fails() -> None:
+        failed.set()
         raise ValueError("in a lane")
 
     def ends() -> None:
+        assert failed.wait(60)
+        time.sleep(0.2)  # were it not waited for, the error would be out long before
         ended.append(True)
 
     with pytest.raises(ValueError, match="in a lane"):

@@ -176,6 +176,14 @@ def test_the_policy_waits_while_the_value_model_warms_up(ppo):
     assert "policy_loss" in second
 
 
+def test_while_the_policy_waits_its_schedules_wait_too(ppo):
+    waited = metrics_of(ppo(steps=5, value_warmup_steps=3, warmup_steps=1, kl_target_nats=6.0))
+    assert [row["kl_coef"] for row in waited[:4]] == [waited[0]["kl_coef"]] * 4
+    peak = PPOConfig().lr_peak if "lr_peak" not in SMALL else SMALL["lr_peak"]
+    rates = [row["lr"] for row in waited[:5]]
+    assert rates == pytest.approx([0, 0, 0, peak / 2, peak])
+
+
 def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
     out = ppo(steps=3)
     shards = sorted((out / "rollouts").iterdir())

@@ -39,7 +39,8 @@ def start(tmp_path):
 
 def test_each_process_knows_its_place_as_torchrun_would_tell_it(start):
     names = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"
-    said = f"print(*[os.environ[name] for name in {names!r}], *sys.argv[1:], flush=True)"
+    words = f"[*(os.environ[name] for name in {names!r}), *sys.argv[1:]]"
+    said = f"os.write(1, (' '.join({words}) + '\\n').encode())"
     process = start(
         f"{said}\nassert os.environ['MASTER_PORT'] and os.environ['TORCHELASTIC_RUN_ID']"
     )
@@ -78,7 +79,7 @@ def test_one_that_is_killed_counts_as_a_kill_of_all(start):
 
 def test_a_sigterm_reaches_all_and_they_say_how_they_ended(start):
     process = start(
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nprint('ready', flush=True)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nos.write(1, b'ready\\n')\n"
         "while True: time.sleep(0.05)"
     )
     assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
@@ -89,7 +90,7 @@ def test_a_sigterm_reaches_all_and_they_say_how_they_ended(start):
 
 def test_none_outlives_the_first_though_it_be_killed(start):
     listens = "from policy.supervisor import watch_supervisor; watch_supervisor()"
-    process = start(f"{listens}\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+    process = start(f"{listens}\nos.write(1, b'%d\\n' % os.getpid())\ntime.sleep(600)")
     children = [psutil.Process(int(process.stdout.readline())) for _ in range(2)]
     process.kill()
     psutil.wait_procs(children)

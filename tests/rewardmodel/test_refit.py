@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -325,6 +326,27 @@ def test_scores_from_features_lead_to_the_model_that_a_pass_through_all_of_it_do
     weights = backbone.model.state_dict()
     for name, tensor in found.model.state_dict().items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_counts_as_so_many_rows_and_none_as_no_row(tiny_lm, write_rows, tmp_path):
+    data = write_rows([{**row, "split": "train"} for row in ROWS[:4]])
+    out = tmp_path / "features.safetensors"
+    words = ["--model", str(tiny_lm), "--data", str(data), "--out", str(out)]
+    assert main(["features", *words]) == 0
+    first, second, third, fourth = read_comparisons(data)
+    cached = Features.read(out)
+
+    def head(comparisons):
+        table = Table.of(comparisons, cached, LOSSES[0], weighted=True)
+        return table.fit(ridge=0.1, max_steps=50).head
+
+    heavy = [replace(first, weight=4.0), replace(second, weight=2.0)]
+    without = replace(fourth, weight=0.0)
+    repeated = head([first, first, second])
+    torch.testing.assert_close(head([*heavy, without]), repeated, rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(head([first, second]), repeated, rtol=1e-3)
+    plain = Table.of([*heavy, third], cached, LOSSES[0])
+    assert plain.weights.tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
 PROMPT = [{"role": "user", "content": "What?"}]
