@@ -99,11 +99,12 @@ _ITEMS = {
 }
 _FIRST = {
     vendor: f"""
-        WITH RECURSIVE lane(number, has_any, stage, reached) AS (
+        WITH RECURSIVE item AS MATERIALIZED ({items}),
+        lane(number, has_any, stage, reached) AS (
             SELECT -1, 0, CAST(0 AS smallint), CAST(0 AS double precision)
             UNION ALL
             SELECT lane.number + 1, coalesce({_BY_STAGE}, 0), place.stage, place.reached
-            FROM lane JOIN ({items}) AS item ON item.number = lane.number + 1
+            FROM lane JOIN item ON item.number = lane.number + 1
             LEFT JOIN annotation_walkplace place
                 ON place.annotator_id = %(annotator)s AND place.priority = item.priority
                 AND place.due_day = item.due_day AND place.language = item.language

@@ -389,6 +389,13 @@ def test_steps_that_are_not_numbers_are_skipped_and_then_undone(ppo, tmp_path):
         assert_sampled_from(policy, json.loads(row))
 
 
+def test_skipped_steps_push_no_good_checkpoint_out(ppo):
+    settings = {"steps": 7, "baseline_samples": 0, "checkpoint_every": 1}
+    out = ppo(score_fn=spoiled_in(4, 5, 6), **settings)
+    assert [row["rolled_back_to"] for row in metrics_of(out, "skipped")] == [-1, -1, 3]
+    assert [row["step"] for row in metrics_of(out)] == [1, 2, 3, 7]
+
+
 def test_one_bad_step_costs_no_more_than_itself(ppo):
     settings = {"steps": 5, "baseline_samples": 0}
     whole = ppo(out="whole", score_fn=spoiled_in(3), **settings)
