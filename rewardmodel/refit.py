@@ -248,9 +248,11 @@ def _require_same(
     """Raise BadInput where the model says something else of a few texts than their features do."""
     texts = (Anchor(row.prompt, text) for row in rows for text in row.texts)
     tried = list(islice((text for text in texts if text.sha256 in known), NUM_TRIED))
-    found = backbone.scorer.score([each.prompt for each in tried], [each.text for each in tried])
+    scorer = backbone.scorer
+    # The heads, not the scores: the scorer was made on the scale of the head that is gone.
+    found = scorer.heads([scorer.encode(each.prompt, each.text).ids for each in tried])[:, 0]
     wanted = torch.tensor([known[each.sha256] for each in tried], dtype=torch.float64)
-    apart = (torch.tensor(found, dtype=torch.float64) - wanted).abs().max().item()
+    apart = (found.double() - wanted).abs().max().item()
     spread = torch.tensor(list(known.values()), dtype=torch.float64).std(correction=0).item()
     require(
         apart <= SAME_SCORE * max(1.0, spread),

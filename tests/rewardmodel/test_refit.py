@@ -349,6 +349,24 @@ def test_a_weight_counts_as_so_many_rows_and_none_as_no_row(tiny_lm, write_rows,
     assert plain.weights.tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
+def test_a_trained_model_whose_scores_are_shifted_is_refitted(tiny_lm, write_rows, tmp_path):
+    data = write_rows(ROWS)
+    trained, out = tmp_path / "trained", tmp_path / "features.safetensors"
+    words = ["--data", str(data), "--set", "num_anchors=4"]
+    settings = ["--set", "epochs=1", "--set", "comparisons_per_step=4"]
+    assert main(["train", *words, *settings, "--init", str(tiny_lm), "--out", str(trained)]) == 0
+    assert abs(load_scorer(trained).scale.shift) > 1e-3  # RMSNorm: no bias could take it
+    asked = ["--model", str(trained), "--data", str(data)]
+    assert main(["features", *asked, "--out", str(out)]) == 0
+    asked += ["--features", str(out), "--set", "num_anchors=4"]
+    assert main(["refit", *asked, "--out", str(tmp_path / "new")]) == 0
+    scorer = load_scorer(tmp_path / "new")
+    items = sample_anchors(data, 4).items
+    scores = torch.tensor(scorer.score([a.prompt for a in items], [a.text for a in items]))
+    assert scores.mean().item() == pytest.approx(0.0, abs=1e-4)
+    assert scores.std(correction=0).item() == pytest.approx(1.0, abs=1e-3)
+
+
 PROMPT = [{"role": "user", "content": "What?"}]
 
 
