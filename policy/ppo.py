@@ -289,7 +289,7 @@ class Trainer:
                 metrics |= update_value(
                     models.value, self.value_optimizer, rollouts, targets, config
                 )
-        if step > config.value_warmup_steps:  # before, the policy stands where it started
+        if rate > 0:  # else the policy stood where it was
             self.controller.update(metrics["kl_nats"], len(rollouts))
         return metrics | self.clock.metrics()
 
