@@ -6,7 +6,6 @@ step of DPO's loss against the reference. Answers of one score make no pair.
 """
 
 import argparse
-import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from policy.answer_figures import outcome
 from policy.backbone import context_of, load_causal_lm, save_model
-from policy.checkpoint import load_tensors, tensors_of
 from policy.config import load_config, require, require_all_positive
 from policy.kl import k1, k3
+from policy.kl_budget import KLBudget
 from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.pairs import Example, PairConfig, train_step
 from policy.ppo_models import draw, plain, prompt_tokens, scored_fn_of, scorers_of
@@ -187,14 +186,13 @@ class _Loop:
         self.reference = reference.requires_grad_(False)
         self.tokenizer, self.score, self.prompts = tokenizer, score, prompts
         self.optimizer = adamw(policy, lr=config.lr_peak, weight_decay=config.weight_decay)
-        self.kl_smoothed: float | None = None
-        self.within_budget = copy.deepcopy(policy).requires_grad_(False)
-        """The newest policy whose measured KL was within kl_stop_nats."""
+        limit, past = config.kl_stop_nats, config.kl_smoothing
+        self.budget = KLBudget(policy, limit_nats=limit, past=past)
         if run.restored:
             run.restored.restore("policy", policy)
-            run.restored.restore("within_budget", self.within_budget)
+            run.restored.restore("within_budget", self.budget.within)
             self.optimizer.load_state_dict(run.restored.state["optimizer"])
-            self.kl_smoothed = run.restored.state["kl_smoothed"]
+            self.budget.smoothed = run.restored.state["kl_smoothed"]
 
     def train(self, on_step: OnStep | None) -> None:
         """All steps that are left, then a look at the last policy; ends early at kl_stop_nats."""
@@ -204,8 +202,8 @@ class _Loop:
             run.log_step(0, "prompts", prompts=len(self.prompts), prompts_cut=cut)
         for step in range(run.first_step + 1, total + 1):
             answers = self.collect(step)
-            if self.over_budget(answers):
-                self.back_to_within_budget(step, answers)
+            if self.budget.is_spent(answers.metrics()["kl_nats"]):
+                run.log_step(step, "kl_stop", **self.budget.go_back())
                 return
             metrics = self.update(step, answers)
             self.write_shard(step, answers)
@@ -218,8 +216,8 @@ class _Loop:
             if run.should_stop:
                 run.stop_here(step)
         final = self.collect(total + 1)
-        if self.over_budget(final):
-            self.back_to_within_budget(total + 1, final)
+        if self.budget.is_spent(final.metrics()["kl_nats"]):
+            run.log_step(total + 1, "kl_stop", **self.budget.go_back())
             return
         run.log_step(total, "final", **final.metrics())
 
@@ -282,29 +280,6 @@ class _Loop:
         ]
         return metrics | train_step(self.policy, self.optimizer, examples, reference, config)
 
-    def over_budget(self, answers: Answers) -> bool:
-        """Take in this step's KL; True if the smoothed one is above kl_stop_nats."""
-        kl_nats = answers.metrics()["kl_nats"]
-        past, limit = self.config.kl_smoothing, self.config.kl_stop_nats
-        before = kl_nats if self.kl_smoothed is None else self.kl_smoothed
-        self.kl_smoothed = past * before + (1.0 - past) * kl_nats
-        if limit is not None and self.kl_smoothed > limit:
-            return True
-        if limit is None or kl_nats <= limit:
-            load_tensors(self.within_budget, tensors_of(self.policy))
-        return False
-
-    def back_to_within_budget(self, step: int, answers: Answers) -> None:
-        """End of training: the policy is again what it was when its KL was last within budget."""
-        load_tensors(self.policy, tensors_of(self.within_budget))
-        self.run.log_step(
-            step,
-            "kl_stop",
-            kl_nats=answers.metrics()["kl_nats"],
-            kl_smoothed=self.kl_smoothed or 0.0,
-            kl_stop_nats=self.config.kl_stop_nats or 0.0,
-        )
-
     def write_shard(self, step: int, answers: Answers) -> None:
         """The step's answers as rows of a file, in the run's folder."""
         rows = zip(
@@ -333,8 +308,8 @@ class _Loop:
     def save(self, step: int) -> None:
         self.run.save_checkpoint(
             step,
-            modules={"policy": self.policy, "within_budget": self.within_budget},
-            state={"optimizer": self.optimizer.state_dict(), "kl_smoothed": self.kl_smoothed},
+            modules={"policy": self.policy, "within_budget": self.budget.within},
+            state={"optimizer": self.optimizer.state_dict(), "kl_smoothed": self.budget.smoothed},
         )
 
 

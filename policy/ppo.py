@@ -20,9 +20,10 @@ from policy.alarms import Alarms
 from policy.backbone import context_of, save_model
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
 from policy.best import Best
-from policy.checkpoint import Checkpoint, load_tensors, tensors_of
+from policy.checkpoint import Checkpoint, tensors_of
 from policy.config import Diverged, load_config, require
-from policy.kl import AdaptiveKL, FixedKL, KLController, k1
+from policy.kl import AdaptiveKL, FixedKL, KLController
+from policy.kl_budget import KLBudget
 from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
 from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
@@ -31,7 +32,7 @@ from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
-from policy.sharing import copy_of_learning, whole
+from policy.sharing import whole
 from policy.text import decode_completion, end_token_id
 from policy.update import targets_of, update_policy, update_value
 
@@ -119,14 +120,11 @@ class Trainer:
                 eps=config.adam_eps,
             )
         self.controller = kl_controller(config)
-        self.kl_smoothed: float | None = None
-        self.within_budget = copy_of_learning(models.policy)
-        """The newest policy whose measured KL was within kl_stop_nats."""
+        limits: dict[str, Any] = {"limit_nats": config.kl_stop_nats, "past": config.kl_smoothing}
+        self.budget = KLBudget(models.policy, **limits)
         self.best: Best | None = None
         if config.keep_best:
-            self.best = Best(
-                models.policy, limit_nats=config.kl_stop_nats, past=config.kl_smoothing
-            )
+            self.best = Best(models.policy, **limits)
         self.watched = [model.name for model in models.reward.models if not model.weight]
         self.alarms = Alarms(config, watched=self.watched)
         self.guard = guard.Guard(run, most_in_a_row=config.skips_in_a_row)
@@ -146,8 +144,8 @@ class Trainer:
             rollouts = None
             try:
                 rollouts = self.collect(step)
-                if self.over_budget(rollouts):
-                    self.back_to_within_budget(step, rollouts)
+                if self.budget.is_spent(rollouts.kl_nats):
+                    self.run.log_step(step, "kl_stop", **self.budget.go_back())
                     return
                 self.look_for_best(rollouts, steps_done=step - 1)
                 metrics = self.update(rollouts)
@@ -164,8 +162,8 @@ class Trainer:
             if self.run.should_stop:
                 self.run.stop_here(step)
         final = self.collect(total + 1)
-        if self.over_budget(final):
-            self.back_to_within_budget(total + 1, final)
+        if self.budget.is_spent(final.kl_nats):
+            self.run.log_step(total + 1, "kl_stop", **self.budget.go_back())
             return
         self.look_for_best(final, steps_done=total)
         self.run.log_step(total, "final", **self.metrics_of(final))
@@ -200,7 +198,7 @@ class Trainer:
             self.models.policy,
             steps_done=steps_done,
             score=statistics.fmean(scores),
-            kl_nats=rollouts.sequence_kl(k1).mean().item(),
+            kl_nats=rollouts.kl_nats,
         )
 
     def publish(self, directory: Path) -> None:
@@ -301,33 +299,7 @@ class Trainer:
         return lr_at(step - 1 - waits, total=total, peak=peak, warmup=warmup)
 
     def metrics_of(self, rollouts: Rollouts) -> dict[str, float]:
-        return rollout_metrics(rollouts) | {"kl_smoothed": self.kl_smoothed or 0.0}
-
-    # KL budget
-
-    def over_budget(self, rollouts: Rollouts) -> bool:
-        """Take in this step's KL; True if the smoothed one is above kl_stop_nats."""
-        kl_nats = rollouts.sequence_kl(k1).mean().item()
-        past = self.config.kl_smoothing
-        before = kl_nats if self.kl_smoothed is None else self.kl_smoothed
-        self.kl_smoothed = past * before + (1.0 - past) * kl_nats
-        limit = self.config.kl_stop_nats
-        if limit is not None and self.kl_smoothed > limit:
-            return True
-        if limit is None or kl_nats <= limit:  # the smoothed figure lags behind a sudden step
-            load_tensors(self.within_budget, tensors_of(self.models.policy))
-        return False
-
-    def back_to_within_budget(self, step: int, rollouts: Rollouts) -> None:
-        """End of training: the policy is again what it was when its KL was last within budget."""
-        load_tensors(self.models.policy, tensors_of(self.within_budget))
-        self.run.log_step(
-            step,
-            "kl_stop",
-            kl_nats=rollouts.sequence_kl(k1).mean().item(),
-            kl_smoothed=self.kl_smoothed or 0.0,
-            kl_stop_nats=self.config.kl_stop_nats or 0.0,
-        )
+        return rollout_metrics(rollouts) | {"kl_smoothed": self.budget.smoothed or 0.0}
 
     # Parts of a step
 
@@ -402,7 +374,7 @@ class Trainer:
             state={
                 "optimizers": [each.state_dict() for each in self.optimizers()],
                 "kl_coef": self.controller.value,
-                "kl_smoothed": self.kl_smoothed,
+                "kl_smoothed": self.budget.smoothed,
                 "alarms": self.alarms.state(),
                 "guard": self.guard.state(),
                 "best": {} if self.best is None else self.best.state(),
@@ -414,7 +386,7 @@ class Trainer:
         named = {
             "policy": self.models.policy,
             "value": self.models.value,
-            "within_budget": self.within_budget,
+            "within_budget": self.budget.within,
             "best": None if self.best is None else self.best.model,
         }
         return {name: module for name, module in named.items() if module is not None}
@@ -430,7 +402,7 @@ class Trainer:
         for optimizer, state in zip(self.optimizers(), saved.state["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.controller.value = saved.state["kl_coef"]
-        self.kl_smoothed = saved.state["kl_smoothed"]
+        self.budget.smoothed = saved.state["kl_smoothed"]
         self.alarms.restore(saved.state["alarms"])
         if self.best is not None:
             self.best.restore(saved.state["best"])

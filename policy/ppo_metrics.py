@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from policy.kl import k1, k3
+from policy.kl import k3
 from policy.losses import explained_variance, masked_mean
 from policy.rollout import Rollouts, distinct_n
 from policy.update import Targets
@@ -41,7 +41,7 @@ def rollout_metrics(rollouts: Rollouts) -> dict[str, float]:
         "baseline": rollouts.baselines.mean().item(),
         "score_difference": (rollouts.scores - rollouts.baselines).mean().item(),
         "missing_end": rollouts.missing_end.mean().item(),
-        "kl_nats": rollouts.sequence_kl(k1).mean().item(),
+        "kl_nats": rollouts.kl_nats,
         "kl_nats_k3": rollouts.sequence_kl(k3).mean().item(),
         "entropy": masked_mean(rollouts.entropy, mask).item(),
         "exp_abs_dlogp": masked_mean(apart, mask).item(),

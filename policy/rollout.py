@@ -206,6 +206,11 @@ class Rollouts:
         return torch.where(self.mask, estimator(self.logprobs, self.ref_logprobs), 0.0).sum(dim=1)
 
     @property
+    def kl_nats(self) -> float:
+        """Mean KL to the reference per response (k1), nats."""
+        return self.sequence_kl(k1).mean().item()
+
+    @property
     def rewards_before_kl(self) -> Tensor:
         """(B,) score - baseline + missing_end."""
         return self.scores - self.baselines + self.missing_end

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from policy.kl import AdaptiveKL, FixedKL, k1, k2, k3, penalised_rewards
+from policy.kl_budget import KLBudget
 
 POLICY = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
 REFERENCE = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
@@ -87,3 +88,27 @@ def test_fixed_coefficient_stays():
     controller = FixedKL(0.05)
     controller.update(100.0, num_rollouts=512)
     assert controller.value == 0.05
+
+
+@pytest.mark.parametrize(
+    ("measured", "spent_at", "kept"),
+    [
+        ([1.0, 2.0, 4.0], None, 2),
+        # Smoothed by a half: 2, 5, 5.5, 8.75. What is kept was measured within 6 itself.
+        ([2.0, 8.0, 6.0, 12.0], 3, 2),
+        ([2.0, 8.0], None, 0),
+        ([7.0], 0, None),
+    ],
+)
+def test_the_budget_ends_a_run_with_the_newest_policy_within_it(measured, spent_at, kept):
+    policy = torch.nn.Linear(1, 1, bias=False)
+    budget = KLBudget(policy, limit_nats=6.0, past=0.5)
+    with torch.no_grad():
+        before = policy.weight.item()
+        spent = []
+        for step, kl_nats in enumerate(measured):
+            policy.weight.fill_(float(step))
+            spent.append(budget.is_spent(kl_nats))
+    assert spent == [step == spent_at for step in range(len(measured))]
+    assert budget.go_back()["kl_nats"] == measured[-1]
+    assert policy.weight.item() == (before if kept is None else kept)

@@ -75,7 +75,7 @@ def test_one_base_serves_policy_reference_and_the_copies_that_are_kept(trained):
     policy, reference = trainer.models.policy, trainer.models.reference
     adapters = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     assert 0 < adapters < 0.3 * sum(places(reference).values())
-    kept = [trainer.within_budget, trainer.best.model]
+    kept = [trainer.budget.within, trainer.best.model]
     together = sum(places(policy, reference, *kept).values())
     assert together == sum(places(reference).values()) + 3 * adapters
 
