@@ -25,6 +25,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -124,15 +125,17 @@ def run_all(
     for number, settings in enumerate(runs, start=1):
         name = name_of(settings)
         folder = out / "runs" / name
-        code = 0
+        code, asked = 0, False
         if not is_finished(folder):
             sys.stderr.write(f"run {number} of {len(runs)}: {name}\n")
-            code = _run([*command, "--out", str(folder), *_sets(settings)])
-        if code == 3:
+            code, asked = _run([*command, "--out", str(folder), *_sets(settings)])
+        if code == 3 or (asked and code):
             raise Stopped(f"stopped in run {number} of {len(runs)}; the same command goes on")
         outcome = "done" if code == 0 else f"exit {code}"
         results.append(Result(name, settings, outcome, value_in(folder, metric, best)))
         write_results(results, out, metric, lowest_first=lowest_first)
+        if asked and number < len(runs):  # in the last moments of a run that got through
+            raise Stopped(f"stopped after run {number} of {len(runs)}; the same command goes on")
     require(
         any(each.outcome == "done" for each in results),
         f"no run of the sweep was finished: {results[0].name} ended with {results[0].outcome}",
@@ -144,15 +147,26 @@ def _sets(settings: dict[str, str]) -> list[str]:
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
-def _run(words: Sequence[str]) -> int:
-    """The exit code. A request to stop is handed on, and waited for."""
-    with subprocess.Popen([sys.executable, "-m", *words]) as process:
+def _run(words: Sequence[str]) -> tuple[int, bool]:
+    """(exit code, whether a stop was asked for). The request is handed on, and waited for.
+
+    The run has a session of its own: Ctrl-C reaches all that a terminal shows, and a run that hears
+    of it twice ends without a checkpoint.
+    """
+    asked = False
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    with subprocess.Popen([sys.executable, "-m", *words], start_new_session=True) as process:
         before = {
-            number: signal.signal(number, lambda number, _: process.send_signal(number))
-            for number in (signal.SIGTERM, signal.SIGINT)
+            number: signal.signal(number, hand_on)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
         try:
-            return process.wait()
+            return process.wait(), asked
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

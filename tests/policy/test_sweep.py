@@ -2,6 +2,12 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +15,8 @@ from policy import sweep
 from policy.__main__ import main
 from policy.config import BadInput
 from policy.sweep import checked_command, combinations, name_of, read_axes, value_in
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_a_grid_goes_through_all_and_a_draw_through_some_of_it():
@@ -67,7 +75,7 @@ def test_runs_are_made_once_ranked_and_drawn(tmp_path, monkeypatch, capsys):
 
     def here(words):
         ran.append(words)
-        return main(words[1:])
+        return main(words[1:]), False
 
     monkeypatch.setattr(sweep, "_run", here)
     out = tmp_path / "out"
@@ -95,3 +103,60 @@ def test_runs_are_made_once_ranked_and_drawn(tmp_path, monkeypatch, capsys):
     assert len(ran) == 4  # the one that had failed
     assert main([word.replace("1e-2", "1e-4") for word in command]) == 2
     assert "holds another sweep" in capsys.readouterr().err
+
+
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+out = Path(sys.argv[sys.argv.index("--out") + 1])
+out.mkdir(parents=True)
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append("INT"))
+signal.signal(signal.SIGTERM, lambda *_: heard.append("TERM"))
+(out / "ready").touch()
+while not heard:
+    time.sleep(0.01)
+for _ in range(20):  # a second signal would come by now
+    time.sleep(0.01)
+(out / "heard").write_text(" ".join(heard))
+sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "heard"),
+    [
+        (signal.SIGINT, 3, "INT"),
+        (signal.SIGTERM, -15, "TERM"),
+        (signal.SIGHUP, 3, "TERM"),
+        (signal.SIGINT, 0, "INT"),
+    ],
+)
+def test_a_sweep_asked_to_stop_tells_its_run_once_and_starts_no_other(
+    tmp_path, number, code, heard
+):
+    """As from a terminal, which signals all processes of the group."""
+    (tmp_path / "child.py").write_text(CHILD.replace("{code}", str(code)))
+    script = (
+        "import sys; from pathlib import Path; from policy.config import Stopped\n"
+        "from policy.sweep import run_all\n"
+        "runs = [{'seed': '0'}, {'seed': '1'}]\n"
+        "try: run_all(['child'], runs, Path('out'), metric='a.b', best=None, lowest_first=True)\n"
+        "except Stopped as stopped: sys.exit(str(stopped))\n"
+    )
+    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, **paths},
+    )  # fmt: skip
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    while not (ready := list((tmp_path / "out" / "runs").glob("*/ready"))):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the same command goes on" in said
+    assert (ready[0].parent / "heard").read_text() == heard
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 1
