@@ -3,8 +3,9 @@
 A mean has an interval that draws prompts again, for answers to one prompt are not independent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from policy.ppo_models import scored_fn_of
 from policy.response_logprobs import response_logprobs
 from policy.rollout import REPEATED, distinct_n, repetition
 from policy.sample import Answer
-from policy.scoring import Scorer
+from policy.scoring import Scorer, load_scorer, require_room
 from policy.text import end_token_id
 
 SURE = 1e-5
@@ -33,14 +34,21 @@ class Answered:
     """By estimator, nats per response."""
 
 
+def scorer_for(
+    path: Path | str, tokenizers: Iterable[Any], *, max_new_tokens: int, device: str
+) -> Scorer:
+    """A reward model that can score every answer in these tokenizers' ids; said before any is
+    sampled. Raises BadInput."""
+    scorer = load_scorer(path, device)
+    if any(map(scorer.shares_tokenizer, tokenizers)):
+        require_room(scorer, max_new_tokens, "max_new_tokens")
+    return scorer
+
+
 def scores_of(scorer: Scorer, tokenizer: Any, answers: Sequence[Answer]) -> list[float]:
-    """Scores of the answers, each read as a complete one: where a reward model was taught to look
-    is the end token, so a cut answer is given one. `tokenizer`: the policy's."""
+    """Scores of the answers, each read with its end token. `tokenizer`: the policy's."""
     end = end_token_id(tokenizer)
-    whole = [
-        one.sampled.tokens if one.sampled.finish == "end" else [*one.sampled.tokens, end]
-        for one in answers
-    ]
+    whole = [one.sampled.ended(end) for one in answers]
     scored = scored_fn_of(scorer, tokenizer)([one.prompt for one in answers], whole)
     return [one.score for one in scored]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from policy.answer_figures import over_prompts, scores_of
+from policy.answer_figures import over_prompts, scorer_for, scores_of
 from policy.backbone import load_causal_lm
 from policy.conditions import conditions_now
 from policy.config import SampleConfig, load_config, require, to_json
@@ -26,7 +26,6 @@ from policy.data import PromptRow, content_hash, read_prompts, trained_on
 from policy.files import appearing
 from policy.run import add_config_arguments, device_from
 from policy.sample import Answer, answers
-from policy.scoring import load_scorer
 
 SPLITS = ("train", "dev", "test")
 
@@ -85,11 +84,14 @@ def best_of_n(
     rows = [row for row in read_prompts(prompts) if _is_in(row, str(config.split))]
     require(bool(rows), f"{prompts} holds no prompt of the split {config.split!r}")
     policy, tokenizer = load_causal_lm(model, device=device)
-    drawn = answers(config, policy, tokenizer, rows)
     named = {"reward_model": reward_model} | ({} if judge is None else {"judge": judge})
-    scores = {
-        name: scores_of(load_scorer(path, device), tokenizer, drawn) for name, path in named.items()
+    room = config.max_new_tokens
+    scorers = {
+        name: scorer_for(path, [tokenizer], max_new_tokens=room, device=device)
+        for name, path in named.items()
     }
+    drawn = answers(config, policy, tokenizer, rows)
+    scores = {name: scores_of(scorer, tokenizer, drawn) for name, scorer in scorers.items()}
     groups = [range(at, at + config.n) for at in range(0, len(drawn), config.n)]
     kept = [_best(drawn, scores["reward_model"], group) for group in groups]
     inputs = {"model": model, "prompts": prompts, **named}

@@ -24,9 +24,10 @@ from policy.answer_figures import (
     figures_of,
     kl_of,
     rows_of,
+    scorer_for,
     scores_of,
 )
-from policy.backbone import load_causal_lm
+from policy.backbone import load_causal_lm, load_tokenizer
 from policy.conditions import conditions_now
 from policy.config import SampleConfig, load_config, require, to_json
 from policy.data import PromptRow, content_hash, read_prompts
@@ -34,7 +35,6 @@ from policy.evaluate_page import page
 from policy.files import appearing
 from policy.run import add_config_arguments, device_from
 from policy.sample import answers
-from policy.scoring import load_scorer
 
 SPLITS = ("dev", "train", "test", "none")
 """`none`: rows that name no split."""
@@ -76,17 +76,27 @@ def evaluate(
     require(len(set(names)) == len(names), f"a reward model was given twice: {', '.join(names)}")
     rows = prompts_of(prompts, str(config.split))
     policies = {"model": model} | ({} if against is None else {"against": against})
+    tokenizers = {role: load_tokenizer(path) for role, path in policies.items()}
+    if reference is not None and config.temperature > 0:
+        for tokenizer in tokenizers.values():
+            _require_same_vocabulary(reference, tokenizer)
+    room = config.max_new_tokens
+    scorers = {
+        name: scorer_for(name, tokenizers.values(), max_new_tokens=room, device=device)
+        for name in names
+    }
     found: dict[str, Answered] = {}
-    tokenizers: dict[str, Any] = {}
     for role, path in policies.items():
-        policy, tokenizers[role] = load_causal_lm(path, device=device)
+        policy, _ = load_causal_lm(path, device=device)
         found[role] = Answered(answers(config, policy, tokenizers[role], rows))
         if reference is not None and config.temperature > 0:
-            found[role].kl = _kl(found[role], policy, tokenizers[role], reference, config, device)
+            root, _ = load_causal_lm(reference, device=device)
+            sampled = found[role].answers
+            found[role].kl = kl_of(policy, root, sampled, temperature=config.temperature)
+            del root
         del policy  # one at a time
     weak = {}
-    for name in names:
-        scorer = load_scorer(name, device)
+    for name, scorer in scorers.items():
         weak[name] = scorer.scale.why_weak()
         for role, answered in found.items():
             answered.scores[name] = scores_of(scorer, tokenizers[role], answered.answers)
@@ -122,20 +132,11 @@ def prompts_of(path: Path | str, split: str) -> list[PromptRow]:
     return chosen
 
 
-def _kl(
-    answered: Answered,
-    policy: Any,
-    tokenizer: Any,
-    reference: Path | str,
-    config: EvaluateConfig,
-    device: str,
-) -> dict[str, list[float]]:
-    root, root_tokenizer = load_causal_lm(reference, device=device)
+def _require_same_vocabulary(reference: Path | str, tokenizer: Any) -> None:
     require(
-        root_tokenizer.get_vocab() == tokenizer.get_vocab(),
+        load_tokenizer(reference).get_vocab() == tokenizer.get_vocab(),
         f"KL to the reference {reference} cannot be told: its tokenizer is another",
     )
-    return kl_of(policy, root, answered.answers, temperature=config.temperature)
 
 
 def _write(

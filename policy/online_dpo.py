@@ -237,10 +237,7 @@ class _Loop:
         )
         end = end_token_id(self.tokenizer)
         ended = [one.finish == "end" for one in samples]
-        whole = [
-            one.tokens if is_whole else [*one.tokens, end]
-            for one, is_whole in zip(samples, ended, strict=True)
-        ]
+        whole = [one.ended(end) for one in samples]
         scores = [
             one.score - (0.0 if is_whole else config.missing_end_score)
             for one, is_whole in zip(self.score(prompts, whole), ended, strict=True)

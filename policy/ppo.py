@@ -326,10 +326,9 @@ class Trainer:
         return self.models.reward(prompts, self.whole(samples))
 
     def whole(self, samples: Sequence[Sampled]) -> list[list[int]]:
-        """The answers as they are scored: a cut one is read with an end token, which is where a
-        reward model was taught to look; what is missing costs it `missing_end` besides."""
+        """The answers as they are scored; what is missing costs `missing_end` besides."""
         end = end_token_id(self.models.tokenizer)
-        return [list(one.tokens) if one.finish == "end" else [*one.tokens, end] for one in samples]
+        return [one.ended(end) for one in samples]
 
     def reference_answers(
         self, prompts: Sequence[PromptTokens], step: int

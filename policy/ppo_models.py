@@ -16,7 +16,7 @@ from policy.ptx import Pretraining
 from policy.reward import Reward, RewardModel, ScoredFn, names_and_weights, rules_of
 from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
-from policy.scoring import Scorer, empty_turn_tokens, encode_ids, load_scorer
+from policy.scoring import Scorer, encode_ids, load_scorer, require_room
 from policy.sharing import let_learn, whole
 from policy.text import decode_completion, render_prompt
 from policy.value import ValueHead, fits_as_value_model, value_model_from
@@ -134,7 +134,7 @@ def scorers_of(
         scorer = load_scorer(path, device=device)
         require_better_than_a_coin(scorer, config, path)
         if scorer.shares_tokenizer(tokenizer):
-            require_room(scorer, config)
+            require_room(scorer, config.max_response_tokens, "max_response_tokens")
         scorers.append(scorer)
     return scorers
 
@@ -182,18 +182,6 @@ def require_better_than_a_coin(scorer: Scorer, config: OnPolicyConfig, path: Pat
         why is None or config.allow_weak_reward,
         f"the reward model {path} is too weak to learn from: {why}; allow_weak_reward=true takes "
         f"it all the same",
-    )
-
-
-def require_room(scorer: Scorer, config: OnPolicyConfig) -> None:
-    """Raise BadInput unless the longest answer, cut and given its end token, can be scored."""
-    empty = empty_turn_tokens(scorer.tokenizer)
-    longest = config.max_response_tokens + 1 + empty
-    require(
-        longest <= scorer.max_tokens,
-        f"max_response_tokens {config.max_response_tokens} is too long for the reward model: with "
-        f"the end token and the {empty} tokens of an empty turn it takes {longest}, the reward "
-        f"model {scorer.max_tokens}",
     )
 
 

@@ -35,6 +35,11 @@ class Sampled:
     temperature 1."""
     finish: Literal["end", "length"]
 
+    def ended(self, end: int) -> list[int]:
+        """Its tokens as they are scored: a cut answer is read with an end token too, which is where
+        a reward model was taught to look."""
+        return list(self.tokens) if self.finish == "end" else [*self.tokens, end]
+
 
 def sample(
     model: Any,

@@ -50,6 +50,18 @@ class TooLong(BadInput):
     """A completion leaves no room for any prompt."""
 
 
+def require_room(scorer: "Scorer", longest: int, name: str) -> None:
+    """Raise BadInput unless an answer of `longest` tokens, cut and given its end token, can be
+    scored; name: the setting that it is."""
+    empty = empty_turn_tokens(scorer.tokenizer)
+    needed = longest + 1 + empty
+    require(
+        needed <= scorer.max_tokens,
+        f"{name} {longest} is too long for the reward model: with the end token and the {empty} "
+        f"tokens of an empty turn it takes {needed}, the reward model {scorer.max_tokens}",
+    )
+
+
 def encode(
     tokenizer: Any, prompt: Sequence[Message], completion: str, *, max_tokens: int
 ) -> Encoded:

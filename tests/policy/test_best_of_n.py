@@ -114,3 +114,16 @@ def test_what_cannot_be_is_refused(setting, tmp_path):
     setting["prompts"].write_text('{"id": "p", "split": "test", "prompt": "a"}\n')
     with pytest.raises(BadInput, match="no prompt of the split 'train'"):
         best_of_n(BestOfNConfig(max_new_tokens=4), **setting, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("role", ["reward_model", "judge"])
+def test_what_cannot_score_is_refused_before_a_word_is_sampled(
+    setting, tmp_path, monkeypatch, role
+):
+    monkeypatch.setattr("policy.best_of_n.answers", None)  # calling it is a TypeError
+    with pytest.raises(BadInput, match="max_new_tokens 31 is too long for the reward model"):
+        best_of_n(BestOfNConfig(max_new_tokens=31), **setting, out=tmp_path / "out")
+    absent = {**setting, role: tmp_path / "nowhere"}
+    with pytest.raises(BadInput, match="nowhere"):
+        best_of_n(BestOfNConfig(max_new_tokens=4), **absent, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

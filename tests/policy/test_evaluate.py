@@ -205,3 +205,17 @@ def test_the_page_escapes_what_models_and_people_wrote():
     seen = Tags(page(figures, {"model": answered}, [row], shown=3, seed=0))
     assert not seen.names & {"script", "img"}
     assert seen.data.count(evil) == 6  # prompt and answer, by lot, as the lowest and the highest
+
+
+@pytest.mark.parametrize("option", ["--reward-model", "--against", "--reference"])
+def test_what_cannot_serve_is_refused_before_a_word_is_sampled(
+    tiny_policy, reward_model, prompts, tmp_path, monkeypatch, capsys, option
+):
+    monkeypatch.setattr("policy.evaluate.answers", None)  # calling it is a TypeError
+    command = ["evaluate", "--model", str(tiny_policy()), "--prompts", str(prompts)]
+    command += ["--reward-model", str(reward_model("first", 3)), "--out", str(tmp_path / "out")]
+    assert main([*command, option, str(tmp_path / "nowhere"), "--set", "max_new_tokens=4"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert main([*command, "--set", "max_new_tokens=31"]) == 2
+    assert "max_new_tokens 31 is too long for the reward model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
