@@ -135,8 +135,9 @@ def test_each_prompt_has_a_group_of_its_own():
 def test_a_group_has_mean_0_and_deviation_1():
     rewards = torch.tensor([1.0, 2.0, 3.0, 10.0, 10.0, 16.0])
     found = group_relative(rewards, 3, divide_by_deviation=True)
-    expected = torch.tensor([-1.0, 0.0, 1.0, -2 / 12**0.5, -2 / 12**0.5, 4 / 12**0.5])
-    torch.testing.assert_close(found, expected, rtol=2e-4, atol=0)
+    one, other = 1 + 1e-4, 12**0.5 + 1e-4  # deviations, K - 1 below, and what keeps them from 0
+    expected = torch.tensor([-1 / one, 0.0, 1 / one, -2 / other, -2 / other, 4 / other])
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
     plain = group_relative(rewards, 3, divide_by_deviation=False)
     assert plain.tolist() == [-1.0, 0.0, 1.0, -2.0, -2.0, 4.0]
 
