@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -394,6 +395,22 @@ def test_skipped_steps_push_no_good_checkpoint_out(ppo):
     out = ppo(score_fn=spoiled_in(4, 5, 6), **settings)
     assert [row["rolled_back_to"] for row in metrics_of(out, "skipped")] == [-1, -1, 3]
     assert [row["step"] for row in metrics_of(out)] == [1, 2, 3, 7]
+
+
+def test_a_checkpoint_of_a_stop_among_skipped_steps_is_none_to_go_back_to(ppo):
+    settings = {"steps": 7, "baseline_samples": 0, "checkpoint_every": 1}
+    spoiled = spoiled_in(4)
+
+    def asked_to_stop(prompts, completions):
+        scores = spoiled(prompts, completions)
+        if any(math.isnan(score) for score in scores):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return scores
+
+    with pytest.raises(Stopped):
+        ppo(score_fn=asked_to_stop, **settings)
+    out = ppo(score_fn=spoiled_in(1, 2), **settings)  # steps 5 and 6
+    assert [row["rolled_back_to"] for row in metrics_of(out, "skipped")] == [-1, -1, 3]
 
 
 def test_one_bad_step_costs_no_more_than_itself(ppo):
