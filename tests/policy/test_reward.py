@@ -151,3 +151,5 @@ def test_weights_are_one_for_each_model(tiny_policy, reward_model, tmp_path):
         )
     with pytest.raises(BadInput, match="one of them at least not 0"):
         PPOConfig(reward_weights=[0.0])
+    with pytest.raises(BadInput, match=r"reward_weights must be numbers.*nan"):
+        PPOConfig(reward_weights=[1.0, float("nan")])
