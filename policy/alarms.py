@@ -5,8 +5,9 @@ count) as long as it lasts, and a line in the log when it begins.
 """
 
 import logging
+import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +136,13 @@ class Alarms:
 
     def look(self, step: int, metrics: Mapping[str, float], rollouts: Rollouts) -> list[Alarm]:
         """What is out of bounds; the log is told of what was not a step before."""
+        figures = of_answers(rollouts)
+        finite = {name: row for name, row in figures.items() if all(map(math.isfinite, row))}
         found = [
             *self._bounds(step, metrics),
-            *self._drifts(rollouts),
-            *self._fallen(metrics, rollouts),
+            *_no_numbers(figures.keys() - finite.keys()),
+            *self._drifts(finite),
+            *self._fallen(metrics),
         ]
         for alarm in found:
             if alarm.name not in self.on:
@@ -180,9 +184,9 @@ class Alarms:
                 "scored, so look at how they are sampled.",
             )
 
-    def _drifts(self, rollouts: Rollouts) -> Iterator[Alarm]:
-        """Means over the answers against those of the first step."""
-        for name, values in of_answers(rollouts).items():
+    def _drifts(self, figures: Mapping[str, Sequence[float]]) -> Iterator[Alarm]:
+        """Means over the answers against those of the first step that had any."""
+        for name, values in figures.items():
             mean = statistics.fmean(values)
             least, help_ = DRIFTS.get(name, (0.0, ""))
             if name not in self.first:
@@ -204,12 +208,13 @@ class Alarms:
                     "learned from: stop here, or collect preferences on them.",
                 )
 
-    def _fallen(self, metrics: Mapping[str, float], rollouts: Rollouts) -> Iterator[Alarm]:
+    def _fallen(self, metrics: Mapping[str, float]) -> Iterator[Alarm]:
         """Watched models whose scores fall while those that are learned from rise."""
-        for name in ("score", *self.watched):
+        known = [name for name in self.watched if math.isfinite(metrics[name])]
+        for name in ("score", *known):
             before = self.smoothed.get(name, metrics[name])
             self.smoothed[name] = PAST * before + (1.0 - PAST) * metrics[name]
-        for name in self.watched:
+        for name in known:
             now, own = self.smoothed[name], self.smoothed["score"]
             peak, own_then = self.peaks.setdefault(name, [now, own])
             if now >= peak:
@@ -222,6 +227,18 @@ class Alarms:
                     "The policy learns what its reward model gets wrong: stop, take the best "
                     "policy, and collect preferences on these answers.",
                 )
+
+
+def _no_numbers(names: Iterable[str]) -> Iterator[Alarm]:
+    """Figures that nothing is compared with, for some answer's is no number."""
+    for name in sorted(names):
+        yield Alarm(
+            f"{name}_not_finite",
+            math.nan,
+            "a number for every answer",
+            "Nothing learns from it and training goes on, but what it was to watch is not watched: "
+            "look for weights or scales that are not finite in that model.",
+        )
 
 
 def of_answers(rollouts: Rollouts) -> dict[str, list[float]]:

@@ -1,5 +1,6 @@
 """The best policy that a run has seen, kept apart from the last one."""
 
+import math
 from typing import Any
 
 from policy.checkpoint import load_tensors, tensors_of
@@ -24,7 +25,13 @@ class Best:
         self.smoothed: float | None = None
 
     def look(self, policy: Any, *, steps_done: int, score: float, kl_nats: float) -> None:
-        """Take in what the policy's rollouts scored, and keep it if none was better."""
+        """Take in what the policy's rollouts scored, and keep it if none was better.
+
+        A score or a KL that is not finite says nothing: that policy is not the best, and what the
+        others scored is smoothed as if it had not been looked at.
+        """
+        if not (math.isfinite(score) and math.isfinite(kl_nats)):
+            return
         before = score if self.smoothed is None else self.smoothed
         self.smoothed = self.past * before + (1.0 - self.past) * score
         within = self.limit_nats is None or kl_nats <= self.limit_nats

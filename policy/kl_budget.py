@@ -3,6 +3,7 @@
 from typing import Any
 
 from policy.checkpoint import load_tensors, tensors_of
+from policy.optim import require_finite
 from policy.sharing import copy_of_learning
 
 
@@ -19,7 +20,11 @@ class KLBudget:
         self.smoothed: float | None = None
 
     def is_spent(self, kl_nats: float) -> bool:
-        """Take in a step's KL; True if the smoothed one is above the limit."""
+        """Take in a step's KL; True if the smoothed one is above the limit.
+
+        Raises Diverged for one that is not finite: smoothed, it would never be above any limit.
+        """
+        require_finite(kl_nats=kl_nats)
         before = kl_nats if self.smoothed is None else self.smoothed
         self.kl_nats, self.smoothed = kl_nats, self.past * before + (1.0 - self.past) * kl_nats
         limit = self.limit_nats

@@ -120,6 +120,20 @@ def test_a_watched_score_that_falls_while_the_score_rises_rings():
     assert at(4, 0.5, -9.0) == []  # the score fell too
 
 
+@pytest.mark.parametrize("spoiled", [1, 2])
+def test_a_watched_score_that_is_no_number_rings_and_spoils_no_later_alarm(spoiled):
+    alarms = Alarms(PPOConfig(), watched=["reward_model_2"])
+    found = []
+    for step in range(1, 6):
+        watched = float("nan") if step == spoiled else 1.0 if step < 4 else -3.0
+        scores = [watched - 1.0, watched + 1.0, watched - 1.0, watched + 1.0]
+        rollouts = rollouts_of(reward_model_2=scores)
+        found.append(names(alarms, step, rollouts, reward_model_2=watched, score=float(step)))
+    expected: list[list[str]] = [[], [], [], ["reward_model_2_fallen"], ["reward_model_2_fallen"]]
+    expected[spoiled - 1] = ["reward_model_2_not_finite"]
+    assert found == expected
+
+
 def test_the_log_is_told_when_an_alarm_begins(caplog):
     alarms = Alarms(PPOConfig())
     with caplog.at_level(logging.WARNING):

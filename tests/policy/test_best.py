@@ -1,10 +1,14 @@
 """The best policy within the KL budget, by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from policy.best import Best
+from policy.config import Diverged
+from policy.kl_budget import KLBudget
 
 
 def policy_saying(number: float) -> nn.Linear:
@@ -35,3 +39,23 @@ def test_its_state_goes_on_where_it_was():
     assert (other.step, other.smoothed) == (3, 1.5)
     assert torch.equal(other.model.weight, torch.zeros(1, 1))  # its weights are a checkpoint's
     assert other.score == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_score_that_is_no_number_is_never_best_and_stops_no_later_one(score, first):
+    best = Best(policy_saying(-1.0), limit_nats=5.0, past=0.5)
+    steps = [score, 1.0, 2.0] if first else [1.0, score, 2.0]
+    for number, each in enumerate(steps):
+        best.look(policy_saying(number), steps_done=number, score=each, kl_nats=0.0)
+    assert (best.step, best.score, best.model.weight.item()) == (2, 1.5, 2.0)
+
+
+def test_a_kl_that_is_no_number_is_not_within_any_limit():
+    best = Best(policy_saying(-1.0), limit_nats=None, past=0.0)
+    best.look(policy_saying(0.0), steps_done=0, score=1.0, kl_nats=math.nan)
+    assert best.score is None
+    budget = KLBudget(policy_saying(0.0), limit_nats=1.0, past=0.5)
+    with pytest.raises(Diverged, match="kl_nats is not finite"):
+        budget.is_spent(math.nan)
+    assert budget.is_spent(3.0)  # it still counts
