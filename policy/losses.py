@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+LOG_RATIO_LIMIT = 30.0
+"""Nats above which a ratio of probabilities goes on as a line: see ratio_of."""
+
 
 def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
     """Sum of x where mask is True; what stands elsewhere, NaN included, does not matter."""
@@ -78,7 +81,7 @@ def clipped_policy_loss(
     logprobs carry the gradient; old_logprobs are those of the rollout. All (B, R).
     """
     log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)  # a pad's may be anything
-    ratio = log_ratio.exp()
+    ratio = ratio_of(log_ratio)
     plain, clipped = _clipped(ratio, advantages, clip)
     loss = masked_sum(torch.maximum(plain, clipped), mask) / num_tokens
     with torch.no_grad():
@@ -102,19 +105,34 @@ def clipped_response_loss(
     """The same with a whole answer as one action: one ratio and one advantage for each row, summed
     over the rows / num_responses. Where nothing has moved yet, its gradient is REINFORCE's.
 
+    The differences of a thousand tokens add up, so that a ratio may be beyond any float: `ratio_of`
+    says what it is then. Where the clip holds, value and gradient are the clip's all the same.
+
     advantages: (B,). The sums for the metrics are over tokens as above; each token of an answer
     whose clipped term counted is a clipped one.
     """
     log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)
-    plain, clipped = _clipped(log_ratio.sum(dim=1).exp(), advantages, clip)  # (B,)
+    plain, clipped = _clipped(ratio_of(log_ratio.sum(dim=1)), advantages, clip)  # (B,)
     loss = torch.maximum(plain, clipped).sum() / num_responses
     with torch.no_grad():
         return PolicyLoss(
             loss=loss,
             num_clipped=(mask & (clipped > plain).unsqueeze(1)).sum(),
             approx_kl_sum=masked_sum(0.5 * log_ratio.square(), mask),
-            ratio_sum=masked_sum(log_ratio.exp(), mask),
+            ratio_sum=masked_sum(ratio_of(log_ratio), mask),
         )
+
+
+def ratio_of(log_ratio: Tensor) -> Tensor:
+    """exp of it up to LOG_RATIO_LIMIT, and from there on exp's tangent; any shape.
+
+    exp itself is infinite in fp32 from 88.7 nats on, and spoils gradients that it has no part in.
+    It counts only where the clip does not hold: for an answer that is worse than the others and has
+    become e^30 times as likely. The tangent's gradient is then some 10^13 times that of others, so
+    once its norm is clipped it points where exp's would.
+    """
+    beyond = (log_ratio - LOG_RATIO_LIMIT).relu()  # its slope at 0 is 0, unlike clamp's
+    return log_ratio.clamp(max=LOG_RATIO_LIMIT).exp() * (1.0 + beyond)
 
 
 def _clipped(ratio: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:

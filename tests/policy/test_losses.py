@@ -187,6 +187,57 @@ def test_an_answer_that_has_not_moved_learns_by_reinforce():
 
 
 @pytest.mark.parametrize(
+    ("nats", "advantage", "loss", "gradient"),
+    [
+        (200.0, 2.0, -2.4, 0.0),  # the clip holds, however likely it has become
+        (-200.0, -2.0, 1.6, 0.0),
+        (200.0, 0.0, 0.0, 0.0),
+        (-200.0, 2.0, 0.0, 0.0),  # exp(-200) is 0 in fp32
+        (20.0, -2.0, 2 * math.exp(20), 2 * math.exp(20)),
+        (30.0, -2.0, 2 * math.exp(30), 2 * math.exp(30)),
+        (32.0, -2.0, 6 * math.exp(30), 2 * math.exp(30)),  # on exp's tangent in 30
+    ],
+)
+def test_the_ratio_of_a_long_answer_overflows_nothing(nats, advantage, loss, gradient):
+    """A thousand tokens in fp32, each a fraction of a nat likelier or rarer than it was."""
+    logprobs = torch.full((1, 1024), nats / 1024, requires_grad=True)
+    mask = torch.ones(1, 1024, dtype=torch.bool)
+    found = clipped_response_loss(
+        logprobs,
+        torch.zeros(1, 1024),
+        torch.tensor([advantage]),
+        mask,
+        clip=0.2,
+        num_responses=1,
+    )
+    found.loss.backward()
+    assert found.loss.item() == pytest.approx(loss, rel=1e-4)
+    assert logprobs.grad.tolist() == [[pytest.approx(gradient, rel=1e-4)] * 1024]
+
+
+def test_beyond_any_float_the_clipped_gradient_points_where_the_exact_one_does():
+    """Three answers, the second of them bad and e^100 times as likely as it was."""
+    mask = torch.ones(3, 500, dtype=torch.bool)
+    advantages = torch.tensor([1.0, -1.0, 1.0])
+    directions = []
+    for kind in (torch.float32, torch.float64):
+        logprobs = torch.tensor([[0.0], [0.2], [-0.1]], dtype=kind).repeat(1, 500).requires_grad_()
+        if kind == torch.float32:
+            clipped_response_loss(
+                logprobs, torch.zeros(3, 500), advantages, mask, clip=0.2, num_responses=3
+            ).loss.backward()
+        else:  # the definition
+            ratio = logprobs.sum(dim=1).exp()
+            torch.maximum(
+                -advantages * ratio, -advantages * ratio.clamp(0.8, 1.2)
+            ).mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_([logprobs], 1.0)
+        assert torch.isfinite(norm)
+        directions.append(logprobs.grad.double())
+    torch.testing.assert_close(*directions)
+
+
+@pytest.mark.parametrize(
     ("first", "second", "target", "smoothing", "loss"),
     [
         (0.0, 0.0, 1.0, 0.0, math.log(2)),  # the policy is the reference
