@@ -20,7 +20,7 @@ from policy.alarms import Alarms
 from policy.backbone import context_of, save_model
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
 from policy.best import Best
-from policy.checkpoint import Checkpoint, tensors_of
+from policy.checkpoint import Checkpoint, fingerprint, tensors_of
 from policy.config import Diverged, load_config, require
 from policy.kl import AdaptiveKL, FixedKL, KLController
 from policy.kl_budget import KLBudget
@@ -88,7 +88,7 @@ def train(
     ) as run:
         trainer = Trainer(run, models, drawn_from, config)
         trainer.train(on_step)
-        run.finish(trainer.publish)
+        run.finish(trainer.publish, trainer.fingerprints())
 
 
 class Trainer:
@@ -367,18 +367,23 @@ class Trainer:
     # Checkpoints
 
     def save(self, step: int) -> None:
-        self.run.save_checkpoint(
-            step,
-            modules=self.modules(),
-            state={
-                "optimizers": [each.state_dict() for each in self.optimizers()],
-                "kl_coef": self.controller.value,
-                "kl_smoothed": self.budget.smoothed,
-                "alarms": self.alarms.state(),
-                "guard": self.guard.state(),
-                "best": {} if self.best is None else self.best.state(),
-            },
-        )
+        self.run.save_checkpoint(step, modules=self.modules(), state=self.state())
+
+    def state(self) -> dict[str, Any]:
+        """All that changes besides weights; draws are by counter and leave none."""
+        return {
+            "optimizers": [each.state_dict() for each in self.optimizers()],
+            "kl_coef": self.controller.value,
+            "kl_smoothed": self.budget.smoothed,
+            "alarms": self.alarms.state(),
+            "guard": self.guard.state(),
+            "best": {} if self.best is None else self.best.state(),
+        }
+
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of everything that a checkpoint would hold now, by name."""
+        weights = {f"{name}_weights": tensors_of(each) for name, each in self.modules().items()}
+        return {name: fingerprint(value) for name, value in (weights | self.state()).items()}
 
     def modules(self) -> dict[str, Any]:
         """All whose weights change."""

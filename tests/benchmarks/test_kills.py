@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
+STATE = {
+    "reward": {"kept_weights", "optimizer", "generators"},
+    "pretrain": {"weights", "optimizer"},
+    "sft": {"weights", "optimizer"},
+    "ppo": {"policy_weights", "value_weights", "best_weights", "optimizers", "kl_coef"},
+}
+STEPS = {"reward": 36, "pretrain": 20, "sft": 20, "ppo": 4}
 
 
 @pytest.fixture
@@ -18,12 +25,25 @@ def kills(monkeypatch):
     return module
 
 
-def test_killed_runs_end_with_the_bits_of_one_that_was_not(kills, tmp_path):
-    done = kills.measure(
-        tmp_path / "kills", kills=2, seed=1, settings=kills.SMALL, num_comparisons=40
+@pytest.mark.parametrize("command", STATE)
+def test_killed_runs_end_with_the_bits_of_one_that_was_not(kills, tmp_path, command):
+    every = 2 if command == "ppo" else 5
+    size = kills.Size(width=32, steps=STEPS[command], checkpoint_every=every)
+    (kill,) = kills.measure(tmp_path / "kills", command, size, kills=1, seed=0)
+    assert set(kill.equal) >= STATE[command] | {"model.safetensors", "metrics.jsonl"}
+    assert all(kill.equal.values()), kill
+    assert kill.resumed_at % every == 0
+
+
+def test_a_stack_says_what_a_kill_hit(kills):
+    inner = [("losses", "ratio"), ("update", "update_policy"), ("ppo", "update"), ("ppo", "train")]
+    assert kills.phase_of(inner) == "PPO's inner epochs, policy"
+    saving = [("checkpoint", "save"), ("run", "save_checkpoint"), ("ppo", "train")]
+    assert (
+        kills.phase_of([("safetensors", "x"), ("torch", "save_file"), *saving]) == "save: writing"
     )
-    assert len(done) == 2
-    for kill in done:
-        assert set(kill.equal) >= {"kept_weights", "optimizer", "generators", "metrics.jsonl"}
-        assert all(kill.equal.values()), kill
-        assert kill.resumed_at % kills.CHECKPOINT_EVERY == 0
+    assert kills.phase_of([("data", "content_hash"), *saving]) == "save: hashing"
+    assert kills.phase_of([("shutil", "rmtree"), ("checkpoint", "_remove"), *saving]) == (
+        "save: pointing, pruning"
+    )
+    assert kills.phase_of([("ppo", "train")]) == "start, or between"

@@ -242,6 +242,9 @@ def assert_same_run(one: Path, other: Path) -> None:
             continue
         files = {path.name: path.read_text() for path in (one / folder).iterdir()}
         assert files == {path.name: path.read_text() for path in (other / folder).iterdir()}
+    ended, expected = (json.loads((each / "run.json").read_text()) for each in (other, one))
+    assert ended["fingerprints"] == expected["fingerprints"]
+    assert {"policy_weights", "optimizers", "kl_coef"} <= ended["fingerprints"].keys()
 
 
 class Crash(Exception):
