@@ -5,6 +5,8 @@ with, so that verdicts of before are shown in other languages too.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from django.utils.translation import gettext
 
@@ -47,6 +49,23 @@ SENTENCES = (
     GATE_FAILED,
     PROMOTING_FAILED,
 )
+FEWEST_GROUPS = 20
+"""With fewer on dev no accuracy says anything. policy/score_scale.py has the same, and can't be
+imported here."""
+WITHOUT_MEASURE = (FIRST_POLICY, FIRST_REWARD_TOO_FEW, JUDGE_TOO_FEW, UNJUDGED)
+"""What stands for a pass that no number speaks for."""
+
+
+def outcome_of(gate: Mapping[str, Any]) -> str:
+    """passed, failed, or unjudged: it passed with nothing to judge it by.
+
+    gate: as workers/promotion.py keeps it. Rows of before had no such verdict: their sentence says.
+    """
+    if not gate.get("passed"):
+        return "failed"
+    why = gate.get("why", "")
+    said = any(_pattern(one).match(why) for one in WITHOUT_MEASURE)  # promoting it may have failed
+    return "unjudged" if said or gate.get("verdict") == "unjudged" else "passed"
 
 
 def in_words(why: str) -> str:

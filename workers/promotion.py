@@ -53,7 +53,8 @@ TOKENS_PER_FORWARD = 4096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What a gate found. verdict: passed, failed, or first (nothing in force to compare with)."""
+    """What a gate found. verdict: passed, failed, first (nothing in force to compare with), or
+    unjudged: it passes, for there are too few answers to say anything by."""
 
     passed: bool
     verdict: str
@@ -167,7 +168,7 @@ def judge_judge(version: ModelVersion, project: Project) -> Verdict:
     does no better than a coin."""
     rows = evaluate_pairs(versions.directory_of(version), _dev_comparisons(version, project))
     verdict = against_a_coin(rows, verdicts.JUDGE, verdicts.JUDGE_TOO_FEW)
-    return replace(verdict, verdict="passed" if verdict.passed else "failed")
+    return replace(verdict, verdict="passed") if verdict.verdict == "first" else verdict
 
 
 def against_a_coin(rows: Sequence[PairRow], why: str, too_few: str) -> Verdict:
@@ -183,7 +184,7 @@ def against_a_coin(rows: Sequence[PairRow], why: str, too_few: str) -> Verdict:
     }
     if groups < FEWEST_GROUPS:
         said = too_few % {"groups": groups}
-        return Verdict(passed=True, verdict="first", why=said, numbers=numbers)
+        return Verdict(passed=True, verdict="unjudged", why=said, numbers=numbers)
     passed = right.lies_above(0.5)
     return Verdict(
         passed=passed,
@@ -210,7 +211,7 @@ def reward_against(new: Sequence[PairRow], old: Sequence[PairRow], name: str) ->
     }
     if accuracy.groups == 0:
         why = verdicts.UNJUDGED % {"name": name}
-        return Verdict(passed=True, verdict="passed", why=why, numbers=numbers)
+        return Verdict(passed=True, verdict="unjudged", why=why, numbers=numbers)
     passed = not accuracy.lies_below(0.0) and not log_loss.lies_above(0.0)
     why = verdicts.REWARD_AGAINST % {
         "name": name,

@@ -21,6 +21,7 @@ from annotation.models import (
 from annotation.pages import audit
 from annotation.pages.due import what_is_due
 from annotation.pages.jobs import StartForm
+from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import counts_of, promotions_in_force, stations
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
@@ -70,7 +71,10 @@ def state_of(project: Project) -> dict[str, Any]:
         project.jobs.filter(status__in=ACTIVE).select_related("requested_by").order_by("pk")[:20]
     )
     counts = counts_of(project, midnight)
+    reward = in_force[Slot.REWARD].version if Slot.REWARD in in_force else None
     return {
+        "reward": reward,
+        "missing": what_is_missing(project, reward) if reward else None,
         "due": due,
         "rule": rule,
         "counts": counts,

@@ -1,6 +1,7 @@
 """Model versions: the list, one with its lineage both ways, promotion, roll-back, download."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
@@ -11,13 +12,14 @@ from django.utils.translation import gettext_lazy
 
 from annotation.models import Membership, ModelVersion, Project, Slot
 from annotation.pages.charts import number
+from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import promotions_in_force
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
 from annotation.services.lineage import lineage_of_version
 from annotation.services.roles import may_stand_in
-from annotation.verdicts import in_words
+from annotation.verdicts import in_words, outcome_of
 
 MAX_FIGURES = 60
 PARENT_WORDS = {
@@ -54,6 +56,20 @@ def figures(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield f"{before}{name}", str(value)[:200]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a gate said of a version. outcome: passed, failed or unjudged."""
+
+    outcome: str
+    says: str
+
+
+def judged(version: ModelVersion) -> Judged | None:
+    """None for a version that has met no gate."""
+    gate = version.metrics.get("gate")
+    return Judged(outcome_of(gate), in_words(gate.get("why", ""))) if gate else None
+
+
 @project_page(*WATCH)
 def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Every version of the project, newest first, and what is in force."""
@@ -63,7 +79,7 @@ def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
     for slot, promotion in in_force.items():
         holders.setdefault(promotion.version_id, []).append(str(Slot(slot).label))
     rows = [
-        (version, holders.get(version.pk, []), version.metrics.get("gate"))
+        (version, holders.get(version.pk, []), judged(version))
         for version in services.versions_of(project).select_related("job", "snapshot")[:200]
     ]
     context = {
@@ -80,15 +96,15 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
     project = membership.project
     found = version_of(project, version_id)
     lineage = lineage_of_version(found, project)
-    gate = found.metrics.get("gate")
+    gate = found.metrics.get("gate", {})
     numbers = {name: value for name, value in found.metrics.items() if name != "gate"}
     in_force = promotions_in_force(project)
     context = {
         "version": found,
         "lineage": lineage,
-        "gate": gate,
-        "gate_says": in_words(gate.get("why", "")) if gate else "",
-        "gate_figures": list(figures(gate.get("numbers", {})))[:MAX_FIGURES] if gate else [],
+        "gate": judged(found),
+        "gate_figures": list(figures(gate.get("numbers", {})))[:MAX_FIGURES],
+        "missing": what_is_missing(project, found),
         "figures": list(figures(numbers))[:MAX_FIGURES],
         "parents": [(PARENT_WORDS[edge], parent) for edge, parent in lineage.parents.items()],
         "children": [(CHILD_WORDS[edge], made) for edge, made in lineage.children.items()],

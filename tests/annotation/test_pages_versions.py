@@ -6,7 +6,11 @@ import tarfile
 import pytest
 
 from annotation.models import JobKind, JobStatus, Promotion, TrainingJob
-from annotation.services import versions
+from annotation.models.prompts import Prompt
+from annotation.services import queue, versions
+from annotation.services.projects import annotator_for
+from annotation.services.rankings import AxisRanking
+from tests.annotation.making import as_shown
 
 
 @pytest.fixture
@@ -88,3 +92,46 @@ def test_the_download_link_gives_the_files_with_a_card(cast, enter, family):
         " download>"
         not in enter(cast.reviewer).get(f"/p/shop/versions/{family['sft'].pk}/").content.decode()
     )
+
+
+@pytest.fixture
+def unjudged(cast, family):
+    """The reward model passed with nothing to judge it by, and is in force."""
+    reward = family["reward"]
+    why = "The first reward model; 0 groups on dev are too few to judge it."
+    reward.metrics = {"gate": {"passed": True, "verdict": "unjudged", "why": why, "numbers": {}}}
+    reward.save()
+    versions.promote(project=cast.project, slot="reward", version=reward, verdict="unjudged")
+    return reward
+
+
+def test_a_pass_without_a_judgement_is_called_that_wherever_it_stands(cast, enter, unjudged):
+    client = enter(cast.reviewer)
+    for page in ("", "versions/", f"versions/{unjudged.pk}/"):
+        html = client.get(f"/p/shop/{page}").content.decode()
+        assert html.count('class="badge unjudged"') == 1, page
+        assert "passed the gate" not in html, page
+    assert "PPO may learn from it" in html
+    assert "Gate: passed" not in html
+
+
+def test_the_page_says_how_many_held_out_answers_are_missing(cast, enter, unjudged):
+    annotator = annotator_for(user=cast.labeler, project=cast.project)
+    for number in range(5):
+        cast.ask(f"Question {number}?", ["Yes.", "No."])
+    Prompt.objects.update(split="dev")
+    Prompt.objects.filter(pk=cast.comparisons[-1].prompt_id).update(split="train")
+    # three answers on dev groups, of which one orders nothing, and the one on train
+    wanted = [cast.comparisons[n].pk for n in (0, 1, 2, 4)]
+    for _ in cast.comparisons:
+        lease = queue.claim_comparison(annotator=annotator)
+        if lease.comparison_id not in wanted:
+            queue.skip_comparison(assignment=lease, reason="")
+            continue
+        tie = lease.comparison_id == wanted[2]
+        rankings = [AxisRanking(outcome="equal")] if tie else as_shown(lease)
+        queue.submit_preference(assignment=lease, rankings=rankings, key=str(lease.pk))
+    html = enter(cast.reviewer).get(f"/p/shop/versions/{unjudged.pk}/").content.decode()
+    assert "18 more held-out questions must be answered" in html
+    assert "2 of 20 held-out questions answered" in html
+    assert "Of the 1 open questions 1 are held out" in html

@@ -5,6 +5,7 @@ from django.utils.translation import override
 
 from annotation import verdicts
 from annotation.management.commands.compile_translations import compile_file
+from policy import score_scale
 from tests.annotation.test_translations import PO
 
 AGAINST = "Against reward-1 on 24 groups of dev: accuracy +0.0200 [-0.0100, +0.0500], log loss 0.1."
@@ -50,3 +51,41 @@ def test_every_sentence_is_found_again_whatever_it_is_filled_with():
             assert verdicts.in_words(said) == said
         with override("zh-hans"):
             assert verdicts.in_words(said) != said
+
+
+@pytest.mark.parametrize(
+    ("gate", "outcome"),
+    [
+        ({"passed": True, "verdict": "unjudged", "why": "Of another day."}, "unjudged"),
+        ({"passed": True, "verdict": "passed", "why": AGAINST}, "passed"),
+        ({"passed": False, "verdict": "failed", "why": verdicts.NO_PROMPT}, "failed"),
+        ({"passed": True, "verdict": "first", "why": verdicts.FIRST_POLICY}, "unjudged"),
+        # as they were kept before there was such a verdict
+        (
+            {
+                "passed": True,
+                "verdict": "first",
+                "why": verdicts.FIRST_REWARD_TOO_FEW % {"groups": 0} + " Promoting it failed: x",
+            },
+            "unjudged",
+        ),
+        (
+            {
+                "passed": True,
+                "verdict": "first",
+                "why": verdicts.FIRST_REWARD % {"accuracy": "0.7", "groups": 40},
+            },
+            "passed",
+        ),
+        (
+            {"passed": True, "verdict": "passed", "why": verdicts.UNJUDGED % {"name": "r"}},
+            "unjudged",
+        ),
+    ],
+)
+def test_a_pass_that_no_number_speaks_for_is_unjudged(gate, outcome):
+    assert verdicts.outcome_of(gate) == outcome
+
+
+def test_few_groups_are_as_few_as_the_laboratory_has_it():
+    assert verdicts.FEWEST_GROUPS == score_scale.FEWEST_GROUPS

@@ -36,13 +36,19 @@ def rows(*groups, log_loss=0.5):
 
 
 @pytest.mark.parametrize(
-    ("groups", "correct", "passed"),
-    [(40, 0.51, True), (40, 0.5, False), (40, 0.2, False), (19, 0.2, True), (0, 0.0, True)],
+    ("groups", "correct", "verdict"),
+    [
+        (40, 0.51, "first"),
+        (40, 0.5, "failed"),
+        (40, 0.2, "failed"),
+        (19, 0.2, "unjudged"),
+        (0, 0.0, "unjudged"),
+    ],
 )
-def test_a_first_reward_model_beats_a_coin_unless_dev_is_too_small(groups, correct, passed):
-    verdict = first_reward(rows(*[(str(n), correct) for n in range(groups)]))
-    assert verdict.passed is passed
-    assert verdict.verdict == ("first" if passed else "failed")
+def test_a_first_reward_model_beats_a_coin_unless_dev_is_too_small(groups, correct, verdict):
+    found = first_reward(rows(*[(str(n), correct) for n in range(groups)]))
+    assert found.verdict == verdict
+    assert found.passed is (verdict != "failed")
 
 
 def test_a_first_reward_model_whose_interval_holds_a_coin_fails():
@@ -72,7 +78,7 @@ def test_a_worse_log_loss_alone_fails_it_too():
 
 def test_without_dev_answers_it_passes_and_says_so():
     verdict = reward_against([], [], "r")
-    assert verdict.passed
+    assert (verdict.passed, verdict.verdict) == (True, "unjudged")
     assert "unjudged" in verdict.why
 
 
@@ -291,7 +297,7 @@ def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
     trunk = make_version("p")
     first = make_version("r1", kind="reward", stage="reward", trunk=trunk, seed=1)
     verdict = judge_version(first.pk)
-    assert (verdict.verdict, verdict.numbers["groups"]) == ("first", 6)
+    assert (verdict.verdict, verdict.numbers["groups"]) == ("unjudged", 6)
     assert versions.in_force(project, "reward") is None  # an admin decides
     versions.promote(project=project, slot="reward", version=first, verdict="by_admin")
     second = make_version("r2", kind="reward", stage="reward", trunk=trunk, seed=2)
