@@ -50,6 +50,22 @@ def require_all_positive(config: object, *names: str) -> None:
         require(value > 0, f"{name} must be above 0: {value}")
 
 
+def refuse_idle(config: Any, *names: str, where: str, may_be_off: bool = True) -> None:
+    """Raise BadInput for the first of these settings that was given a value though it does nothing.
+
+    Nobody would notice that the value is not heeded. where: when they do nothing, in words that
+    name the other setting. may_be_off: 0, false and null say what is so, and may be given.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in names:
+        value, default = getattr(config, name), defaults[name]
+        require(
+            value == default or (may_be_off and not value),
+            f"{name} {json.dumps(value)} does nothing {where}; leave it out, or at its default of "
+            f"{json.dumps(default)}",
+        )
+
+
 def require_optimizer(name: str) -> None:
     """Raise BadInput for a name that is not in OPTIMIZERS."""
     require(name in OPTIMIZERS, f"optimizer must be one of {', '.join(OPTIMIZERS)}: {name!r}")
@@ -84,8 +100,9 @@ class PretrainConfig:
     restores hidden tokens, for reward models to start from; it cannot be a policy."""
     mask_fraction: float = 0.15
     """Share of the tokens that a masked objective asks for."""
-    size: str = "tiny"
-    """`tiny`, `mini`, `small` or `base`: what the next four are where they are 0."""
+    size: str | None = "tiny"
+    """`tiny`, `mini`, `small` or `base`: what the next four are where they are 0. Of a shape that
+    is none of these it becomes null, which wants all four."""
     width: int = 0
     """Model dimension D."""
     layers: int = 0
@@ -141,16 +158,10 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("size", tuple(SIZES)),
-            ("objective", OBJECTIVES),
-            ("schedule", SCHEDULES),
-        ):
+        for name, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES)):
             value = getattr(self, name)
             require(value in known, f"{name} must be one of {', '.join(known)}: {value!r}")
-        for name, value in SIZES[self.size].items():
-            if getattr(self, name) == 0:
-                object.__setattr__(self, name, value)  # what the run is, for run.json
+        self._take_shape()
         require_all_positive(
             self,
             *("width", "layers", "heads", "context", "steps", "windows_per_step"),
@@ -187,6 +198,37 @@ class PretrainConfig:
             f"{str(self.packed).lower()}, objective {self.objective}",
         )
         require_weights(self.data_weights)
+        if self.tokenizer is not None:
+            refuse_idle(self, "vocab_size", where="with a tokenizer that is there already")
+        if self.objective == "causal":
+            refuse_idle(self, "mask_fraction", where="with objective causal")
+        else:
+            refuse_idle(self, "sample_every", where="with objective masked")
+        if self.schedule == "cosine":
+            refuse_idle(self, "decay_fraction", where="with schedule cosine")
+
+    def _take_shape(self) -> None:
+        """Make width, layers, heads and context what the run is, for run.json, and size its name.
+
+        What is given of the four wins. Raises BadInput where all four are, and are no such size.
+        """
+        own = {name: value for name in SIZES["tiny"] if (value := getattr(self, name))}
+        said = ", ".join(f"{name} {value}" for name, value in own.items())
+        if self.size is None:
+            missing = [name for name in SIZES["tiny"] if name not in own]
+            require(not missing, f"size null wants all four: {', '.join(missing)} not given")
+        else:
+            known = f"size must be one of {', '.join(SIZES)}, or null: {self.size!r}"
+            require(self.size in SIZES, known)
+            shape = SIZES[self.size] | own
+            require(
+                self.size == "tiny" or shape == SIZES[self.size] or shape != own,
+                f"size {self.size} does nothing with {said} given; leave one or the other out",
+            )
+            for name, value in shape.items():
+                object.__setattr__(self, name, value)
+            if shape != SIZES[self.size]:
+                object.__setattr__(self, "size", None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from policy.answer_figures import outcome
 from policy.backbone import context_of, load_causal_lm, save_model
-from policy.config import load_config, require, require_all_positive
+from policy.config import load_config, refuse_idle, require, require_all_positive
 from policy.kl import k1, k3
 from policy.kl_budget import KLBudget
 from policy.optim import adamw, lr_at, require_finite, set_lr
@@ -70,6 +70,8 @@ class OnlineDPOConfig(PairConfig):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} must be above 0 or null: {value}")
         require(0 <= self.kl_smoothing < 1, f"kl_smoothing must be in [0, 1): {self.kl_smoothing}")
+        if self.kl_stop_nats is None:
+            refuse_idle(self, "kl_smoothing", where="with kl_stop_nats null")
 
 
 @dataclass(frozen=True, slots=True)

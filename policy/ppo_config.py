@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from policy.config import require, require_all_positive
+from policy.config import refuse_idle, require, require_all_positive
 from policy.kl import ESTIMATORS
 
 MISSING_END = ("subtract", "replace", "off")
@@ -74,7 +74,7 @@ class PPOConfig:
     value model, the other answers to its prompt: `rloo`, score minus KL penalty less the mean of
     theirs, the answer as one action (arXiv:2402.14740); `grpo`, score less the mean of all of them,
     over their deviation, the KL penalty in the loss (arXiv:2402.03300). The reference's own
-    answers cancel in both, so that baseline_samples has no effect there."""
+    answers cancel in both, so that none are asked for."""
     whiten_advantages: bool = True
     """Mean 0 and variance 1 over the real tokens of the step; of `gae` alone."""
     divide_by_deviation: bool = True
@@ -207,6 +207,36 @@ class PPOConfig:
             self.value_warmup_steps == 0 or self.has_value_model,
             "value_warmup_steps are for a separate value model: there is none to warm up alone",
         )
+        require(
+            self.value_warmup_steps < self.steps,
+            f"value_warmup_steps {self.value_warmup_steps} leave the policy none of the "
+            f"{self.steps} steps to learn in",
+        )
+        self._refuse_idle_settings()
+
+    def _refuse_idle_settings(self) -> None:
+        """Raise BadInput for a setting that does nothing beside another's value."""
+        if self.compares_answers:
+            where = f"with advantage {self.advantage}"
+            refuse_idle(self, "gamma", "lam", where=where, may_be_off=False)
+            refuse_idle(
+                self,
+                *("value", "value_lr_peak", "value_clip", "value_coef"),
+                *("baseline_samples", "baseline_cache"),
+                where=where,
+            )
+        for idle, where, names in (
+            (self.value == "separate", "with value separate", ["value_coef"]),
+            (not self.baseline_samples, "with baseline_samples 0", ["baseline_cache"]),
+            (self.missing_end == "off", "with missing_end off", ["missing_end_score"]),
+            (self.length_limit is None, "without a length_limit", ["length_cost"]),
+            (not self.length_cost, "with length_cost 0", ["length_limit"]),
+            (not self.ptx_data, "without ptx_data", ["ptx_coef", "ptx_windows", "ptx_tokens"]),
+            (self.kl_target_nats is None, "with kl_target_nats null", ["kl_horizon"]),
+            (not self.kl_coef, "with kl_coef 0", ["kl_target_nats", "kl_horizon", "kl_estimator"]),
+        ):
+            if idle:
+                refuse_idle(self, *names, where=where)
 
     def _require_groups(self) -> None:
         """Raise BadInput where the answers to a prompt, or the loss over them, do not fit."""

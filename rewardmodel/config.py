@@ -3,7 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from policy.config import require, require_all_positive, require_optimizer, require_precision
+from policy.config import (
+    refuse_idle,
+    require,
+    require_all_positive,
+    require_optimizer,
+    require_precision,
+)
 from policy.ensemble import RULES
 
 LOSSES = ("bradley_terry", "davidson", "plackett_luce", "pointwise")
@@ -194,6 +200,12 @@ class RewardConfig:
             self.width % self.heads == 0,
             f"width must be a multiple of heads: {self.width} and {self.heads}",
         )
+        if self.strength != "margin":
+            refuse_idle(self, "strength_margin", where=f"with strength {self.strength}")
+        if self.rule != "uncertainty":
+            refuse_idle(self, "uncertainty_weight", where=f"with rule {self.rule}")
+        if self.loss == "pointwise":
+            refuse_idle(self, "label_smoothing", where="with loss pointwise")
 
 
 def require_axes(axes: dict[str, float] | None, axis: str | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from policy.backbone import GPTShape, load_tokenizer, score_model_from
-from policy.config import require
+from policy.config import refuse_idle, require
 from policy.lora import add_adapters
 from policy.score_scale import forget
 from policy.scoring import max_tokens_of
@@ -35,6 +35,8 @@ def starting_model(
         f"--tokenizer goes with --init none: {init} brings its own",
     )
     if init is not None:
+        shape_of = ("layers", "heads", "width", "context", "vocab_size")
+        refuse_idle(config, *shape_of, where=f"with --init {init}")
         model, tokenizer = score_model_from(init, seed=config.seed, axes=axes, device=device)
         require(
             model.config.num_labels == max(1, len(axes)),
@@ -42,6 +44,8 @@ def starting_model(
         )
         forget(model)  # of a reward model: training moves its scores
     else:
+        if tokenizer_from is not None:
+            refuse_idle(config, "vocab_size", where=f"with --tokenizer {tokenizer_from}")
         tokenizer = _tokenizer(config, tokenizer_from, texts)
         shape = GPTShape(
             width=config.width, layers=config.layers, heads=config.heads, context=config.context

@@ -19,7 +19,7 @@ from policy.conditions import (
     restore_generators,
     seed_generators,
 )
-from policy.config import Diverged, load_config, require
+from policy.config import Diverged, load_config, refuse_idle, require
 from policy.files import with_bar
 from policy.lora import merge_adapters
 from policy.optim import lr_at, optimizer_for, set_lr
@@ -427,6 +427,7 @@ def run_command(args: argparse.Namespace) -> int:
             )
         else:
             require(len(inits) == 1, f"one model has one --init, not {len(inits)}")
+            refuse_idle(config, "rule", where="with members 1")
             train(config, init=inits[0], device=device, processes=processes, **shared)
         if processes.is_first:
             write_card(args.out, args.data, axis=config.voted_axes, device=device)

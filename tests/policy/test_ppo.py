@@ -135,6 +135,7 @@ def test_output_is_a_policy_and_a_value_model(ppo):
 @pytest.mark.parametrize("advantage", ["rloo", "grpo"])
 def test_answers_to_one_prompt_are_compared_without_a_value_model(ppo, advantage):
     settings = {"advantage": advantage, "answers_per_prompt": 4, "steps": 3}
+    settings |= {name: getattr(PPOConfig(), name) for name in ("value_lr_peak", "baseline_samples")}
     whole = ppo(out="whole", **settings)
     assert not (whole / "value").exists()
     assert not (whole / "baselines").exists()  # the reference's answers would cancel

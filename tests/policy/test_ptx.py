@@ -19,7 +19,7 @@ def text_in(tmp_path, *documents: str):
 
 
 def loss_and_gradient(model, tokenizer, path, **settings):
-    config = PPOConfig(ptx_windows=3, seed=4, **settings)
+    config = PPOConfig(ptx_data=str(path), ptx_windows=3, seed=4, **settings)
     model.zero_grad()
     loss = Pretraining(path, tokenizer, config, model).gradient(model, step=2, update=1)
     return loss, [parameter.grad.clone() for parameter in model.parameters()]

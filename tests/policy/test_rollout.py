@@ -347,7 +347,8 @@ def test_an_unreadable_cache_is_bad_input_with_its_name(tmp_path):
     ],
 )
 def test_missing_end_costs_what_the_rule_says(rule, finish, expected):
-    config = PPOConfig(missing_end=rule, missing_end_score=1.5)
+    score = PPOConfig().missing_end_score if rule == "off" else 1.5
+    config = PPOConfig(missing_end=rule, missing_end_score=score)
     own = Sampled([1], [0.0], finish)
     assert missing_end(config, own, 4.0, None) == pytest.approx(expected)
 

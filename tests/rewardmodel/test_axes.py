@@ -35,6 +35,12 @@ SMALL = RewardConfig(
     lr_peak=1e-2,
     axes={"polite": 2.0, "green": -1.0},
 )
+WARM = dataclasses.replace(
+    SMALL,
+    **{name: getattr(RewardConfig(), name) for name in ("layers", "heads", "width", "context")},
+    vocab_size=RewardConfig().vocab_size,
+)
+"""For a model that is there already."""
 WORDS = ["river", "stone", "table", "seven", "candle", "paper", "winter", "cloud"]
 
 
@@ -278,7 +284,7 @@ def test_score_and_evaluate_tell_the_axes_apart(run, tmp_path, capsys):
 
 def test_an_ensemble_shows_its_axes_combined_by_its_rule(run, tmp_path, capsys):
     model, data = run
-    other = dataclasses.replace(SMALL, epochs=1, seed=5, axes={"polite": 1.0, "green": -2.0})
+    other = dataclasses.replace(WARM, epochs=1, seed=5, axes={"polite": 1.0, "green": -2.0})
     train(other, data=data, out=tmp_path / "other", init=str(model))
     members = [load_scorer(folder) for folder in (model, tmp_path / "other")]
     dev = [each for each in read_comparisons(data) if each.in_split("dev")][:3]
@@ -334,7 +340,7 @@ def test_a_value_model_from_it_has_one_head_that_starts_at_zero(run):
 
 def test_training_goes_on_from_the_same_axes_alone(run, tmp_path):
     model, data = run
-    config = dataclasses.replace(SMALL, epochs=1, num_anchors=0, members=1)
+    config = dataclasses.replace(WARM, epochs=1, num_anchors=0)
     train(config, data=data, out=tmp_path / "on", init=str(model))
     raw = load_scorer(tmp_path / "on").scale
     assert raw.axes == (Axis(name="polite", weight=2.0), Axis(name="green", weight=-1.0))

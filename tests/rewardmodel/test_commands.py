@@ -290,6 +290,7 @@ def test_train_takes_settings_from_a_file_and_from_words(write_rows, tmp_path, c
         ("centring=-0.1", "centring must be >= 0: -0.1"),
         ("max_tokens=4", "max_tokens must be null or >= 8: 4"),
         ("vocab_size=100", "vocab_size must be >= 300: 100"),
+        ("rule=worst", 'rule "worst" does nothing with members 1'),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(write_rows, tmp_path, capsys, word, said):

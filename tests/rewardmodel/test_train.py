@@ -49,8 +49,18 @@ SMALL = RewardConfig(
 )
 
 
+NO_SHAPE = {
+    name: getattr(RewardConfig(), name)
+    for name in ("layers", "heads", "width", "context", "vocab_size")
+}
+"""Of a model that is there already."""
+
+
 def with_changes(**changes) -> RewardConfig:
     return dataclasses.replace(SMALL, **changes)
+
+
+WARM = with_changes(**NO_SHAPE)
 
 
 def metrics(directory: Path, phase: str) -> list[dict]:
@@ -195,7 +205,8 @@ def test_anchors_that_are_given_are_those_that_are_used(write_rows, tmp_path):
     data = write_rows(PAIRS)
     for name in ("first", "second"):  # the second starts from a model that is on a scale already
         init = None if name == "first" else str(tmp_path / "first")
-        train(SMALL, data=data, out=tmp_path / name, init=init, anchors=anchors)
+        config = WARM if init else SMALL
+        train(config, data=data, out=tmp_path / name, init=init, anchors=anchors)
         scorer = load_scorer(tmp_path / name)
         scores = scorer.score([[{"role": "user", "content": t["prompt"]}] for t in texts], WORDS)
         assert statistics.fmean(scores) == pytest.approx(0.0, abs=1e-4)
@@ -422,7 +433,7 @@ def test_the_log_says_whether_prompts_are_shared(write_rows, tiny_lm, tmp_path, 
         )
         init = tmp_path / "bloom"
         save_model(BloomForCausalLM(config), tokenizer, init)
-    config = with_changes(max_tokens=64)
+    config = with_changes(max_tokens=64, **NO_SHAPE)
     train(config, data=write_rows(PAIRS), out=tmp_path / "out", init=str(init))
     (said,) = metrics(tmp_path / "out", "forward")
     assert said["shared_prompt"] == int(not alibi)
@@ -431,7 +442,7 @@ def test_the_log_says_whether_prompts_are_shared(write_rows, tiny_lm, tmp_path, 
 def test_it_warm_starts_from_a_causal_lm_and_the_result_loads_elsewhere(
     tiny_lm, write_rows, tmp_path
 ):
-    config = with_changes(max_tokens=40, lr_peak=1e-12)
+    config = with_changes(max_tokens=40, lr_peak=1e-12, **NO_SHAPE)
     train(config, data=write_rows(PAIRS), out=tmp_path / "out", init=str(tiny_lm))
     trunk = load_file(tiny_lm / "model.safetensors")
     trained = load_file(tmp_path / "out" / "model.safetensors")
@@ -456,7 +467,7 @@ def test_what_was_left_out_is_counted(write_rows, tiny_lm, tmp_path):
         gold_rows(1, seed=0, split="dev")[0],
         gold_rows(1, seed=0, split="test")[0],
     ]
-    train(SMALL, data=write_rows(rows), out=tmp_path / "out", init=str(tiny_lm))
+    train(WARM, data=write_rows(rows), out=tmp_path / "out", init=str(tiny_lm))
     (counted,) = metrics(tmp_path / "out", "data")
     assert counted == {
         "step": 0,
@@ -512,7 +523,7 @@ def test_bad_input_leaves_no_folder(write_rows, tiny_lm, tmp_path):
     with pytest.raises(BadInput, match="there is no file"):
         train(SMALL, data=tmp_path / "absent.jsonl", out=out, init=None)
     with pytest.raises(BadInput, match="holds no comparison to train on"):
-        train(SMALL, data=write_rows([PAIRS[0] | {"split": "test"}]), out=out, init=str(tiny_lm))
+        train(WARM, data=write_rows([PAIRS[0] | {"split": "test"}]), out=out, init=str(tiny_lm))
     with pytest.raises(BadInput, match="goes with --init none"):
         train(
             SMALL,
@@ -521,14 +532,20 @@ def test_bad_input_leaves_no_folder(write_rows, tiny_lm, tmp_path):
             init=str(tiny_lm),
             tokenizer_from=str(tiny_lm),
         )
+    config = with_changes(max_tokens=65, **NO_SHAPE)
     with pytest.raises(BadInput, match="max_tokens is 65, and the model takes 64"):
-        train(with_changes(max_tokens=65), data=write_rows(PAIRS), out=out, init=str(tiny_lm))
+        train(config, data=write_rows(PAIRS), out=out, init=str(tiny_lm))
+    with pytest.raises(BadInput, match=f"layers 1 does nothing with --init {tiny_lm}"):
+        train(SMALL, data=write_rows(PAIRS), out=out, init=str(tiny_lm))
+    with pytest.raises(BadInput, match=f"vocab_size 300 does nothing with --tokenizer {tiny_lm}"):
+        train(SMALL, data=write_rows(PAIRS), out=out, init=None, tokenizer_from=str(tiny_lm))
     assert not out.exists()
 
 
 def test_random_weights_take_a_tokenizer_that_is_given(write_rows, tiny_lm, tmp_path):
     out = tmp_path / "out"
-    train(SMALL, data=write_rows(PAIRS), out=out, init=None, tokenizer_from=str(tiny_lm))
+    config = with_changes(vocab_size=NO_SHAPE["vocab_size"])
+    train(config, data=write_rows(PAIRS), out=out, init=None, tokenizer_from=str(tiny_lm))
     ours, given = (AutoTokenizer.from_pretrained(folder) for folder in (out, tiny_lm))
     assert ours.get_vocab() == given.get_vocab()
 
