@@ -386,6 +386,8 @@ def main_guard(body: Callable[[], int]) -> int:
     """Run a command's body and turn its outcome into the exit code (see policy/config.py)."""
     watch_supervisor()
     transformers.utils.logging.disable_progress_bar()
+    # it tells of a new head as of a fault; which weights may be missing is for policy/backbone.py
+    transformers.utils.logging.set_verbosity_error()
     try:
         return body()
     except BadInput as error:

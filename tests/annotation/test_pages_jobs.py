@@ -6,6 +6,7 @@ import io
 import pytest
 
 from annotation.models import JobKind, JobMetric, JobStatus, TrainingJob
+from annotation.templatetags.logs import without_colours
 
 
 @pytest.fixture
@@ -33,6 +34,31 @@ def test_the_page_shows_progress_charts_and_the_log(cast, enter, job):
     assert "score: from 0.5 to 0.75 over 3 points" in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert 'hx-trigger="every 2s"' in html
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("\x1b[1mREPORT\x1b[0m from: a\n", "REPORT from: a\n"),
+        ("\x1b[38;5;12mblue\x1b[K", "blue"),
+        ("\x1b]0;a title\x07loss 0.5", "loss 0.5"),
+        ("\x1b]8;;http://a\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b(Bplain \x1b7[1m]", "plain [1m]"),
+        ("a [1] b", "a [1] b"),
+    ],
+)
+def test_what_only_a_terminal_can_read_is_left_out_of_a_log(said, shown):
+    assert without_colours(said) == shown
+
+
+def test_neither_log_nor_error_of_a_job_shows_escapes(cast, enter, job):
+    bold = "\x1b[1mbold\x1b[0m"
+    TrainingJob.objects.update(status=JobStatus.FAILED, log_tail=bold, error=bold)
+    client = enter(cast.reviewer)
+    for page in (f"jobs/{job.pk}/", ""):
+        html = client.get(f"/p/shop/{page}").content.decode()
+        assert "bold" in html
+        assert "\x1b" not in html
 
 
 def test_a_job_that_ended_is_not_asked_for_again(cast, enter, job):

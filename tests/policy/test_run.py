@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,8 +16,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
+from policy.backbone import score_model_from
 from policy.conditions import git_revision
 from policy.config import BadInput, Diverged, SFTConfig, Stopped
 from policy.run import (
@@ -373,6 +376,23 @@ def test_outcomes_are_exit_codes_and_one_sentence(error, code, capsys):
     assert main_guard(lambda: 0) == 0
     with pytest.raises(ZeroDivisionError):
         main_guard(lambda: 1 // 0)
+
+
+def test_a_command_tells_of_no_new_head(tiny_policy):
+    heard = []
+    library = transformers.utils.logging.get_logger("transformers")
+    handler = logging.Handler()
+    handler.emit = heard.append
+    library.addHandler(handler)
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_warning()
+    try:
+        folder = tiny_policy()
+        assert main_guard(lambda: score_model_from(folder, seed=0) and 0) == 0
+    finally:
+        transformers.utils.logging.set_verbosity(before)
+        library.removeHandler(handler)
+    assert [record.getMessage() for record in heard] == []
 
 
 def test_an_unknown_device_is_refused():
