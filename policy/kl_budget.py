@@ -11,7 +11,8 @@ class KLBudget:
     """Ends a run whose smoothed KL is above the limit, with the newest policy below it."""
 
     def __init__(self, policy: Any, *, limit_nats: float | None, past: float) -> None:
-        """limit_nats: per response; None = no limit. past: weight of the past in smoothing."""
+        """policy: with all that must go back along with it. limit_nats: per response; None = no
+        limit. past: weight of the past in smoothing."""
         self.policy, self.limit_nats, self.past = policy, limit_nats, past
         self.within = copy_of_learning(policy)
         """The newest policy whose measured KL was within the limit."""

@@ -121,7 +121,7 @@ class Trainer:
             )
         self.controller = kl_controller(config)
         limits: dict[str, Any] = {"limit_nats": config.kl_stop_nats, "past": config.kl_smoothing}
-        self.budget = KLBudget(models.policy, **limits)
+        self.budget = KLBudget(models.policy_and_head, **limits)
         self.best: Best | None = None
         if config.keep_best:
             self.best = Best(models.policy, **limits)

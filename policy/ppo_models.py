@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from policy.backbone import context_of, load_causal_lm, save_model
 from policy.config import require
@@ -117,6 +118,12 @@ class Models:
     def head(self) -> ValueHead | None:
         """The values', where it stands on the policy's trunk."""
         return self.value if isinstance(self.value, ValueHead) else None
+
+    @property
+    def policy_and_head(self) -> nn.Module:
+        """The policy, with the head on its trunk where there is one: it reads no other policy's."""
+        policy: nn.Module = self.policy
+        return policy if self.head is None else nn.ModuleList([policy, self.head])
 
 
 def same_model(one: Path | str, other: Path | str) -> bool:

@@ -323,6 +323,24 @@ def assert_sampled_from(policy, row) -> None:
     torch.testing.assert_close(found, torch.tensor(row["logprobs"]), atol=1e-5, rtol=0)
 
 
+def test_a_head_on_the_trunk_goes_back_with_its_policy(ppo):
+    """A run that breaks the budget, and one that stops with the policy that the first goes back to:
+    the rollouts that broke it are of the policy two updates later."""
+    settings = {"value": "head", "kl_stop_nats": 0.5, "kl_smoothing": 0.0, "steps": 30}
+    settings |= {"epochs": 4, "kl_coef": 0.0}
+    out = ppo(**settings)
+    (stop,) = metrics_of(out, "kl_stop")
+    with pytest.raises(Stopped):
+        ppo(out="other", on_step=terminate_at(stop["step"] - 2), **settings)
+    (saved,) = (out.parent / "other/checkpoints").glob(f"step-{stop['step'] - 2:06d}")
+    policy = load_file(saved / "policy.safetensors")
+    assert all(torch.equal(policy[k], v) for k, v in load_file(out / "model.safetensors").items())
+    head = load_file(saved / "value.safetensors")["weight"]
+    published = load_file(out / "value/model.safetensors")["score.weight"]
+    assert head.abs().max() > 0
+    assert torch.equal(published, head)
+
+
 def test_the_budget_holds_across_a_resume(ppo):
     """Stopped after the update that breaks the budget: the policy to go back to is on disk only."""
     settings = {"steps": 30, "epochs": 4, "kl_coef": 0.0, "kl_stop_nats": 0.5}
