@@ -42,6 +42,10 @@ class Chart:
     first: str
     last: str
     steps: int
+    title: str
+    """What the key is called."""
+    target: Tick | None
+    """A level to compare with."""
     is_constant: bool
     """It never changes: the number says all, a line would say nothing."""
     width: int = WIDTH
@@ -51,13 +55,19 @@ class Chart:
     floor: int = HEIGHT - BOTTOM
 
 
-def line_chart(name: str, points: Sequence[Point]) -> Chart | None:
-    """A chart of values over steps; None where there is no finite value."""
+def line_chart(
+    name: str, points: Sequence[Point], *, title: str = "", target: float | None = None
+) -> Chart | None:
+    """A chart of values over steps; None where there is no finite value.
+
+    title: what name is called, itself if left out. target: a level that is drawn too.
+    """
     finite = [(x, y) for x, y in points if y is not None and _is_drawn(y)]
     if not finite:
         return None
     x_low, x_high = finite[0][0], finite[-1][0]
-    y_ticks = nice_ticks(min(y for _, y in finite), max(y for _, y in finite))
+    levels = [y for _, y in finite] + ([] if target is None else [target])
+    y_ticks = nice_ticks(min(levels), max(levels))
     y_low, y_high = y_ticks[0], y_ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -79,6 +89,8 @@ def line_chart(name: str, points: Sequence[Point]) -> Chart | None:
         first=number(finite[0][1]),
         last=number(finite[-1][1]),
         steps=len(points),
+        title=title or name,
+        target=None if target is None else Tick(place(x_low, target)[1], number(target)),
         is_constant=len({y for _, y in points}) == 1,
     )
 

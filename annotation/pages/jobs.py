@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -17,16 +15,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
-from annotation.pages.charts import Chart, line_chart
+from annotation.pages.job_figures import figures_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.jobs import cancel_job, data_files
 from annotation.storable import TOO_DEEP, fault_of
 
 JOBS_PER_PAGE = 50
-MAX_CHARTED_STEPS = 5000
-FIRST = ("loss", "accuracy", "score", "kl", "reward", "gold")
-"""Charts whose name begins like this come first, in this order."""
 
 
 class PlainJSONField(forms.JSONField):
@@ -82,36 +77,6 @@ class StartForm(forms.Form):
         }
 
 
-@dataclass(frozen=True)
-class ChartGroup:
-    """The charts of one phase."""
-
-    phase: str
-    charts: list[Chart]
-
-
-def charts_of(job: TrainingJob) -> list[ChartGroup]:
-    """One chart per number that the job recorded, by phase."""
-    series: dict[str, dict[str, list[tuple[float, float | None]]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    rows = job.metrics.order_by("-pk").values_list("phase", "step", "values")[:MAX_CHARTED_STEPS]
-    for phase, step, values in sorted(rows, key=lambda row: row[1]):
-        for name, value in values.items():
-            if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-                series[phase][name].append((step, value))
-    groups = []
-    for phase, by_name in sorted(series.items()):
-        drawn = [line_chart(name, by_name[name]) for name in sorted(by_name, key=_importance)]
-        groups.append(ChartGroup(phase, [chart for chart in drawn if chart]))
-    return groups
-
-
-def _importance(name: str) -> tuple[int, str]:
-    ranks = (place for place, start in enumerate(FIRST) if name.startswith(start))
-    return next(ranks, len(FIRST)), name
-
-
 def _job(membership: Membership, job_id: int) -> TrainingJob:
     return get_object_or_404(
         TrainingJob.objects.select_related(
@@ -126,7 +91,7 @@ def _context(job: TrainingJob) -> dict[str, Any]:
     is_live = job.status in (JobStatus.QUEUED, JobStatus.RUNNING)
     return {
         "job": job,
-        "groups": charts_of(job),
+        "figures": figures_of(job),
         "is_live": is_live,
         "config": json.dumps(job.config, ensure_ascii=False, indent=2, sort_keys=True),
         "inputs": json.dumps(job.inputs, ensure_ascii=False, indent=2, sort_keys=True),

@@ -1,8 +1,7 @@
 """Model versions: the list, one with its lineage both ways, promotion, roll-back, download."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -10,10 +9,10 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotation.models import Membership, ModelVersion, Project, Slot
-from annotation.pages.charts import number
+from annotation.models import JobKind, Membership, ModelVersion, Project, Slot
 from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import promotions_in_force
+from annotation.pages.measures import Figure, figures, phase_of, phase_rank
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
@@ -21,7 +20,6 @@ from annotation.services.lineage import lineage_of_version
 from annotation.services.roles import may_stand_in
 from annotation.verdicts import in_words, outcome_of
 
-MAX_FIGURES = 60
 PARENT_WORDS = {
     "init": gettext_lazy("Starts from"),
     "reference": gettext_lazy("KL is measured from"),
@@ -43,17 +41,38 @@ def version_of(project: Project, version_id: int) -> ModelVersion:
     )
 
 
-def figures(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Nested metrics as flat lines: accuracy.dev 0.71."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from figures(value, f"{before}{name}.")
-        elif isinstance(value, bool) or value is None:
-            yield f"{before}{name}", {True: _("yes"), False: _("no"), None: "–"}[value]
-        elif isinstance(value, int | float):
-            yield f"{before}{name}", number(value)
-        else:
-            yield f"{before}{name}", str(value)[:200]
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one phase of the run that made a version."""
+
+    name: str
+    figures: list[Figure]
+
+
+def measured(version: ModelVersion) -> list[Measured]:
+    """What was measured of it, the gate left out: by phase where a run of ours made it."""
+    values = {name: value for name, value in version.metrics.items() if name != "gate"}
+    last_of = values.pop("final", {})
+    found = [Measured("", list(figures(values)))] if values else []
+    if not isinstance(last_of, Mapping):
+        return [*found, Measured("", list(figures({"final": last_of})))]
+    for phase in sorted(last_of, key=phase_rank):
+        if not isinstance(of_phase := last_of[phase], Mapping):
+            found.append(Measured("", list(figures({phase: of_phase}))))
+            continue
+        shown = {name: one for name, one in of_phase.items() if name not in ("step", "phase")}
+        name = phase_of(phase)
+        if step := of_phase.get("step"):
+            name = _("%(phase)s, step %(step)s") % {"phase": name, "step": step}
+        found.append(Measured(name, list(figures(shown))))
+    return found
+
+
+def made_by(version: ModelVersion) -> str:
+    """The kind of job that made it."""
+    if version.stage == "registered":
+        return _("Registered from outside")
+    return str(dict(JobKind.choices).get(version.stage, version.stage))
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,7 @@ def versions(request: HttpRequest, membership: Membership) -> HttpResponse:
     for slot, promotion in in_force.items():
         holders.setdefault(promotion.version_id, []).append(str(Slot(slot).label))
     rows = [
-        (version, holders.get(version.pk, []), judged(version))
+        (version, holders.get(version.pk, []), judged(version), made_by(version))
         for version in services.versions_of(project).select_related("job", "snapshot")[:200]
     ]
     context = {
@@ -97,15 +116,15 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
     found = version_of(project, version_id)
     lineage = lineage_of_version(found, project)
     gate = found.metrics.get("gate", {})
-    numbers = {name: value for name, value in found.metrics.items() if name != "gate"}
     in_force = promotions_in_force(project)
     context = {
         "version": found,
         "lineage": lineage,
+        "made_by": made_by(found),
         "gate": judged(found),
-        "gate_figures": list(figures(gate.get("numbers", {})))[:MAX_FIGURES],
+        "gate_figures": list(figures(gate.get("numbers", {}))),
         "missing": what_is_missing(project, found),
-        "figures": list(figures(numbers))[:MAX_FIGURES],
+        "measured": measured(found),
         "parents": [(PARENT_WORDS[edge], parent) for edge, parent in lineage.parents.items()],
         "children": [(CHILD_WORDS[edge], made) for edge, made in lineage.children.items()],
         "mine": set(services.versions_of(project).values_list("pk", flat=True)),

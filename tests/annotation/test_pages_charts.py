@@ -13,6 +13,7 @@ from annotation.pages.charts import (
     RIGHT,
     TOP,
     WIDTH,
+    Tick,
     line_chart,
     nice_ticks,
     number,
@@ -59,8 +60,18 @@ def test_a_series_that_never_changes_is_a_number(points, is_constant):
     chart = line_chart("lr", points)
     assert chart is not None
     assert chart.is_constant is is_constant
+
+
+def test_a_target_is_within_the_chart_and_at_its_height():
+    chart = line_chart("kl_nats", [(0, 0.0), (10, 1.0)], title="KL", target=6.0)
+    assert chart is not None
+    # ticks 0, 2, 4, 6: the target at the top, a sixth of the way up to it the last value
+    assert chart.target == Tick(float(TOP), "6")
+    sixth = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) / 6
+    assert chart.lines == [f"{LEFT}.0,{HEIGHT - BOTTOM}.0 {WIDTH - RIGHT}.0,{sixth:.1f}"]
     html = render_to_string("pages/chart.html", {"chart": chart})
-    assert ("<svg" not in html) is is_constant
+    assert "target 6</text>" in html
+    assert "KL: from 0 to 1 over 2 points" in html
 
 
 def test_a_single_point_is_a_dot():

@@ -31,7 +31,7 @@ def test_the_page_shows_progress_charts_and_the_log(cast, enter, job):
     html = enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/").content.decode()
     assert '<progress value="3" max="10"' in html
     assert html.count("<figure") == 1
-    assert "score: from 0.5 to 0.75 over 3 points" in html
+    assert "Score: from 0.5 to 0.75 over 3 points" in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert 'hx-trigger="every 2s"' in html
 

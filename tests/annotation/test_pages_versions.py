@@ -4,6 +4,7 @@ import io
 import tarfile
 
 import pytest
+from django.utils.html import strip_tags
 
 from annotation.models import JobKind, JobStatus, Promotion, TrainingJob
 from annotation.models.prompts import Prompt
@@ -59,6 +60,19 @@ def test_lineage_runs_both_ways(cast, enter, family):
     assert f"/p/shop/versions/{family['reward'].pk}/" in parent
     assert "Better than a coin." in child
     assert "0.8123" in child
+
+
+def test_numbers_have_names_with_their_keys_beside_them(cast, enter, family):
+    version = family["reward"]
+    last = {"step": 8, "phase": "dev", "log_loss": 0.61, "of_tomorrow": 3}
+    version.metrics = {"wall_seconds": 7.6, "final": {"dev": last}}
+    version.save()
+    html = enter(cast.reviewer).get(f"/p/shop/versions/{version.pk}/").content.decode()
+    words = " ".join(strip_tags(html).split())
+    assert "Seconds in all wall_seconds 7.6" in words
+    assert "On the dev split, step 8 Log loss log_loss 0.61 of_tomorrow 3" in words
+    assert "<dd>Reward model</dd>" in html
+    assert "final." not in words
 
 
 def test_an_admin_promotes_and_rolls_back(cast, enter, family):

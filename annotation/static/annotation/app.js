@@ -34,6 +34,19 @@ document.addEventListener("keydown", (event) => {
   menu.querySelector("summary").focus();
 });
 
+/* <details id=... data-stays>: as the reader left it, however often htmx brings it anew. */
+const left = new Map();
+
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches("details[data-stays]")) left.set(event.target.id, event.target.open);
+}, true);
+
+document.addEventListener("htmx:load", (event) => {
+  event.target.querySelectorAll("details[data-stays]").forEach((one) => {
+    if (left.has(one.id)) one.open = left.get(one.id);
+  });
+});
+
 /* <span data-countdown="12">: shows the seconds left. Whoever acts on zero is htmx or the reader. */
 function countDown() {
   document.querySelectorAll("[data-countdown]").forEach((shown) => {
