@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 2000
+DRAWN_AT_ONCE = 1_000_000
+"""Groups: bounds the memory of a bootstrap, to some 40 MB."""
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap over groups."""
 
@@ -56,7 +58,13 @@ def bootstrap_mean(rows: Sequence[tuple[str, float, float]], *, seed: int = 0) -
     mean = float(whole[0] / whole[1])
     if len(sums) < 2:
         return Mean(mean, None, len(sums))
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    again = sums[drawn].sum(1)  # (RESAMPLES, 2)
-    low, high = np.percentile(again[:, 0] / again[:, 1], INTERVAL)
+    generator = np.random.default_rng(seed)
+    means = np.empty(RESAMPLES)
+    per_block = max(1, DRAWN_AT_ONCE // len(sums))
+    for start in range(0, RESAMPLES, per_block):
+        block = means[start : start + per_block]  # (S,)
+        drawn = generator.integers(len(sums), size=(len(block), len(sums)))
+        again = sums[drawn].sum(1)  # (S, 2)
+        block[:] = again[:, 0] / again[:, 1]
+    low, high = np.percentile(means, INTERVAL)
     return Mean(mean, (float(low), float(high)), len(sums))
