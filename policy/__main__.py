@@ -1,32 +1,28 @@
 """`python -m policy COMMAND`: see each module; this only wires them."""
 
-import argparse
 import sys
 
-from policy import best_of_n, dpo, evaluate, online_dpo, ppo, pretrain, sample, sft, sweep
-from policy.run import main_guard
+from policy import commands
 
 COMMANDS = {
-    "pretrain": (pretrain, "a tokenizer and a tiny GPT from text"),
-    "sft": (sft, "learn from demonstrations"),
-    "sample": (sample, "write completions for prompts"),
-    "ppo": (ppo, "improve a policy against a reward model"),
-    "dpo": (dpo, "learn from comparisons without a reward model"),
-    "online-dpo": (online_dpo, "learn from its own answers, ordered by a reward model"),
-    "best-of-n": (best_of_n, "the best of n answers by a reward model, and what n is worth"),
-    "evaluate": (evaluate, "figures of a policy's answers to held-out prompts, and a page to read"),
-    "sweep": (sweep, "a training command over settings, seeds and sizes, with a table"),
+    "pretrain": ("pretrain", "a tokenizer and a tiny GPT from text"),
+    "sft": ("sft", "learn from demonstrations"),
+    "sample": ("sample", "write completions for prompts"),
+    "ppo": ("ppo", "improve a policy against a reward model"),
+    "dpo": ("dpo", "learn from comparisons without a reward model"),
+    "online-dpo": ("online_dpo", "learn from its own answers, ordered by a reward model"),
+    "best-of-n": ("best_of_n", "the best of n answers by a reward model, and what n is worth"),
+    "evaluate": (
+        "evaluate",
+        "figures of a policy's answers to held-out prompts, and a page to read",
+    ),
+    "sweep": ("sweep", "a training command over settings, seeds and sizes, with a table"),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run the command; its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m policy", description="The policy laboratory.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, (module, help_line) in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=help_line, description=module.__doc__))
-    args = parser.parse_args(argv)
-    return main_guard(lambda: COMMANDS[args.command][0].run_command(args))
+    return commands.run("policy", "The policy laboratory.", COMMANDS, argv)
 
 
 if __name__ == "__main__":

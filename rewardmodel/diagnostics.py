@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
 
 from policy.comparisons import PairTable, Vote
 from rewardmodel.bootstrap import PairRow, bootstrap
+from rewardmodel.correlation import pearson, spearman
 from rewardmodel.evaluate import Evaluation, Judged, measure
 
 NUM_MARGIN_BINS = 5
@@ -267,8 +267,8 @@ def _correlation(one: Sequence[float], other: Sequence[float]) -> dict[str, floa
     if len(set(one)) < 2 or len(set(other)) < 2:
         return None
     return {
-        "pearson": float(pearsonr(one, other).statistic),
-        "spearman": float(spearmanr(one, other).statistic),
+        "pearson": pearson(one, other),
+        "spearman": spearman(one, other),
     }
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 
 from policy.comparisons import Comparison
 from rewardmodel.bootstrap import PairRow, bootstrap
+from rewardmodel.correlation import spearman
 from rewardmodel.learned import RatingScale
 from rewardmodel.losses import level_logprobs
 from rewardmodel.targets import TargetRule
@@ -91,4 +91,4 @@ class Pointwise:
 def _spearman(scores: Sequence[float], levels: Sequence[int]) -> float | None:
     if len(set(scores)) < 2 or len(set(levels)) < 2:
         return None
-    return float(spearmanr(scores, levels).statistic)
+    return spearman(scores, levels)
