@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
 from annotation.pages.job_figures import figures_of
+from annotation.pages.queued import waits_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.jobs import cancel_job, data_files
@@ -93,6 +94,7 @@ def _context(job: TrainingJob) -> dict[str, Any]:
         "job": job,
         "figures": figures_of(job),
         "is_live": is_live,
+        "waits": waits_of([job]).get(job.pk, ""),
         "config": json.dumps(job.config, ensure_ascii=False, indent=2, sort_keys=True),
         "inputs": json.dumps(job.inputs, ensure_ascii=False, indent=2, sort_keys=True),
         "result": json.dumps(job.result, ensure_ascii=False, indent=2, sort_keys=True),
@@ -107,9 +109,13 @@ def jobs(request: HttpRequest, membership: Membership) -> HttpResponse:
     is_moving = any(job.status in (JobStatus.QUEUED, JobStatus.RUNNING) for job in page)
     is_fragment = bool(request.headers.get("HX-Request"))
     template = "pages/jobs_live.html" if is_fragment else "pages/jobs.html"
-    return project_template(
-        request, membership, template, {"page": page, "poll_seconds": 2 if is_moving else 8}
-    )
+    waits = waits_of(list(page))
+    context = {
+        "page": page,
+        "rows": [(job, waits.get(job.pk, "")) for job in page],
+        "poll_seconds": 2 if is_moving else 8,
+    }
+    return project_template(request, membership, template, context)
 
 
 @project_page(*WATCH)

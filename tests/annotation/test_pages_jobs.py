@@ -151,6 +151,6 @@ def test_the_list_of_jobs_has_a_query_budget(cast, enter, django_assert_max_num_
     for _ in range(60):
         TrainingJob.objects.create(project=cast.project, kind=JobKind.SAMPLE)
     client = enter(cast.reviewer)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         html = client.get("/p/shop/jobs/").content.decode()
     assert "?page=2" in html
