@@ -3,16 +3,18 @@
 A mean has an interval that draws prompts again, for answers to one prompt are not independent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from policy.data import PromptRow
+from policy.ensemble import Scored
 from policy.intervals import Mean, bootstrap_mean
 from policy.kl import KLEstimator, k1, k3
-from policy.ppo_models import scored_fn_of
+from policy.ppo_models import require_text_fits, scored_fn_of
 from policy.response_logprobs import response_logprobs
 from policy.rollout import REPEATED, distinct_n, repetition
 from policy.sample import Answer
@@ -30,27 +32,36 @@ class Answered:
     answers: Sequence[Answer]
     scores: dict[str, list[float]] = field(default_factory=dict)
     """By reward model, one for each answer."""
+    num_read_cut: dict[str, int] = field(default_factory=dict)
+    """By reward model: answers that were too long for it, and were read cut."""
     kl: dict[str, list[float]] = field(default_factory=dict)
     """By estimator, nats per response."""
 
 
 def scorer_for(
-    path: Path | str, tokenizers: Iterable[Any], *, max_new_tokens: int, device: str
+    path: Path | str,
+    tokenizers: Sequence[Any],
+    rows: Sequence[PromptRow],
+    *,
+    max_new_tokens: int,
+    device: str,
 ) -> Scorer:
-    """A reward model that can score every answer in these tokenizers' ids; said before any is
-    sampled. Raises BadInput."""
+    """A reward model that can score answers of these tokenizers to these prompts; said before any
+    is sampled. Raises BadInput."""
     scorer = load_scorer(path, device)
-    if any(map(scorer.shares_tokenizer, tokenizers)):
-        require_room(scorer, max_new_tokens, "max_new_tokens")
+    for tokenizer in tokenizers:
+        if scorer.shares_tokenizer(tokenizer):
+            require_room(scorer, max_new_tokens, "max_new_tokens")
+        prompts = (row.messages for row in rows)
+        require_text_fits([scorer], tokenizer, prompts, max_new_tokens, "max_new_tokens")
     return scorer
 
 
-def scores_of(scorer: Scorer, tokenizer: Any, answers: Sequence[Answer]) -> list[float]:
-    """Scores of the answers, each read with its end token. `tokenizer`: the policy's."""
+def scored_of(scorer: Scorer, tokenizer: Any, answers: Sequence[Answer]) -> Sequence[Scored]:
+    """What is made of the answers, each read with its end token. `tokenizer`: the policy's."""
     end = end_token_id(tokenizer)
     whole = [one.sampled.ended(end) for one in answers]
-    scored = scored_fn_of(scorer, tokenizer)([one.prompt for one in answers], whole)
-    return [one.score for one in scored]
+    return scored_fn_of(scorer, tokenizer)([one.prompt for one in answers], whole)
 
 
 def kl_of(
@@ -89,7 +100,11 @@ def figures_of(answered: Answered) -> dict[str, Any]:
     }
     return {
         "score": [
-            {"reward_model": name, **over_prompts(answers, scores).as_json()}
+            {
+                "reward_model": name,
+                **over_prompts(answers, scores).as_json(),
+                "num_read_cut": answered.num_read_cut.get(name, 0),
+            }
             for name, scores in answered.scores.items()
         ],
         "kl_nats": {

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from policy.answer_figures import over_prompts, scorer_for, scores_of
+from policy.answer_figures import over_prompts, scored_of, scorer_for
 from policy.backbone import load_causal_lm
 from policy.conditions import conditions_now
 from policy.config import SampleConfig, load_config, require, to_json
@@ -87,11 +87,12 @@ def best_of_n(
     named = {"reward_model": reward_model} | ({} if judge is None else {"judge": judge})
     room = config.max_new_tokens
     scorers = {
-        name: scorer_for(path, [tokenizer], max_new_tokens=room, device=device)
+        name: scorer_for(path, [tokenizer], rows, max_new_tokens=room, device=device)
         for name, path in named.items()
     }
     drawn = answers(config, policy, tokenizer, rows)
-    scores = {name: scores_of(scorer, tokenizer, drawn) for name, scorer in scorers.items()}
+    scored = {name: scored_of(scorer, tokenizer, drawn) for name, scorer in scorers.items()}
+    scores = {name: [one.score for one in found] for name, found in scored.items()}
     groups = [range(at, at + config.n) for at in range(0, len(drawn), config.n)]
     kept = [_best(drawn, scores["reward_model"], group) for group in groups]
     inputs = {"model": model, "prompts": prompts, **named}
@@ -104,6 +105,7 @@ def best_of_n(
         "num_prompts_cut": sum(drawn[group[0]].prompt.dropped_turns > 0 for group in groups),
         "num_cut": sum(one.sampled.finish != "end" for one in drawn),
         "num_empty": sum(not one.text.strip() for one in drawn),
+        "num_read_cut": {name: sum(one.was_cut for one in found) for name, found in scored.items()},
         "num_demonstrations": sum(at is not None for at in kept),
         "num_not_the_best": sum(
             at is not None and at != max(group, key=scores["reward_model"].__getitem__)

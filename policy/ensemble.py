@@ -36,6 +36,8 @@ class Scored(NamedTuple):
     """What each member says, on the score's scale."""
     axes: tuple[float, ...] = ()
     """What each axis of a model of several says, standardised."""
+    was_cut: bool = False
+    """Its text was too long for the model's tokenizer, and was read cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

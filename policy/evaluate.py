@@ -24,8 +24,8 @@ from policy.answer_figures import (
     figures_of,
     kl_of,
     rows_of,
+    scored_of,
     scorer_for,
-    scores_of,
 )
 from policy.backbone import load_causal_lm, load_tokenizer
 from policy.conditions import conditions_now
@@ -82,7 +82,7 @@ def evaluate(
             _require_same_vocabulary(reference, tokenizer)
     room = config.max_new_tokens
     scorers = {
-        name: scorer_for(name, tokenizers.values(), max_new_tokens=room, device=device)
+        name: scorer_for(name, list(tokenizers.values()), rows, max_new_tokens=room, device=device)
         for name in names
     }
     found: dict[str, Answered] = {}
@@ -99,7 +99,9 @@ def evaluate(
     for name, scorer in scorers.items():
         weak[name] = scorer.scale.why_weak()
         for role, answered in found.items():
-            answered.scores[name] = scores_of(scorer, tokenizers[role], answered.answers)
+            scored = scored_of(scorer, tokenizers[role], answered.answers)
+            answered.scores[name] = [one.score for one in scored]
+            answered.num_read_cut[name] = sum(one.was_cut for one in scored)
     inputs = (
         policies | {"prompts": prompts} | ({} if reference is None else {"reference": reference})
     )

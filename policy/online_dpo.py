@@ -22,12 +22,20 @@ from policy.kl import k1, k3
 from policy.kl_budget import KLBudget
 from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.pairs import Example, PairConfig, train_step
-from policy.ppo_models import draw, plain, prompt_tokens, scored_fn_of, scorers_of
+from policy.ppo_models import (
+    draw,
+    plain,
+    prompt_tokens,
+    require_text_fits,
+    scored_fn_of,
+    scorers_of,
+)
 from policy.response_logprobs import response_logprobs
 from policy.reward import ScoredFn
 from policy.rollout import PromptTokens, ScoreFn, distinct_n, shard_path
 from policy.run import Run, add_training_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
+from policy.scoring import Scorer
 from policy.text import decode_completion, end_token_id
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -85,6 +93,8 @@ class Answers:
     """Less what a missing end token costs."""
     reference: list[Tensor]
     """(tokens,) log-probs under the reference."""
+    num_read_cut: int = 0
+    """Too long for a reward model with another tokenizer."""
 
     @property
     def kl_nats(self) -> list[float]:
@@ -120,6 +130,7 @@ class Answers:
             "response_tokens": sum(map(len, tokens)) / count,
             "end_rate": sum(one.finish == "end" for one in self.samples) / count,
             "distinct_2": distinct_n(tokens, 2),
+            "read_cut": self.num_read_cut / count,
         }
 
 
@@ -153,12 +164,20 @@ def train(
         root_tokenizer.get_vocab() == tokenizer.get_vocab(),
         f"the reference {inputs['reference']} has another tokenizer than {init}",
     )
+    scorers: list[Scorer] = []
     if score_fn is None:
-        (scorer,) = scorers_of(config, inputs, tokenizer, device=device)
-        score = scored_fn_of(scorer, tokenizer)
+        scorers = scorers_of(config, inputs, tokenizer, device=device)
+        score = scored_fn_of(scorers[0], tokenizer)
     else:
         score = plain(score_fn)
     drawn_from = prompt_tokens(prompts, tokenizer, config, context_of(policy))
+    require_text_fits(
+        scorers,
+        tokenizer,
+        (prompt.messages for prompt in drawn_from),
+        config.max_response_tokens,
+        "max_response_tokens",
+    )
     with Run(
         out,
         command="online-dpo",
@@ -240,9 +259,10 @@ class _Loop:
         end = end_token_id(self.tokenizer)
         ended = [one.finish == "end" for one in samples]
         whole = [one.ended(end) for one in samples]
+        scored = self.score(prompts, whole)
         scores = [
             one.score - (0.0 if is_whole else config.missing_end_score)
-            for one, is_whole in zip(self.score(prompts, whole), ended, strict=True)
+            for one, is_whole in zip(scored, ended, strict=True)
         ]
         require_finite(score=torch.tensor(scores))
         reference = response_logprobs(
@@ -252,7 +272,8 @@ class _Loop:
             temperature=config.temperature,
             max_tokens=config.micro_batch_tokens,
         )
-        return Answers(prompts, seeds, samples, scores, reference)
+        num_read_cut = sum(one.was_cut for one in scored)
+        return Answers(prompts, seeds, samples, scores, reference, num_read_cut)
 
     def update(self, step: int, answers: Answers) -> dict[str, float]:
         """DPO's step on the pairs of these answers; the metrics."""

@@ -27,7 +27,7 @@ from policy.kl_budget import KLBudget
 from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
 from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
-from policy.ppo_models import Models, draw, prompt_tokens
+from policy.ppo_models import Models, draw, prompt_tokens, require_text_fits
 from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
@@ -78,6 +78,13 @@ def train(
     inputs = {name: path for name, path in named.items() if path is not None}
     models = Models.load(config, inputs, score_fn=score_fn, device=device)
     drawn_from = prompt_tokens(prompts, models.tokenizer, config, context_of(models.policy))
+    require_text_fits(
+        models.scorers,
+        models.tokenizer,
+        (prompt.messages for prompt in drawn_from),
+        config.max_response_tokens,
+        "max_response_tokens",
+    )
     with Run(
         out,
         command="ppo",

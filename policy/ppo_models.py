@@ -1,7 +1,8 @@
 """What a PPO run loads before its first step: four models, a function that scores, the prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,17 +11,27 @@ from torch import nn
 
 from policy.backbone import context_of, load_causal_lm, save_model
 from policy.config import require
-from policy.data import content_hash, read_prompts, trained_on
+from policy.data import Message, content_hash, read_prompts, trained_on
 from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
 from policy.ptx import Pretraining
 from policy.reward import Reward, RewardModel, ScoredFn, names_and_weights, rules_of
 from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
-from policy.scoring import Scorer, encode_ids, load_scorer, require_room
+from policy.scoring import (
+    Scorer,
+    encode_cut,
+    encode_ids,
+    load_scorer,
+    require_room,
+    require_room_for_text,
+)
 from policy.sharing import let_learn, whole
 from policy.text import decode_completion, render_prompt
 from policy.value import ValueHead, fits_as_value_model, value_model_from
+
+TRIED = 1000
+"""Prompts from which it is told how long text is to another tokenizer."""
 
 
 class OnPolicyConfig(Protocol):
@@ -47,6 +58,8 @@ class Models:
     reward: Reward
     text: Pretraining | None = None
     """What is learned beside the reward."""
+    scorers: Sequence[Scorer] = ()
+    """The reward models themselves."""
 
     @classmethod
     def load(
@@ -75,7 +88,13 @@ class Models:
         else:
             named = names_and_weights(config, len(scorers))
             reward_models = [
-                RewardModel(name, weight, scored_fn_of(scorer, tokenizer), axes_named(scorer))
+                RewardModel(
+                    name,
+                    weight,
+                    scored_fn_of(scorer, tokenizer),
+                    axes_named(scorer),
+                    reads_text=not scorer.shares_tokenizer(tokenizer),
+                )
                 for (name, weight), scorer in zip(named, scorers, strict=True)
             ]
         if (
@@ -103,7 +122,7 @@ class Models:
         text = None
         if "ptx_data" in inputs:
             text = Pretraining(inputs["ptx_data"], tokenizer, config, policy)
-        return cls(config, tokenizer, policy, reference, value, reward, text)
+        return cls(config, tokenizer, policy, reference, value, reward, text, scorers)
 
     def save(self, directory: Path) -> None:
         policy = whole(self.policy, self.config)
@@ -146,6 +165,22 @@ def scorers_of(
     return scorers
 
 
+def require_text_fits(
+    scorers: Iterable[Scorer],
+    tokenizer: Any,
+    prompts: Iterable[Sequence[Message]],
+    longest: int,
+    name: str,
+) -> None:
+    """Raise BadInput where answers to these prompts are, by their text, too long for one of the
+    reward models that have another tokenizer than the policy."""
+    tried = list(islice(prompts, TRIED))
+    for scorer in scorers:
+        if not scorer.shares_tokenizer(tokenizer):
+            texts = (turn["content"] for prompt in tried for turn in prompt)
+            require_room_for_text(scorer, tokenizer, texts, longest, name)
+
+
 def plain(score_fn: ScoreFn) -> ScoredFn:
     """A function of scores alone, as one that may know more."""
     return lambda prompts, completions: [Scored(score) for score in score_fn(prompts, completions)]
@@ -157,7 +192,7 @@ def axes_named(scorer: Scorer) -> tuple[str, ...]:
 
 def scored_fn_of(scorer: Scorer, tokenizer: Any) -> ScoredFn:
     """The reward model over the policy's answers: their ids as they are where it reads the same
-    tokens, else as text."""
+    tokens, else as text, cut where that is too long for it."""
 
     def by_tokens(
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
@@ -173,11 +208,20 @@ def scored_fn_of(scorer: Scorer, tokenizer: Any) -> ScoredFn:
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
     ) -> Sequence[Scored]:
         pairs = zip(prompts, completions, strict=True)
-        rows = [
-            scorer.encode(prompt.messages, decode_completion(tokenizer, ids)).ids
-            for prompt, ids in pairs
-        ]
-        return scorer.scored_ids(rows)
+        rows, cut = zip(
+            *(
+                encode_cut(
+                    scorer.tokenizer,
+                    prompt.messages,
+                    decode_completion(tokenizer, ids),
+                    max_tokens=scorer.max_tokens,
+                )
+                for prompt, ids in pairs
+            ),
+            strict=True,
+        )
+        scored = scorer.scored_ids([row.ids for row in rows])
+        return [each._replace(was_cut=was) for each, was in zip(scored, cut, strict=True)]
 
     return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
 

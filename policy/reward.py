@@ -59,6 +59,8 @@ class RewardModel:
     weight: float
     scored: ScoredFn
     axes: tuple[str, ...] = ()
+    reads_text: bool = False
+    """Its tokenizer is another, so that answers may be read cut; their share is kept."""
 
 
 class Reward:
@@ -85,6 +87,8 @@ class Reward:
                 seen[model.name] = [each.score for each in scored]
             if all(each.spread is not None for each in scored):
                 seen[f"{model.name}_spread"] = [each.spread or 0.0 for each in scored]
+            if model.reads_text:
+                seen[f"{model.name}_cut"] = [float(each.was_cut) for each in scored]
             for place, axis in enumerate(model.axes):
                 seen[f"{model.name}_{axis}"] = [each.axes[place] for each in scored]
         for name, rule in self.rules.items():

@@ -5,7 +5,8 @@ its last real token, which is found from the mask. The pad id says nothing about
 well have sampled that id.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -60,6 +61,45 @@ def require_room(scorer: "Scorer", longest: int, name: str) -> None:
         f"{name} {longest} is too long for the reward model: with the end token and the {empty} "
         f"tokens of an empty turn it takes {needed}, the reward model {scorer.max_tokens}",
     )
+
+
+def require_room_for_text(
+    scorer: "Scorer", tokenizer: Any, texts: Iterable[str], longest: int, name: str
+) -> None:
+    """`require_room` for answers of another tokenizer, which are scored as text.
+
+    How many tokens an answer is to the reward model cannot be known before it is sampled: it is
+    taken to be as many for each of its own as these texts, the prompts', are. One that is longer
+    after all is read cut (`encode_cut`).
+    """
+    sizes = [
+        [len(encode_completion(each, text)) - 1 for each in (scorer.tokenizer, tokenizer)]
+        for text in texts
+    ]
+    theirs, own = (sum(column) for column in zip(*sizes, strict=True)) if sizes else (0, 0)
+    expected = math.ceil(longest * theirs / own) if own else longest
+    empty = empty_turn_tokens(scorer.tokenizer)
+    needed = expected + 1 + empty
+    require(
+        needed <= scorer.max_tokens,
+        f"{name} {longest} is too long for the reward model, whose tokenizer is another: by the "
+        f"prompts' text that is {expected} of its tokens, with the end token and the {empty} of an "
+        f"empty turn {needed}; it takes {scorer.max_tokens}",
+    )
+
+
+def encode_cut(
+    tokenizer: Any, prompt: Sequence[Message], completion: str, *, max_tokens: int
+) -> tuple[Encoded, bool]:
+    """`encode`, and whether the completion had to be cut: to its beginning and the end token, so
+    much that an empty turn fits. For answers that must have a score."""
+    try:
+        return encode(tokenizer, prompt, completion, max_tokens=max_tokens), False
+    except TooLong:
+        kept = max_tokens - empty_turn_tokens(tokenizer) - 1
+        require(kept > 0, f"a reward model of {max_tokens} tokens has no room for any answer")
+        *answer, end = encode_completion(tokenizer, completion)
+        return encode_ids(tokenizer, prompt, [*answer[:kept], end], max_tokens=max_tokens), True
 
 
 def encode(

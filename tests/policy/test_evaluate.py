@@ -13,7 +13,7 @@ from policy.answer_figures import (
     figures_of,
     kl_of,
     outcome,
-    scores_of,
+    scored_of,
 )
 from policy.backbone import forward_logits, load_causal_lm, save_model, score_model_from
 from policy.config import BadInput
@@ -111,7 +111,8 @@ def reward_model(letters, tiny_policy, tmp_path):
 def test_a_cut_answer_is_scored_as_if_it_had_ended(letters, reward_model):
     scorer = load_scorer(reward_model("rm", 3))
     cut, whole = answer("a", [7, 8], finish="length"), answer("a", [7, 8, letters.eos_token_id])
-    one, other, text = scores_of(scorer, letters, [cut, whole, answer("a", [8, 2])])
+    answers = [cut, whole, answer("a", [8, 2])]
+    one, other, text = (each.score for each in scored_of(scorer, letters, answers))
     assert one == pytest.approx(other, abs=1e-6)
     assert one != pytest.approx(text, abs=1e-3)
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from policy.backbone import load_causal_lm, save_model, score_model_from
+from policy.backbone import GPTShape, load_causal_lm, new_gpt, save_model, score_model_from
 from policy.checkpoint import load_tensors
 from policy.config import BadInput, Diverged, Stopped, load_config
 from policy.ensemble import Ensemble, Member
@@ -24,6 +24,7 @@ from policy.run import Run
 from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
 from policy.text import render_prompt
+from policy.tokenizer import train_tokenizer
 from policy.update import targets_of
 
 WANTED = 8  # the letter c
@@ -716,6 +717,47 @@ def test_a_reward_model_of_another_vocabulary_reads_the_text(reward_model, lette
     ids = letters.convert_tokens_to_ids(["c", "d", "<|end|>"])
     found = scored_fn_of(scorer, other)([prompt], [ids])
     assert [each.score for each in found] == pytest.approx(scorer.score([messages], ["c d"]))
+
+
+@pytest.fixture
+def byte_reward(tmp_path):
+    """A function that saves a reward model which reads bytes, so many with an empty turn."""
+    tokenizer = train_tokenizer(["a"], vocab_size=270, context=64)
+    trunk = new_gpt(tokenizer, GPTShape(width=16, layers=1, heads=1, context=64), seed=2)
+    save_model(trunk, tokenizer, tmp_path / "bytes-trunk")
+
+    def save(room: int) -> Path:
+        model, own = score_model_from(tmp_path / "bytes-trunk", seed=2)
+        own.model_max_length = len(render_prompt(own, [{"role": "user", "content": ""}]).ids) + room
+        save_model(model, own, tmp_path / "bytes")
+        return tmp_path / "bytes"
+
+    return save
+
+
+def test_an_answer_too_long_for_another_tokenizer_is_read_cut_and_counted(
+    tiny_policy, byte_reward, prompts, tmp_path
+):
+    """The train prompts are 9 letters, 13 bytes with their blanks: 8 letters are taken for 12 bytes
+    and the end token. They are 15, so that the last blank and letters are not read."""
+    paths = {"init": tiny_policy(), "prompts": prompts, "out": tmp_path / "out"}
+    config = PPOConfig(**(SMALL | {"steps": 1}))
+    with pytest.raises(BadInput, match=r"max_response_tokens 8 is too long .* that is 12 of its"):
+        train(config, reward_model=byte_reward(12), **paths)
+    assert not (tmp_path / "out").exists()
+    train(config, reward_model=byte_reward(13), **paths)
+    shard = (tmp_path / "out/rollouts/step-00001.jsonl").read_text()
+    rows = [json.loads(line) for line in shard.splitlines()]
+    scorer = load_scorer(tmp_path / "bytes")
+    for row in rows:
+        text = row["text"].encode()
+        assert row["seen"]["reward_model_cut"] == float(len(text) > 12)
+        if len(text) > 12:  # an empty turn is all that is left of the prompt
+            expected = scorer.score([[{"role": "user", "content": "a"}]], [text[:12].decode()])
+            assert row["score"] == pytest.approx(expected[0], abs=1e-5)
+    share = sum(len(row["text"]) > 12 for row in rows) / len(rows)
+    assert share > 0
+    assert metrics_of(tmp_path / "out")[0]["reward_model_cut"] == share
 
 
 def test_settings_come_from_words_too():
