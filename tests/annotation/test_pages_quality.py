@@ -4,10 +4,13 @@ import random
 
 import pytest
 
+from annotation import agreement, intervals
 from annotation.models import Preference
+from annotation.quality import length_bias
 from annotation.services.quality import report
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import revise_preference, void_preference
+from annotation.templatetags.figures import why_no_figure
 from tests.annotation.making import make_project, make_user
 from tests.annotation.voting import cast as vote
 from tests.annotation.voting import compare, ids_of, make_voter
@@ -140,3 +143,50 @@ def test_reading_takes_a_fixed_number_of_queries(cast, enter, django_assert_max_
             vote(comparison, make_voter(cast.project))
     with django_assert_max_num_queries(9):
         client.get("/p/shop/quality/", headers=FRAGMENT)
+
+
+def same(units):
+    """Two people who say the same of so many units."""
+    return {f"u{n}": {"a": "x", "b": "x"} for n in range(units)}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (agreement.percent_agreement({}), "No figure: no question has the answers of two people."),
+        (agreement.krippendorff_alpha(same(9)), "No figure: every answer is the same."),
+        (
+            agreement.cohen_kappa(same(4)),
+            "No figure: no two people have answered 5 of the same questions.",
+        ),
+        (
+            agreement.fleiss_kappa({**same(2), "u9": {"a": "x", "b": "x", "c": "x"}}),
+            "No figure: it needs equally many answers to every question, and they have from 2 to "
+            "3. Read Krippendorff's alpha instead.",
+        ),
+        (
+            agreement.kendall_tau({}),
+            "No figure: no two people have ordered the same list of three or more.",
+        ),
+        (
+            agreement.concordance({}),
+            "No figure: no two people have put the same two of a list in an order.",
+        ),
+        (intervals.share(0, 0), "No figure: there is nothing to count yet."),
+        (
+            length_bias([]),
+            "No figure: no answer chose between texts of different length.",
+        ),
+    ],
+)
+def test_a_missing_figure_says_what_it_lacks(found, words):
+    assert why_no_figure(found.undefined) == words
+
+
+def test_no_row_of_the_page_says_undefined(cast, enter):
+    comparison = compare(cast.project)
+    for _ in range(2):
+        vote(comparison, make_voter(cast.project))
+    html = enter(cast.reviewer).get("/p/shop/quality/", headers=FRAGMENT).content.decode()
+    assert "undefined" not in html
+    assert html.count("No figure: ") >= 5
