@@ -159,41 +159,38 @@ def forward_logits(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.T
     return without_pad(model, model(**inputs_of(model, ids, mask)).logits)
 
 
-def logits_at(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor
-) -> torch.Tensor:
-    """forward_logits(...)[places], (N, V), without the head's work on other places.
-
-    places: (B, T) bool. The model's own forward runs whole, so logits that an architecture scales
-    or caps are scaled and capped; its head is only shown fewer hidden states.
-    """
-    return logits_and_states_at(model, ids, mask, places)[0]
-
-
-def logits_and_states_at(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`logits_at`, and the last hidden states that they came from, (N, D)."""
-    with head_only_at(model, places) as shown:
-        return forward_logits(model, ids, mask), shown[0]
-
-
 @contextmanager
-def head_only_at(model: Any, places: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-    """Within, the model's head reads the hidden states of these places of (B, T) alone; they are
-    put into the list, (N, D)."""
+def head_only_at(
+    model: Any, places: torch.Tensor, *, in_fp32: bool = False
+) -> Iterator[list[torch.Tensor]]:
+    """Within, the model's head reads the hidden states at these places alone; they are put into
+    the list, (N, D).
+
+    places: (N,) long, in B x T. in_fp32: the head computes so whatever is around it.
+    """
     head = model.get_output_embeddings()
     shown: list[torch.Tensor] = []
+    autocast = torch.autocast(model.device.type, enabled=False)
 
     def show(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        shown.append(args[0][places])
-        return (shown[-1],)
+        states = args[0].flatten(0, 1)[places]
+        if in_fp32:
+            states = states.float()
+            autocast.__enter__()
+        shown.append(states)
+        return (states,)
 
-    handle = head.register_forward_pre_hook(show)
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        autocast.__exit__(None, None, None)
+
+    handles = [head.register_forward_pre_hook(show)]
+    if in_fp32:
+        handles.append(head.register_forward_hook(leave, always_call=True))
     try:
         yield shown
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def without_pad(model: Any, logits: torch.Tensor) -> torch.Tensor:

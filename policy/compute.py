@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -45,6 +46,24 @@ def fuse_gelu(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def linear(
+    weight: Tensor, bias: Tensor | None, *, gelu: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """x -> x weight' + bias, and GELU's tanh form of that, for a few rows again and again.
+
+    On a CPU the weight, (out, in), is laid out once as oneDNN multiplies it, which it would
+    otherwise do in every product: of 16 rows in bf16 that is more work than the product.
+    """
+    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        laid = torch.ops.mkldnn._reorder_linear_weight(weight)
+        then, form = ("gelu", "tanh") if gelu else ("none", "")
+        product = torch.ops.mkldnn._linear_pointwise
+        return lambda x: product(x, laid, bias, then, [], form)
+    if gelu:
+        return lambda x: functional.gelu(functional.linear(x, weight, bias), approximate="tanh")
+    return lambda x: functional.linear(x, weight, bias)
 
 
 SHORT_LINES = "short_lines"

@@ -249,7 +249,8 @@ def _ratios(
         [one.prompt for one in examples for _ in one.responses],
         [response for one in examples for response in one.responses],
         pad_id=model.config.pad_token_id,
-    ).to(model.device)
+        device=model.device,
+    )
     own = padded_logprobs(model, padded, temperature=config.temperature).sum(dim=1)  # (n,)
     parts = own.split([len(one.responses) for one in examples])
     return [part - other.to(part) for part, other in zip(parts, reference, strict=True)]

@@ -28,6 +28,7 @@ from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
 from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
 from policy.ppo_models import Models, draw, prompt_tokens, require_text_fits
+from policy.reader import Reader
 from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
@@ -108,6 +109,10 @@ class Trainer:
         self.models = models
         self.prompts = prompts
         self.config = config
+        precision = config.precision
+        self.policy = Reader(models.policy, head=models.head, precision=precision)
+        self.reference = Reader(models.reference, precision=precision)
+        self.value: Reader | None = None
         self.policy_optimizer = adamw(
             models.policy,
             lr=config.lr_peak,
@@ -120,6 +125,7 @@ class Trainer:
                 {"params": list(models.head.parameters()), "weight_decay": 0.0}
             )
         elif models.value is not None:
+            self.value = Reader(models.value, precision=precision)
             self.value_optimizer = adamw(
                 models.value,
                 lr=config.value_lr_peak,
@@ -255,9 +261,9 @@ class Trainer:
         with self.clock.timed("forward"):
             recompute(
                 rollouts,
-                policy=models.policy,
-                reference=models.reference,
-                value_model=models.value,
+                policy=self.policy,
+                reference=self.reference,
+                value=self.value,
                 temperature=config.temperature,
                 max_tokens=config.micro_batch_tokens,
             )
@@ -281,19 +287,11 @@ class Trainer:
         with self.clock.timed("update"):
             if step > config.value_warmup_steps:
                 metrics |= update_policy(
-                    models.policy,
-                    self.policy_optimizer,
-                    rollouts,
-                    targets,
-                    config,
-                    models.head,
-                    models.text,
+                    *(self.policy, self.policy_optimizer, rollouts, targets, config, models.text)
                 ).metrics()
-            if self.value_optimizer is not None:
+            if self.value is not None and self.value_optimizer is not None:
                 set_lr(self.value_optimizer, value_rate)
-                metrics |= update_value(
-                    models.value, self.value_optimizer, rollouts, targets, config
-                )
+                metrics |= update_value(self.value, self.value_optimizer, rollouts, targets, config)
         if rate > 0:  # else the policy stood where it was
             self.controller.update(metrics["kl_nats"], len(rollouts))
         return metrics | self.clock.metrics()
@@ -327,6 +325,7 @@ class Trainer:
             temperature=self.config.temperature,
             max_new_tokens=self.config.max_response_tokens,
             seeds=list(seeds),
+            precision=self.config.precision,
         )
 
     def score(self, prompts: Sequence[PromptTokens], samples: Sequence[Sampled]) -> Sequence[float]:
@@ -367,6 +366,7 @@ class Trainer:
                 or "a function",
                 **{name: getattr(config, name) for name in REWARD_SETTINGS},
                 "temperature": config.temperature,
+                "precision": config.precision,
                 "max_response_tokens": config.max_response_tokens,
             },
         )

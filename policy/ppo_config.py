@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from policy.config import refuse_idle, require, require_all_positive
+from policy.config import refuse_idle, require, require_all_positive, require_precision
 from policy.kl import ESTIMATORS
 
 MISSING_END = ("subtract", "replace", "off")
@@ -45,8 +45,12 @@ class PPOConfig:
     """Passes over a step's rollouts."""
     minibatches: int = 2
     """Optimizer steps in one epoch."""
-    micro_batch_tokens: int = 1024
+    micro_batch_tokens: int = 2048
     """Padded tokens in one forward and backward; bounds memory, changes no gradient."""
+    precision: str = "fp32"
+    """`fp32`, `bf16` (autocast: weights, heads, losses and optimizers stay fp32), or `auto`: bf16
+    where the device multiplies in it. The sampler's log-probs are then off by its rounding (the
+    trainer's own are what is learned from), and scores by hundredths of their deviation."""
     lr_peak: float = 2e-4
     """Of the policy; falls linearly to 0 over the steps."""
     value_lr_peak: float = 5e-4
@@ -178,6 +182,7 @@ class PPOConfig:
             ),
             f"reward_weights must be numbers, one of them at least not 0: {weights!r}",
         )
+        require_precision(self.precision)
         require(0 < self.clip < 1, f"clip must be in (0, 1): {self.clip}")
         require(0 <= self.kl_smoothing < 1, f"kl_smoothing must be in [0, 1): {self.kl_smoothing}")
         require(

@@ -82,7 +82,7 @@ class Models:
         )
         max_tokens = context_of(policy)
         value_init = inputs.get("value_init")
-        scorers = scorers_of(config, inputs, tokenizer, device=device)
+        scorers = scorers_of(config, inputs, tokenizer, device=device, precision=config.precision)
         if score_fn is not None:
             reward_models = [RewardModel("score_fn", 1.0, plain(score_fn))]
         else:
@@ -150,14 +150,19 @@ def same_model(one: Path | str, other: Path | str) -> bool:
 
 
 def scorers_of(
-    config: OnPolicyConfig, inputs: Mapping[str, Path | str], tokenizer: Any, *, device: str
+    config: OnPolicyConfig,
+    inputs: Mapping[str, Path | str],
+    tokenizer: Any,
+    *,
+    device: str,
+    precision: str = "fp32",
 ) -> list[Scorer]:
     """The reward models among the inputs, in order. Raises BadInput for one that will not do."""
     scorers: list[Scorer] = []
     for name, path in inputs.items():
         if not name.startswith("reward_model"):
             continue
-        scorer = load_scorer(path, device=device)
+        scorer = load_scorer(path, device=device, precision=precision)
         require_better_than_a_coin(scorer, config, path)
         if scorer.shares_tokenizer(tokenizer):
             require_room(scorer, config.max_response_tokens, "max_response_tokens")

@@ -85,7 +85,7 @@ class Reading:
                 logits = without_pad(self.model, self.model(**given).logits)  # (B, T, V)
                 logits = logits.flatten(0, 1) if bool(places.all()) else logits[places]
             else:
-                with head_only_at(self.model, places):
+                with head_only_at(self.model, places.flatten().nonzero().squeeze(-1)):
                     logits = without_pad(self.model, self.model(**given).logits)  # (N, V)
             return cross_entropy(logits.float(), targets, reduction="none")
 

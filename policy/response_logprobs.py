@@ -41,7 +41,8 @@ def response_logprobs(
             [prompts[row] for row in rows],
             [responses[row] for row in rows],
             pad_id=model.config.pad_token_id,
-        ).to(model.device)
+            device=model.device,
+        )
         logprobs = padded_logprobs(model, padded, temperature=temperature).cpu()
         for row, values in zip(rows, logprobs, strict=True):
             found[row] = values[: len(responses[row])].clone()

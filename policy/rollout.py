@@ -1,26 +1,32 @@
 """What PPO samples in one step, and how it is laid out for the models.
 
-B rollouts of a step, n of them in a micro-batch; T columns of prompt and response, R response
-columns, V tokens of the vocabulary, D width. A mask is bool, True = real token.
+B rollouts of a step, n of them in a micro-batch; R response columns, N response tokens of a
+micro-batch, V tokens of the vocabulary, D width. A mask is bool, True = real token.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from policy.backbone import logits_and_states_at, logits_at
+from policy.backbone import head_only_at, without_pad
 from policy.data import Message
 from policy.kl import KLEstimator, k1, k3
+from policy.last_mlp import last_mlp_only_at
 from policy.losses import entropy, token_logprobs
+from policy.reader import Reader
 from policy.sampling import Sampled
 from policy.scoring import batches_by_length
-from policy.value import ValueHead, forward_values
+from policy.shared_prompt import Forest, Tree, inputs_of_forest
+from policy.value import ValueHead
+
+Found = dict[str, Tensor]
+"""(n, R) each, by the rollouts' name for it."""
 
 REPEATED = 4
 """Tokens in the n-grams that repetition counts, as in arXiv:1908.04319."""
@@ -43,71 +49,103 @@ ScoreFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[float
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Some rollouts as one model input: prompt and response in one piece, padding on the right.
+    """Some rollouts as one model input, padded on the right. A prompt may stand there once for
+    several responses (policy/shared_prompt.py).
 
-    N is the number of response tokens of all rows. What the models say of them is computed as (N,)
-    or (N, V), in reading order, so that neither prompts nor padding cost the head anything.
+    What the models say of the N response tokens is computed as (N,) or (N, V), rollout by rollout,
+    so that neither prompts nor padding cost the head anything.
     """
 
-    ids: Tensor
-    """(n, T)"""
-    mask: Tensor
-    """(n, T)"""
-    chooses: Tensor
-    """(n, T) True = the next column is a response token, chosen in this column's state."""
+    forest: Forest
+    sources: Tensor
+    """(N,) long, the place in B x S of the id in whose state each response token was chosen."""
+    response_ids: Tensor
+    """(N,) the tokens that were chosen."""
     response_mask: Tensor
     """(n, R)"""
-
-    @property
-    def response_ids(self) -> Tensor:
-        """(N,) the tokens that were chosen."""
-        return self.ids.roll(-1, dims=1)[self.chooses]
 
     def in_rows(self, flat: Tensor) -> Tensor:
         """(N,) -> (n, R), 0 in padding."""
         rows = torch.zeros_like(self.response_mask, dtype=flat.dtype)
         return rows.masked_scatter(self.response_mask, flat)
 
-    def to(self, device: str | torch.device) -> "Padded":
-        return Padded(*(getattr(self, each.name).to(device) for each in fields(self)))
-
 
 def pad(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    device: str | torch.device = "cpu",
+    shared: bool = False,
 ) -> Padded:
-    """Rows of ids as one rectangle. No prompt is empty."""
+    """Rows of ids as one rectangle. No prompt is empty.
+
+    shared: rows with one prompt that stand behind each other become one line; for models of which
+    `shares_exactly` is true.
+    """
     pairs = list(zip(prompts, responses, strict=True))
-    shape = (len(pairs), max(len(prompt) + len(response) for prompt, response in pairs))
-    ids = torch.full(shape, pad_id, dtype=torch.long)
-    mask = torch.zeros(shape, dtype=torch.bool)
-    chooses = torch.zeros(shape, dtype=torch.bool)
+    groups: list[list[int]] = []
+    for row, prompt in enumerate(prompts):
+        if shared and row and prompt == prompts[row - 1]:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    trees = [Tree.of([[*pairs[row][0], *pairs[row][1]] for row in group]) for group in groups]
+    longest_line = max(len(tree.ids) for tree in trees)
+    sources: list[int] = []
+    for line, (group, tree) in enumerate(zip(groups, trees, strict=True)):
+        for place, row in enumerate(group):
+            start, end = len(prompts[row]), len(prompts[row]) + len(responses[row])
+            sources += [line * longest_line + at for at in tree.path(place)[start - 1 : end - 1]]
     longest = max(len(response) for response in responses)
     response_mask = torch.zeros((len(pairs), longest), dtype=torch.bool)
-    for i, (prompt, response) in enumerate(pairs):
-        start, end = len(prompt), len(prompt) + len(response)
-        ids[i, :end] = torch.tensor([*prompt, *response], dtype=torch.long)
-        mask[i, :end] = True
-        chooses[i, start - 1 : end - 1] = True
-        response_mask[i, : len(response)] = True
-    return Padded(ids, mask, chooses, response_mask)
+    for row, response in enumerate(responses):
+        response_mask[row, : len(response)] = True
+    return Padded(
+        Forest.of(trees, pad_id, device),
+        torch.tensor(sources, device=device),
+        torch.tensor([token for response in responses for token in response], device=device),
+        response_mask.to(device),
+    )
 
 
 def response_logits(model: Any, padded: Padded) -> Tensor:
     """(N, V): the logits that each response token was chosen from."""
-    return logits_at(model, padded.ids, padded.mask, padded.chooses)
+    return response_logits_and_states(model, padded)[0]
 
 
 def response_logits_and_values(
     model: Any, head: ValueHead, padded: Padded
 ) -> tuple[Tensor, Tensor]:
     """Both of one pass: (N, V) logits, (n, R) values in score units."""
-    logits, states = logits_and_states_at(model, padded.ids, padded.mask, padded.chooses)
-    return logits, padded.in_rows(head(states).squeeze(-1))
+    logits, states = response_logits_and_states(model, padded)
+    with torch.autocast(states.device.type, enabled=False):
+        return logits, padded.in_rows(head(states).squeeze(-1))
+
+
+def response_logits_and_states(model: Any, padded: Padded) -> tuple[Tensor, Tensor]:
+    """(N, V) float32 logits and (N, D) float32 last hidden states that they came from.
+
+    The model's own forward runs whole, so logits that an architecture scales or caps are scaled
+    and capped; its head is only shown fewer hidden states, and computes in fp32 in any precision:
+    log-probs of bf16 logits would be off by hundredths.
+    """
+    sources = padded.sources
+    with (
+        head_only_at(model, sources, in_fp32=True) as shown,
+        last_mlp_only_at(sources, model.base_model),
+    ):
+        logits = model(**inputs_of_forest(model, padded.forest)).logits
+    return without_pad(model, logits), shown[0]
 
 
 def response_values(model: Any, padded: Padded) -> Tensor:
     """(n, R) values of the states that the response tokens were chosen in, score units."""
-    return padded.in_rows(forward_values(model, padded.ids, padded.mask)[padded.chooses])
+    with last_mlp_only_at(padded.sources, model.base_model):
+        hidden = model.base_model(**inputs_of_forest(model.base_model, padded.forest))
+    states = hidden.last_hidden_state.flatten(0, 1)[padded.sources].float()
+    with torch.autocast(states.device.type, enabled=False):
+        return padded.in_rows(model.score(states).squeeze(-1))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,17 +227,39 @@ class Rollouts:
     def num_tokens(self) -> int:
         return sum(len(sample.tokens) for sample in self.samples)
 
-    def padded(self, rows: Sequence[int], device: str | torch.device) -> Padded:
-        """These rollouts as one model input; its R is their own longest response."""
-        prompts = [self.prompts[i].ids for i in rows]
-        responses = [self.samples[i].tokens for i in rows]
-        return pad(prompts, responses, pad_id=self.pad_id).to(device)
+    def padded(self, rows: Sequence[int], reader: Reader) -> Padded:
+        """These rollouts as this model's input; its R is their own longest response."""
+        return pad(
+            [self.prompts[i].ids for i in rows],
+            [self.samples[i].tokens for i in rows],
+            pad_id=self.pad_id,
+            device=reader.model.device,
+            shared=reader.shared,
+        )
 
-    def micro_batches(self, rows: Sequence[int], max_tokens: int) -> Iterable[list[int]]:
-        """`rows` in parts of at most max_tokens padded tokens, of similar length."""
-        lengths = [len(self.prompts[i].ids) + len(self.samples[i].tokens) for i in rows]
-        for part in batches_by_length(lengths, max_tokens):
-            yield [rows[place] for place in part]
+    def num_tokens_of(self, rows: Sequence[int]) -> int:
+        """Tokens that these rollouts are read as, their common prompt once."""
+        return len(self.prompts[rows[0]].ids) + sum(len(self.samples[i].tokens) for i in rows)
+
+    def micro_batches(
+        self, rows: Sequence[int], reader: Reader, max_tokens: int
+    ) -> list[list[int]]:
+        """`rows` in parts of similar length that go through one of the reader's lanes at once: of
+        at most max_tokens padded tokens in all lanes together."""
+        limit = max(1, max_tokens // reader.num_lanes)
+        lines: list[list[int]] = []  # rollouts of one prompt, which the reader reads as one line
+        for i in rows:
+            last = lines[-1] if lines else []
+            alike = reader.shared and last and self.prompts[last[0]].ids == self.prompts[i].ids
+            if alike and self.num_tokens_of([*last, i]) <= limit:
+                last.append(i)
+            else:
+                lines.append([i])
+        lengths = [self.num_tokens_of(line) for line in lines]
+        return [
+            [i for place in part for i in lines[place]]
+            for part in batches_by_length(lengths, limit)
+        ]
 
     def sequence_kl(self, estimator: KLEstimator) -> Tensor:
         """(B,) KL to the reference summed over each response, nats."""
@@ -216,41 +276,52 @@ class Rollouts:
         return self.scores - self.baselines + self.missing_end
 
 
-@torch.no_grad()
 def recompute(
     rollouts: Rollouts,
     *,
-    policy: Any,
-    reference: Any,
-    value_model: Any | None,
+    policy: Reader,
+    reference: Reader,
+    value: Reader | None,
     temperature: float,
     max_tokens: int,
 ) -> None:
     """Fill log-probs of policy and reference, entropies and values, by the trainer's own forward.
 
-    value_model: a ValueHead reads the policy's own pass; None leaves the values at 0.
+    value: a model of its own; None where a head on the policy's trunk gives the values, or none
+    does. max_tokens: as of `Rollouts.micro_batches`.
 
     The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding.
     """
-    for rows in rollouts.micro_batches(range(len(rollouts)), max_tokens):
-        padded = rollouts.padded(rows, policy.device)
-        columns = padded.response_mask.shape[1]
-        tokens = padded.response_ids
-        if isinstance(value_model, ValueHead):
-            logits, values = response_logits_and_values(policy, value_model, padded)
-            rollouts.values[rows, :columns] = values
+
+    def look(reader: Reader, found: Callable[[Any, ValueHead | None, Padded], Found]) -> None:
+        def fill(model: Any, head: ValueHead | None, rows: list[int]) -> None:
+            padded = rollouts.padded(rows, reader)
+            columns = padded.response_mask.shape[1]
+            for name, values in found(model, head, padded).items():
+                getattr(rollouts, name)[rows, :columns] = values
+
+        parts = rollouts.micro_batches(range(len(rollouts)), reader, max_tokens)
+        reader.read(fill, parts, rollouts.num_tokens_of)
+
+    def of_policy(model: Any, head: ValueHead | None, padded: Padded) -> Found:
+        if head is None:
+            logits, more = response_logits(model, padded), {}
         else:
-            logits = response_logits(policy, padded)
-        ref_logits = response_logits(reference, padded)
-        found = {
-            "logprobs": token_logprobs(logits, tokens, temperature=temperature),
-            "entropy": entropy(logits, temperature=temperature),
-            "ref_logprobs": token_logprobs(ref_logits, tokens, temperature=temperature),
-        }
-        for name, flat in found.items():
-            getattr(rollouts, name)[rows, :columns] = padded.in_rows(flat)
-        if value_model is not None and not isinstance(value_model, ValueHead):
-            rollouts.values[rows, :columns] = response_values(value_model, padded)
+            logits, values = response_logits_and_values(model, head, padded)
+            more = {"values": values}
+        logprobs = token_logprobs(logits, padded.response_ids, temperature=temperature)
+        spread = entropy(logits, temperature=temperature)
+        return {"logprobs": padded.in_rows(logprobs), "entropy": padded.in_rows(spread), **more}
+
+    def of_reference(model: Any, _: ValueHead | None, padded: Padded) -> Found:
+        logits = response_logits(model, padded)
+        logprobs = token_logprobs(logits, padded.response_ids, temperature=temperature)
+        return {"ref_logprobs": padded.in_rows(logprobs)}
+
+    look(policy, of_policy)
+    look(reference, of_reference)
+    if value is not None:
+        look(value, lambda model, _, padded: {"values": response_values(model, padded)})
 
 
 def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policy.backbone import forward_arguments, forward_hidden
+from policy.backbone import forward_arguments, inputs_of
 from policy.last_mlp import last_mlp_only_at
 
 HIDDEN = -1e9
@@ -68,6 +68,16 @@ class Tree:
             ends[number] = path[-1]
             before = row
         return cls(tuple(ids), tuple(depths), tuple(stretches), tuple(ends))
+
+    def path(self, row: int) -> list[int]:
+        """Where the row's ids stand, first to last."""
+        found: list[int] = []
+        at = self.ends[row]
+        while at >= 0:
+            stretch = next(each for each in self.stretches if each.start <= at < each.end)
+            found += range(at, stretch.start - 1, -1)
+            at = stretch.parent
+        return found[::-1]
 
 
 def num_shared(first: Sequence[int], second: Sequence[int]) -> int:
@@ -157,18 +167,22 @@ def hidden_of_forest(model: Any, forest: Forest, trunk: Callable[..., Any] | Non
     trunk: what is called for trees that share anything, the model's own by default.
     """
     inner = model.base_model
+    read = inner if trunk is None or forest.sees is None else trunk
     with last_mlp_only_at(forest.ends, inner) if trunk is None else nullcontext():
-        if forest.sees is None:
-            hidden = forward_hidden(model, forest.ids, forest.mask)
-        else:
-            read = inner if trunk is None else trunk  # a compiled trunk has no truth value
-            hidden = read(
-                input_ids=forest.ids,
-                attention_mask=attention_masks(inner, forest.sees, forest.positions),
-                position_ids=forest.positions,
-                use_cache=False,
-            ).last_hidden_state
+        hidden = read(**inputs_of_forest(inner, forest)).last_hidden_state
     return hidden.flatten(0, 1)[forest.ends]
+
+
+def inputs_of_forest(model: Any, forest: Forest) -> dict[str, Any]:
+    """What the model's forward takes for these trees."""
+    if forest.sees is None:
+        return inputs_of(model, forest.ids, forest.mask)
+    return {
+        "input_ids": forest.ids,
+        "attention_mask": attention_masks(model.base_model, forest.sees, forest.positions),
+        "position_ids": forest.positions,
+        "use_cache": False,
+    }
 
 
 def attention_masks(inner: Any, sees: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
@@ -201,9 +215,8 @@ def shares_exactly(model: Any, max_tokens: int) -> bool:
     too. Nothing of the model changes, nor of torch's random state.
     """
     inner = model.base_model
-    if getattr(model, "score", None) is None or "position_ids" not in forward_arguments(
-        inner.__class__
-    ):
+    head = getattr(model, "score", None) or getattr(model, "lm_head", None)
+    if head is None or "position_ids" not in forward_arguments(inner.__class__):
         return False
     rows = _rows_to_try(inner.config, max_tokens)
     was_training = model.training

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from policy.advantage import gae, group_relative, leave_one_out, whiten
 from policy.kl import ESTIMATORS, penalised_rewards
@@ -24,6 +24,7 @@ from policy.losses import (
 from policy.optim import clip_grad_norm, require_finite
 from policy.ppo_config import PPOConfig
 from policy.ptx import Pretraining
+from policy.reader import Reader
 from policy.rollout import (
     Rollouts,
     response_logits,
@@ -126,34 +127,39 @@ class PolicyUpdate:
 
 
 def minibatches(num_rollouts: int, config: PPOConfig, *, step: int) -> Iterator[list[int]]:
-    """Rollout numbers of each optimizer step, epoch after epoch, shuffled by counter."""
+    """Rollout numbers of each optimizer step, epoch after epoch, shuffled by counter.
+
+    The answers to one prompt are shuffled together where whole prompts make the minibatches: the
+    prompt is then read once for all of them.
+    """
+    each = config.answers_per_prompt
+    if num_rollouts % (each * config.minibatches):
+        each = 1
     for epoch in range(config.epochs):
         generator = generator_for(config.seed, step, "minibatches", epoch)
-        order = torch.randperm(num_rollouts, generator=generator)
+        order = torch.randperm(num_rollouts // each, generator=generator)
         for part in order.tensor_split(config.minibatches):
-            yield part.tolist()
+            yield [prompt * each + answer for prompt in part.tolist() for answer in range(each)]
 
 
 def update_policy(
-    policy: Any,
+    policy: Reader,
     optimizer: torch.optim.Optimizer,
     rollouts: Rollouts,
     targets: Targets,
     config: PPOConfig,
-    head: ValueHead | None = None,
     text: Pretraining | None = None,
 ) -> PolicyUpdate:
     """Clipped updates until the epochs are done or approxkl is above its limit.
 
-    head: learns its values along with the policy, whose optimizer holds its weights too. text: is
-    learned in every optimizer step. Raises Diverged before the weights take in a number that is not
-    finite.
+    policy: a value head on its trunk learns along with it; the optimizer holds its weights too.
+    text: is learned in every optimizer step. Raises Diverged before the weights take in a number
+    that is not finite.
     """
-    done = PolicyUpdate(value_loss_sum=None if head is None else 0.0)
-    learning = policy if head is None else nn.ModuleList([policy, head])
+    done = PolicyUpdate(value_loss_sum=None if policy.head is None else 0.0)
     for rows in minibatches(len(rollouts), config, step=rollouts.step):
         optimizer.zero_grad(set_to_none=True)
-        loss = policy_gradient(policy, rollouts, targets, rows, config, head)
+        loss = policy_gradient(policy, rollouts, targets, rows, config)
         tokens = int(rollouts.mask[rows].sum())
         approx_kl = float(loss.approx_kl_sum) / tokens
         if done.optimizer_steps == 0:
@@ -169,10 +175,10 @@ def update_policy(
             done.stopped_early = True
             break
         if text is not None:
-            ptx_loss = text.gradient(policy, step=rollouts.step, update=done.optimizer_steps)
+            ptx_loss = text.gradient(policy.model, step=rollouts.step, update=done.optimizer_steps)
             done.ptx_losses.append(ptx_loss)
             require_finite(ptx_loss=ptx_loss)
-        grad_norm = clip_grad_norm(learning, config.max_grad_norm)
+        grad_norm = clip_grad_norm(policy.modules, config.max_grad_norm)
         require_finite(policy_grad_norm=grad_norm)
         optimizer.step()
         done.optimizer_steps += 1
@@ -182,26 +188,21 @@ def update_policy(
 
 
 def policy_gradient(
-    policy: Any,
-    rollouts: Rollouts,
-    targets: Targets,
-    rows: list[int],
-    config: PPOConfig,
-    head: ValueHead | None = None,
+    policy: Reader, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
 ) -> PolicyLoss:
     """Add the minibatch's gradient to the policy, and to the head on its trunk, micro-batch by
     micro-batch; its sums."""
     divisor = loss_divisor(rollouts, rows, config)
     num_tokens = int(rollouts.mask[rows].sum())
-    parts: list[PolicyLoss] = []
-    for some in rollouts.micro_batches(rows, config.micro_batch_tokens):
-        padded = rollouts.padded(some, policy.device)
+
+    def backward(model: Any, head: ValueHead | None, some: list[int]) -> PolicyLoss:
+        padded = rollouts.padded(some, policy)
         mask = padded.response_mask
         values = None
         if head is None:
-            logits = response_logits(policy, padded)
+            logits = response_logits(model, padded)
         else:
-            logits, values = response_logits_and_values(policy, head, padded)
+            logits, values = response_logits_and_values(model, head, padded)
         logprobs = token_logprobs(logits, padded.response_ids, temperature=config.temperature)
         part = policy_loss(
             padded.in_rows(logprobs), mask, rollouts, targets, some, config, divisor=divisor
@@ -216,10 +217,13 @@ def policy_gradient(
                 value_loss=value_loss.detach(),
             )
         part.loss.backward()
-        parts.append(part)
+        return replace(part, loss=part.loss.detach())
+
+    cut = rollouts.micro_batches(rows, policy, config.micro_batch_tokens)
+    parts = policy.read(backward, cut, rollouts.num_tokens_of, learns=True)
     of_values = [part.value_loss for part in parts if part.value_loss is not None]
     return PolicyLoss(
-        loss=torch.stack([part.loss.detach() for part in parts]).sum(),
+        loss=torch.stack([part.loss for part in parts]).sum(),
         num_clipped=torch.stack([part.num_clipped for part in parts]).sum(),
         approx_kl_sum=torch.stack([part.approx_kl_sum for part in parts]).sum(),
         ratio_sum=torch.stack([part.ratio_sum for part in parts]).sum(),
@@ -266,7 +270,7 @@ def policy_loss(
 
 
 def update_value(
-    model: Any,
+    reader: Reader,
     optimizer: torch.optim.Optimizer,
     rollouts: Rollouts,
     targets: Targets,
@@ -279,8 +283,8 @@ def update_value(
     loss_sum, tokens_seen, grad_norm = 0.0, 0, torch.zeros(())
     for rows in minibatches(len(rollouts), config, step=rollouts.step):
         optimizer.zero_grad(set_to_none=True)
-        loss = value_gradient(model, rollouts, targets, rows, config)
-        grad_norm = clip_grad_norm(model, config.max_grad_norm)
+        loss = value_gradient(reader, rollouts, targets, rows, config)
+        grad_norm = clip_grad_norm(reader.model, config.max_grad_norm)
         require_finite(value_loss=loss, value_grad_norm=grad_norm)
         optimizer.step()
         tokens = int(rollouts.mask[rows].sum())
@@ -291,20 +295,23 @@ def update_value(
 
 
 def value_gradient(
-    model: Any, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
+    reader: Reader, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
 ) -> float:
     """Add the minibatch's gradient to the value model; its loss per real token."""
     num_tokens = int(rollouts.mask[rows].sum())
-    total = 0.0
-    for some in rollouts.micro_batches(rows, config.micro_batch_tokens):
-        padded = rollouts.padded(some, model.device)
-        values = response_values(model, padded)
+
+    def backward(model: Any, _: ValueHead | None, some: list[int]) -> float:
+        padded = rollouts.padded(some, reader)
         loss = value_loss_of(
-            values, padded.response_mask, rollouts, targets, some, config, num_tokens=num_tokens
+            response_values(model, padded),
+            *(padded.response_mask, rollouts, targets, some, config),
+            num_tokens=num_tokens,
         )
         loss.backward()
-        total += float(loss.detach())
-    return total
+        return float(loss.detach())
+
+    cut = rollouts.micro_batches(rows, reader, config.micro_batch_tokens)
+    return sum(reader.read(backward, cut, rollouts.num_tokens_of, learns=True))
 
 
 def value_loss_of(

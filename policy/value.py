@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForSequenceClassification,
 )
 
 from policy.axes import name_heads
-from policy.backbone import context_of, forward_hidden, score_model_from
+from policy.backbone import context_of, score_model_from
 from policy.config import BadInput, require
 from policy.ensemble import first_member
 from policy.score_scale import forget
@@ -94,8 +94,3 @@ class ValueHead(nn.Linear):
         model.base_model.load_state_dict(policy.base_model.state_dict())
         model.score.weight.copy_(self.weight)
         return model
-
-
-def forward_values(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """(n, T) values in score units, one per column; padding holds nothing of use."""
-    return model.score(forward_hidden(model, ids, mask)).squeeze(-1)

@@ -329,7 +329,8 @@ def kl_to(root: Any, written: Sequence[Written], temperature: float) -> float:
             [row.prompt_ids for row in rows],
             [row.sampled.tokens for row in rows],
             pad_id=root.config.pad_token_id,
-        ).to(root.device)
+            device=root.device,
+        )
         logprobs = token_logprobs(
             response_logits(root, padded), padded.response_ids, temperature=temperature
         )  # (N,) response tokens of all rows

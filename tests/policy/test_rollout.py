@@ -13,6 +13,7 @@ from policy.config import BadInput
 from policy.losses import token_logprobs
 from policy.ppo_config import PPOConfig
 from policy.ppo_models import draw
+from policy.reader import Reader
 from policy.rollout import (
     PromptTokens,
     Rollouts,
@@ -76,9 +77,9 @@ def rollouts_of(models, count: int = 12) -> Rollouts:
     )
     recompute(
         rollouts,
-        policy=policy,
-        reference=reference,
-        value_model=value,
+        policy=Reader(policy),
+        reference=Reader(reference),
+        value=Reader(value),
         temperature=TEMPERATURE,
         max_tokens=64,
     )
@@ -86,17 +87,31 @@ def rollouts_of(models, count: int = 12) -> Rollouts:
     return rollouts
 
 
-def test_rows_are_padded_on_the_right_and_know_which_column_chose_which_token():
+def test_rows_are_padded_on_the_right_and_know_which_place_chose_which_token():
     padded = pad([[1, 2, 3], [4]], [[5], [6, 7, 8]], pad_id=0)
-    assert padded.ids.tolist() == [[1, 2, 3, 5], [4, 6, 7, 8]]
-    assert padded.mask.all()
-    assert padded.chooses.int().tolist() == [[0, 0, 1, 0], [1, 1, 1, 0]]
+    assert padded.forest.ids.tolist() == [[1, 2, 3, 5], [4, 6, 7, 8]]
+    assert padded.forest.mask.all()
+    assert padded.sources.tolist() == [2, 4, 5, 6]
     assert padded.response_ids.tolist() == [5, 6, 7, 8]
     assert padded.response_mask.int().tolist() == [[1, 0, 0], [1, 1, 1]]
     assert padded.in_rows(torch.tensor([1.0, 2, 3, 4])).tolist() == [[1, 0, 0], [2, 3, 4]]
     shorter = pad([[1, 2], [4]], [[5], [6]], pad_id=0)
-    assert shorter.ids.tolist() == [[1, 2, 5], [4, 6, 0]]
-    assert shorter.mask.int().tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert shorter.forest.ids.tolist() == [[1, 2, 5], [4, 6, 0]]
+    assert shorter.forest.mask.int().tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert shorter.sources.tolist() == [1, 3]
+
+
+def test_answers_to_one_prompt_share_it_and_what_they_begin_with():
+    prompts, answers = [[1, 2], [1, 2], [3], [3], [1, 2]], [[7, 8, 9], [5, 6], [4], [], [7, 8]]
+    padded = pad(prompts, answers, pad_id=0, shared=True)
+    # sorted: [1 2 5 6] and, from the 2 on, [7 8 9]; only what stands side by side shares a line
+    assert padded.forest.ids.tolist() == [
+        [1, 2, 5, 6, 7, 8, 9],
+        [3, 4, 0, 0, 0, 0, 0],
+        [1, 2, 7, 8, 0, 0, 0],
+    ]
+    assert padded.sources.tolist() == [1, 4, 5, 1, 2, 7, 15, 16]
+    assert padded.response_ids.tolist() == [7, 8, 9, 5, 6, 4, 7, 8]
 
 
 def test_logits_of_response_tokens_are_those_of_the_whole_forward(models):
@@ -104,8 +119,8 @@ def test_logits_of_response_tokens_are_those_of_the_whole_forward(models):
     padded = pad([[6, 7], [8]], [[9, 2], [10]], pad_id=0)
     with torch.no_grad():
         found = response_logits(policy, padded)
-        whole = forward_logits(policy, padded.ids, padded.mask)
-        again = forward_logits(policy, padded.ids, padded.mask)
+        whole = forward_logits(policy, padded.forest.ids, padded.forest.mask)
+        again = forward_logits(policy, padded.forest.ids, padded.forest.mask)
     expected = torch.stack([whole[0, 1], whole[0, 2], whole[1, 0]])
     torch.testing.assert_close(found, expected)
     assert torch.equal(whole, again), "the head must be as it was"
@@ -177,7 +192,7 @@ def test_first_minibatch_has_ratio_one_and_nothing_clipped(models):  # T9
     targets = targets_of(rollouts, CONFIG, kl_coef=0.1)
     rows = next(minibatches(len(rollouts), CONFIG, step=1))
     assert len(rows) == 4
-    loss = policy_gradient(policy, rollouts, targets, rows, CONFIG)
+    loss = policy_gradient(Reader(policy), rollouts, targets, rows, CONFIG)
     tokens = int(rollouts.mask[rows].sum())
     assert float(loss.ratio_sum) / tokens == pytest.approx(1.0, abs=1e-6)
     assert float(loss.approx_kl_sum) / tokens == pytest.approx(0.0, abs=1e-9)
@@ -198,8 +213,8 @@ def test_size_of_micro_batches_changes_neither_loss_nor_gradient(models):  # T14
         for model in (policy, value):
             model.zero_grad(set_to_none=True)
         losses = (
-            policy_gradient(policy, rollouts, targets, rows, config).loss.item(),
-            value_gradient(value, rollouts, targets, rows, config),
+            policy_gradient(Reader(policy), rollouts, targets, rows, config).loss.item(),
+            value_gradient(Reader(value), rollouts, targets, rows, config),
         )
         grads = [p.grad.clone() for m in (policy, value) for p in m.parameters() if p.requires_grad]
         return losses, grads

@@ -9,6 +9,7 @@ import torch
 from policy.backbone import load_causal_lm
 from policy.optim import adamw
 from policy.ppo_config import PPOConfig
+from policy.reader import Reader
 from policy.rollout import PromptTokens, Rollouts, recompute
 from policy.sampling import Sampled
 from policy.update import (
@@ -41,9 +42,9 @@ def rollouts_of(policy, value, *, scores=(1.0,) * 6, baselines=(0.0,) * 6) -> Ro
     )
     recompute(
         rollouts,
-        policy=policy,
-        reference=policy,
-        value_model=value,
+        policy=Reader(policy, head=value if isinstance(value, ValueHead) else None),
+        reference=Reader(policy),
+        value=Reader(value) if value is not None and not isinstance(value, ValueHead) else None,
         temperature=CONFIG.temperature,
         max_tokens=1024,
     )
@@ -73,7 +74,7 @@ def test_a_minibatch_above_the_limit_ends_the_epochs_before_it_is_learned(
     rollouts.logprobs[second] -= 0.4
     config = replace(CONFIG, approx_kl_limit=limit)
     done = update_policy(
-        policy,
+        Reader(policy),
         adamw(policy, lr=1e-9, weight_decay=0.0, eps=1e-5),  # the policy stays where it is
         rollouts,
         targets_of(rollouts, config, kl_coef=0.0),
@@ -102,7 +103,7 @@ def test_a_value_that_moved_beyond_the_clip_is_held_to_it(policy, value, value_c
     targets.returns.copy_(rollouts.values)  # what the model says now is right
     rollouts.values -= 1.0  # and one more than it said at the rollout
     config = replace(CONFIG, value_clip=value_clip)
-    loss = value_gradient(value, rollouts, targets, list(range(6)), config)
+    loss = value_gradient(Reader(value), rollouts, targets, list(range(6)), config)
     assert loss == pytest.approx(expected, abs=1e-5)
 
 
@@ -173,7 +174,7 @@ def test_grpo_compares_scores_and_pays_for_kl_in_the_loss(policy):
     apart = [-2.0, -1.0, 3.0, -1.0, -1.0, 2.0]
     first = torch.tensor([a / d for a, d in zip(apart, deviations, strict=True)])
     torch.testing.assert_close(targets.advantages[:, 0], first, atol=2e-4, rtol=0)
-    loss = policy_gradient(policy, rollouts, targets, list(range(6)), config)
+    loss = policy_gradient(Reader(policy), rollouts, targets, list(range(6)), config)
     k3 = math.exp(-0.1) - 1 + 0.1  # at each token; the advantages cancel
     assert float(loss.loss) == pytest.approx(0.5 * k3, abs=1e-5)
 
@@ -194,7 +195,7 @@ def test_tokens_add_up_as_the_config_says(policy, loss_per, expected):
         part = replace(config, micro_batch_tokens=limit)
         rollouts = drifted(policy)
         targets = targets_of(rollouts, part, kl_coef=0.0)
-        loss = policy_gradient(policy, rollouts, targets, list(range(6)), part)
+        loss = policy_gradient(Reader(policy), rollouts, targets, list(range(6)), part)
         assert float(loss.loss) == pytest.approx(expected, abs=1e-5)
 
 
@@ -210,12 +211,12 @@ def test_a_head_on_the_trunk_adds_the_gradients_of_both_losses(policy):
 
     def gradients(model, head=None):
         model.zero_grad(set_to_none=True)
-        loss = policy_gradient(model, rollouts, targets, rows, config, head)
+        loss = policy_gradient(Reader(model, head=head), rollouts, targets, rows, config)
         return loss, [p.grad for p in model.base_model.parameters()]
 
     alone, of_policy = gradients(policy)
     both, together = gradients(policy, head)
-    value_loss = value_gradient(apart, rollouts, targets, rows, config)
+    value_loss = value_gradient(Reader(apart), rollouts, targets, rows, config)
     of_values = [p.grad for p in apart.base_model.parameters()]
     assert float(both.value_loss) == pytest.approx(value_loss, abs=1e-6)
     assert float(both.loss) == pytest.approx(float(alone.loss) + 0.3 * value_loss, abs=1e-5)

@@ -1,0 +1,225 @@
+"""How PPO's models read: shared prompts, lanes, bf16; and steps that are written out."""
+
+import pytest
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from policy.backbone import load_causal_lm
+from policy.decoding import decoding_of
+from policy.lora import add_adapters
+from policy.ppo_config import PPOConfig
+from policy.reader import Reader
+from policy.rollout import PromptTokens, Rollouts, recompute
+from policy.sampling import sample
+from policy.stepping import step_of
+from policy.update import minibatches, policy_gradient, targets_of, value_gradient
+from policy.value import ValueHead, value_model_from
+
+GROUPS = PPOConfig(
+    advantage="grpo",
+    rollouts_per_step=12,
+    answers_per_prompt=4,
+    minibatches=1,
+    temperature=1.0,
+    micro_batch_tokens=60,  # several parts for each of two lanes
+)
+PROMPTS = [[4, 7, 8, 9, 2, 5], [4, 10, 5], [4, 7, 8, 9, 2, 6]]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def models(request, tiny_policy, letters):
+    """(policy, value model), both with opinions."""
+    policy, _ = load_causal_lm(tiny_policy(request.param, seed=1))
+    value = value_model_from(
+        tiny_policy(request.param, seed=3, name="value"), tokenizer=letters, max_tokens=32
+    )
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+        value.score.weight.normal_(generator=torch.Generator().manual_seed(4))
+    return policy, value
+
+
+def rollouts_of(policy, letters, precision="fp32") -> Rollouts:
+    """Four answers to each of three prompts, as the sampler left them."""
+    prompts = [PromptTokens(str(ids), [], ids) for ids in PROMPTS for _ in range(4)]
+    samples = sample(
+        policy, letters, [one.ids for one in prompts],
+        temperature=1.0, max_new_tokens=9, seeds=range(12), precision=precision,
+    )  # fmt: skip
+    return Rollouts.of(
+        step=1, prompts=prompts, samples=samples, seeds=list(range(12)), pad_id=0,
+        scores=torch.randn(12, generator=torch.Generator().manual_seed(5)),
+        baselines=torch.zeros(12), missing_end=torch.zeros(12), device="cpu",
+    )  # fmt: skip
+
+
+def looked_at(rollouts, policy, reference, value, max_tokens=64):
+    recompute(
+        rollouts, policy=policy, reference=reference, value=value, temperature=1.0,
+        max_tokens=max_tokens,
+    )  # fmt: skip
+    return {name: getattr(rollouts, name).clone() for name in ("logprobs", "entropy", "values")}
+
+
+def gradients(readers, rollouts, config):
+    """Of the policy's loss and of the value model's, over all rollouts."""
+    policy, value = readers
+    for reader in readers:
+        reader.modules.zero_grad(set_to_none=True)
+    targets = targets_of(rollouts, config, kl_coef=0.1)
+    rows = list(range(len(rollouts)))
+    losses = [
+        policy_gradient(policy, rollouts, targets, rows, config).loss.item(),
+        value_gradient(value, rollouts, targets, rows, config),
+    ]
+    return losses, [p.grad for reader in readers for p in reader.modules.parameters()]
+
+
+def test_shared_prompts_and_lanes_change_neither_numbers_nor_gradients(
+    models, letters, two_threads
+):
+    policy, value = models
+    rollouts = rollouts_of(policy, letters)
+    found = {}
+    for name, shared, threads in (("alone", False, 1), ("shared", True, 2)):
+        torch.set_num_threads(threads)
+        readers = [Reader(policy), Reader(value)]
+        for reader in readers:
+            assert reader.shared, "the models of this test share exactly"
+            assert reader.num_lanes == threads
+            reader.shared = shared
+        (whole,) = rollouts.micro_batches(range(12), readers[0], 10_000)
+        assert len(rollouts.padded(whole, readers[0]).forest.ids) == (3 if shared else 12)
+        assert len(rollouts.micro_batches(range(12), readers[0], 60)) > 2
+        numbers = looked_at(rollouts, readers[0], readers[0], readers[1])
+        found[name] = numbers, *gradients(readers, rollouts, GROUPS)
+    (alone, losses, grads), (shared, other_losses, other_grads) = found.values()
+    for name, expected in alone.items():
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(shared[name], expected, atol=2e-5, rtol=0)
+    assert other_losses == pytest.approx(losses, abs=1e-5)
+    assert any(grad is not None and grad.abs().max() > 1e-3 for grad in grads)
+    for one, other in zip(grads, other_grads, strict=True):
+        torch.testing.assert_close(other, one, atol=2e-5, rtol=1e-3)
+
+
+def test_a_head_learns_in_every_lane(models, letters, two_threads):
+    policy, _ = models
+    config = PPOConfig(value="head", temperature=1.0, rollouts_per_step=12, micro_batch_tokens=60)
+    head = ValueHead.on(policy)
+    with torch.no_grad():
+        head.weight.normal_(generator=torch.Generator().manual_seed(4))
+    rollouts = rollouts_of(policy, letters)
+    grads = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        reader = Reader(policy, head=head)
+        looked_at(rollouts, reader, reader, None)
+        reader.modules.zero_grad(set_to_none=True)
+        targets = targets_of(rollouts, config, kl_coef=0.1)
+        policy_gradient(reader, rollouts, targets, list(range(12)), config)
+        grads.append(head.weight.grad.clone())
+    assert grads[0].abs().max() > 1e-3
+    torch.testing.assert_close(grads[1], grads[0], atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_is_close_and_its_first_ratios_are_near_one(models, letters):
+    policy, value = models
+    exact = rollouts_of(policy, letters)
+    looked_at(exact, Reader(policy), Reader(policy), None)
+    rounded = rollouts_of(policy, letters, precision="bf16")
+    reader = Reader(policy, precision="bf16")
+    numbers = looked_at(rounded, reader, reader, Reader(value, precision="bf16"))
+    assert all(each.dtype is torch.float32 for each in numbers.values())
+    apart = (rounded.sampler_logprobs - rounded.logprobs)[rounded.mask].abs()
+    assert 0 < apart.max() < 0.2
+    assert apart.exp().mean() < 1.03  # weights of 0.3: sharper than what is trained
+    targets = targets_of(rounded, GROUPS, kl_coef=0.1)
+    loss = policy_gradient(reader, rounded, targets, list(range(12)), GROUPS)
+    assert float(loss.ratio_sum) / int(rounded.mask.sum()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_answers_to_a_prompt_stay_in_one_minibatch_where_whole_prompts_make_them():
+    two = PPOConfig(
+        advantage="rloo", answers_per_prompt=4, rollouts_per_step=32, minibatches=2, epochs=3
+    )
+    parts = list(minibatches(32, two, step=1))
+    assert [sorted(one + other) for one, other in zip(parts[::2], parts[1::2], strict=True)] == [
+        list(range(32))
+    ] * 3
+    for part in parts:
+        assert {at // 4 * 4 + answer for at in part for answer in range(4)} == set(part)
+    assert len({tuple(part) for part in parts}) == 6, "shuffled"
+    three = PPOConfig(
+        advantage="rloo", answers_per_prompt=4, rollouts_per_step=32, minibatches=3, epochs=1
+    )
+    assert sorted(at for part in minibatches(32, three, step=1) for at in part) == list(range(32))
+
+
+def wide(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    return model.eval()
+
+
+def of_groups(letters):
+    """Llama with three layers, and four heads that share two of keys and values."""
+    config = LlamaConfig(
+        vocab_size=len(letters), hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_bias=True,
+    )  # fmt: skip
+    return wide(LlamaForCausalLM(config))
+
+
+def neox(letters):
+    config = GPTNeoXConfig(
+        vocab_size=len(letters), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, hidden_dropout=0.0, attention_dropout=0.0,
+    )  # fmt: skip
+    return wide(GPTNeoXForCausalLM(config))
+
+
+@pytest.mark.parametrize(("make", "written_out"), [(of_groups, True), (neox, False)])
+def test_what_is_appended_gets_the_logits_of_a_whole_forward(
+    letters, make, written_out, monkeypatch
+):
+    """Four rows of two prompts, read apart, and 40 tokens each: buffers grow, and rows leave."""
+    monkeypatch.setattr("policy.decoding.TOKENS_AT_ONCE", 6)
+    model = make(letters)
+    step = step_of(model, torch.float32)
+    assert (step is not None) is written_out
+    rows = [[3, 7, 8, 9, 4], [5, 6], [3, 7, 8, 9, 4], [5, 6]]
+    decoding = decoding_of(model, [tuple(row) for row in rows], room=40, step=step)
+    draw = torch.Generator().manual_seed(0)
+    for turn in range(40):
+        if turn == 20:
+            decoding.keep(torch.tensor([1, 2]))
+            rows = rows[1:3]
+        for row, logits in zip(rows, decoding.logits, strict=True):
+            with torch.no_grad():
+                expected = model(input_ids=torch.tensor([row])).logits[0, -1]
+            torch.testing.assert_close(logits[1:], expected[1:], atol=1e-4, rtol=1e-4)
+        tokens = torch.randint(3, len(letters), (len(rows),), generator=draw)
+        rows = [[*row, int(token)] for row, token in zip(rows, tokens, strict=True)]
+        decoding.append(tokens)
+
+
+def test_a_model_with_adapters_steps_by_its_own_forward(letters):
+    """Adapters begin at nothing: what is tried at the start would not show them."""
+    model = of_groups(letters)
+    add_adapters(model, rank=2, seed=0, head_learns=False)
+    assert step_of(model, torch.float32) is None
