@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from policy.axes import name_heads
+from policy.compute import fuse_gelu
 from policy.config import BadInput, require
 from policy.score_scale import KEY
 from policy.text import PAD
@@ -43,6 +44,7 @@ class GPTShape:
 
 def load_causal_lm(path: Path | str, *, device: str = "cpu") -> tuple[Any, Any]:
     """(model, tokenizer) of a directory or a hub name: fp32, eval, dropout 0, with a pad token.
+    GPT-2's GELU is one kernel, which changes no number beyond rounding.
 
     Raises BadInput with one sentence for a missing folder, an encoder-decoder, a model that is not
     a causal LM, weights that are not safetensors, or weights that are missing.
@@ -55,6 +57,7 @@ def load_causal_lm(path: Path | str, *, device: str = "cpu") -> tuple[Any, Any]:
     )
     _without_dropout(config)
     model = _from_pretrained(AutoModelForCausalLM, path, config)
+    fuse_gelu(model)
     tokenizer = load_tokenizer(path)
     give_pad_token(model, tokenizer)
     return model.to(device).eval(), tokenizer

@@ -54,21 +54,20 @@ COMMON: dict[str, Any] = {
     "rollouts_per_step": PER_STEP,
     "max_response_tokens": MAX_RESPONSE,
     "lr_peak": 1e-5,
-    "value_lr_peak": 1e-5,
     "minibatches": 1,
     "approx_kl_limit": 1e9,
     "kl_target_nats": None,
     "kl_stop_nats": None,
     "keep_best": False,
-    "baseline_samples": 0,
     "missing_end": "off",
     "allow_weak_reward": True,
     "checkpoint_every": 1_000_000,
 }
+VALUES = {"epochs": 4, "value_lr_peak": 1e-5, "baseline_samples": 0}
 GROUPS = {"answers_per_prompt": 4, "epochs": 1}
 CASES: dict[str, dict[str, Any]] = {
-    "ppo": {"epochs": 4},
-    "head": {"epochs": 4, "value": "head"},
+    "ppo": VALUES,
+    "head": {**VALUES, "value": "head"},
     "grpo": {**GROUPS, "advantage": "grpo"},
     "rloo": {**GROUPS, "advantage": "rloo"},
 }
