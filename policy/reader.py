@@ -12,10 +12,10 @@ from torch import nn
 from policy.backbone import context_of
 from policy.compute import attend_in_three_products, autocast_dtype, fuse_gelu
 from policy.lanes import add_gradients, alias, num_lanes, shares, side_by_side
+from policy.scoring import batches_by_length
 from policy.shared_prompt import shares_exactly
 from policy.value import ValueHead
 
-Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -42,41 +42,43 @@ class Reader:
 
     def read(
         self,
-        work: Callable[[Any, ValueHead | None, Part], Result],
-        parts: Sequence[Part],
-        size: Callable[[Part], int],
+        work: Callable[[Any, ValueHead | None, list[int]], Result],
+        lines: Sequence[Sequence[int]],
+        num_tokens: Callable[[Sequence[int]], int],
+        max_tokens: int,
         *,
         learns: bool = False,
     ) -> list[Result]:
-        """work(model, head, part) of each part, in order; lanes take parts side by side.
+        """work(model, head, rows) of parts of the lines' rows, each in one part; in an order that
+        depends on nothing but the lines.
 
-        size: of a part, in any unit. learns: `work` leaves gradients, which end up in the model's
-        own, summed in an order that does not depend on who was faster.
+        A line is what the model reads as one; parts hold lines of similar length, at most
+        max_tokens of num_tokens in all lanes together. learns: `work` leaves gradients, which end
+        up in the model's own, summed in an order that does not depend on who was faster.
         """
-        numbered = shares(list(enumerate(parts)), lambda item: size(item[1]), len(self._lanes))
-        found = side_by_side(
-            [
-                partial(self._read_in, lane, work, own, learns)
-                for lane, own in zip(self._lanes, numbered, strict=True)
-            ]
-        )
+        limit = max(1, max_tokens // self.num_lanes)
+        works = []
+        for lane, own in zip(self._lanes, shares(lines, num_tokens, self.num_lanes), strict=True):
+            cut = batches_by_length([num_tokens(line) for line in own], limit)
+            parts = [[row for place in part for row in own[place]] for part in cut]
+            works.append(partial(self._read_in, lane, work, parts, learns))
+        found = side_by_side(works)
         if learns:
             add_gradients(self.modules, self._lanes[1:])
-        by_number = {number: result for lane in found for number, result in lane}
-        return [by_number[number] for number in range(len(parts))]
+        return [result for lane in found for result in lane]
 
     def _read_in(
         self,
         lane: nn.ModuleList,
-        work: Callable[[Any, ValueHead | None, Part], Result],
-        parts: Sequence[tuple[int, Part]],
+        work: Callable[[Any, ValueHead | None, list[int]], Result],
+        parts: Sequence[list[int]],
         learns: bool,
-    ) -> list[tuple[int, Result]]:
+    ) -> list[Result]:
         model, *heads = lane
+        head: Any = heads[0] if heads else None
         device = self.model.device.type
         with (
             torch.set_grad_enabled(learns),  # a thread has its own
             torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None),
         ):
-            head: Any = heads[0] if heads else None
-            return [(number, work(model, head, part)) for number, part in parts]
+            return [work(model, head, part) for part in parts]

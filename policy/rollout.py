@@ -21,7 +21,6 @@ from policy.last_mlp import last_mlp_only_at
 from policy.losses import entropy, token_logprobs
 from policy.reader import Reader
 from policy.sampling import Sampled
-from policy.scoring import batches_by_length
 from policy.shared_prompt import Forest, Tree, inputs_of_forest
 from policy.value import ValueHead
 
@@ -241,25 +240,19 @@ class Rollouts:
         """Tokens that these rollouts are read as, their common prompt once."""
         return len(self.prompts[rows[0]].ids) + sum(len(self.samples[i].tokens) for i in rows)
 
-    def micro_batches(
-        self, rows: Sequence[int], reader: Reader, max_tokens: int
-    ) -> list[list[int]]:
-        """`rows` in parts of similar length that go through one of the reader's lanes at once: of
-        at most max_tokens padded tokens in all lanes together."""
-        limit = max(1, max_tokens // reader.num_lanes)
-        lines: list[list[int]] = []  # rollouts of one prompt, which the reader reads as one line
+    def lines(self, rows: Iterable[int], reader: Reader, max_tokens: int) -> list[list[int]]:
+        """`rows` as this model reads them: those of one prompt in a line, where it can share the
+        prompt and max_tokens, of all its lanes together, leave room."""
+        limit = max_tokens // reader.num_lanes
+        found: list[list[int]] = []
         for i in rows:
-            last = lines[-1] if lines else []
+            last = found[-1] if found else []
             alike = reader.shared and last and self.prompts[last[0]].ids == self.prompts[i].ids
             if alike and self.num_tokens_of([*last, i]) <= limit:
                 last.append(i)
             else:
-                lines.append([i])
-        lengths = [self.num_tokens_of(line) for line in lines]
-        return [
-            [i for place in part for i in lines[place]]
-            for part in batches_by_length(lengths, limit)
-        ]
+                found.append([i])
+        return found
 
     def sequence_kl(self, estimator: KLEstimator) -> Tensor:
         """(B,) KL to the reference summed over each response, nats."""
@@ -288,7 +281,7 @@ def recompute(
     """Fill log-probs of policy and reference, entropies and values, by the trainer's own forward.
 
     value: a model of its own; None where a head on the policy's trunk gives the values, or none
-    does. max_tokens: as of `Rollouts.micro_batches`.
+    does. max_tokens: as of `Reader.read`.
 
     The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding.
     """
@@ -300,8 +293,8 @@ def recompute(
             for name, values in found(model, head, padded).items():
                 getattr(rollouts, name)[rows, :columns] = values
 
-        parts = rollouts.micro_batches(range(len(rollouts)), reader, max_tokens)
-        reader.read(fill, parts, rollouts.num_tokens_of)
+        lines = rollouts.lines(range(len(rollouts)), reader, max_tokens)
+        reader.read(fill, lines, rollouts.num_tokens_of, max_tokens)
 
     def of_policy(model: Any, head: ValueHead | None, padded: Padded) -> Found:
         if head is None:

@@ -219,8 +219,9 @@ def policy_gradient(
         part.loss.backward()
         return replace(part, loss=part.loss.detach())
 
-    cut = rollouts.micro_batches(rows, policy, config.micro_batch_tokens)
-    parts = policy.read(backward, cut, rollouts.num_tokens_of, learns=True)
+    limit = config.micro_batch_tokens
+    lines = rollouts.lines(rows, policy, limit)
+    parts = policy.read(backward, lines, rollouts.num_tokens_of, limit, learns=True)
     of_values = [part.value_loss for part in parts if part.value_loss is not None]
     return PolicyLoss(
         loss=torch.stack([part.loss for part in parts]).sum(),
@@ -310,8 +311,9 @@ def value_gradient(
         loss.backward()
         return float(loss.detach())
 
-    cut = rollouts.micro_batches(rows, reader, config.micro_batch_tokens)
-    return sum(reader.read(backward, cut, rollouts.num_tokens_of, learns=True))
+    limit = config.micro_batch_tokens
+    lines = rollouts.lines(rows, reader, limit)
+    return sum(reader.read(backward, lines, rollouts.num_tokens_of, limit, learns=True))
 
 
 def value_loss_of(

@@ -98,9 +98,12 @@ def test_shared_prompts_and_lanes_change_neither_numbers_nor_gradients(
             assert reader.shared, "the models of this test share exactly"
             assert reader.num_lanes == threads
             reader.shared = shared
-        (whole,) = rollouts.micro_batches(range(12), readers[0], 10_000)
-        assert len(rollouts.padded(whole, readers[0]).forest.ids) == (3 if shared else 12)
-        assert len(rollouts.micro_batches(range(12), readers[0], 60)) > 2
+        lines = rollouts.lines(range(12), readers[0], 10_000)
+        assert len(lines) == (3 if shared else 12)
+        assert len(rollouts.padded(range(12), readers[0]).forest.ids) == len(lines)
+        seen = readers[0].read(lambda *given: given[2], lines, rollouts.num_tokens_of, 60)
+        assert sorted(row for part in seen for row in part) == list(range(12))
+        assert len(seen) > 2
         numbers = looked_at(rollouts, readers[0], readers[0], readers[1])
         found[name] = numbers, *gradients(readers, rollouts, GROUPS)
     (alone, losses, grads), (shared, other_losses, other_grads) = found.values()
