@@ -93,14 +93,14 @@ def sft(folder: Path, size: Size) -> Command:
 
 
 def ppo(folder: Path, size: Size) -> Command:
-    """Policy and value model of that width against a small reward model, in 4 epochs of 4."""
+    """Policy and value model of that width against a small reward model, in 3 epochs of 3."""
     init, judge = new_policy(folder, size.width), folder / "reward"
     model, tokenizer = score_model_from(new_policy(folder, SMALL_WIDTH), seed=1)
     save_model(model, tokenizer, judge)
     rows = [{"id": word, "prompt": said(word)} for word in WORDS]
     settings = {
-        "steps": size.steps, "rollouts_per_step": 16, "max_response_tokens": 8, "temperature": 1.0,
-        "epochs": 4, "minibatches": 4, "baseline_samples": 1, "approx_kl_limit": 9.0,
+        "steps": size.steps, "rollouts_per_step": 8, "max_response_tokens": 8, "temperature": 1.0,
+        "epochs": 3, "minibatches": 3, "baseline_samples": 1, "approx_kl_limit": 9.0,
         "kl_target_nats": 0.5,
     }  # fmt: skip
     prompts = written(folder / "prompts.jsonl", rows)
@@ -118,7 +118,7 @@ LARGE = {
     "reward": Size(width=512, steps=45, checkpoint_every=10),
     "pretrain": Size(width=512, steps=60, checkpoint_every=10),
     "sft": Size(width=512, steps=60, checkpoint_every=10),
-    "ppo": Size(width=384, steps=12, checkpoint_every=2),
+    "ppo": Size(width=384, steps=10, checkpoint_every=1),
 }
 """Two layers: 7 million parameters at 512, 110 MB a checkpoint of weights and two moments."""
 

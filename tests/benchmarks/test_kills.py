@@ -27,7 +27,7 @@ def kills(monkeypatch):
 
 @pytest.mark.parametrize("command", STATE)
 def test_killed_runs_end_with_the_bits_of_one_that_was_not(kills, tmp_path, command):
-    every = 2 if command == "ppo" else 5
+    every = 1 if command == "ppo" else 5
     size = kills.Size(width=32, steps=STEPS[command], checkpoint_every=every)
     (kill,) = kills.measure(tmp_path / "kills", command, size, kills=1, seed=0)
     assert set(kill.equal) >= STATE[command] | {"model.safetensors", "metrics.jsonl"}

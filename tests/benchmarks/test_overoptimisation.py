@@ -13,21 +13,34 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("overoptimisation", HERE / "overoptimisation.py")
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up there
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture(scope="module")
+def bench():
+    return loaded("overoptimisation")
+
+
+@pytest.fixture(scope="module")
+def alarms():
+    return loaded("overoptimisation_alarms")
+
+
+SMALL = ["--votes", "40", "--answers", "8", "--demonstrations", "64"]
+SMALL += ["--set", "steps=3", "--set", "rollouts_per_step=16"]
+
+
 @pytest.mark.parametrize(
     ("text", "worth"),
-    [("", 0.0), ("a", 0.6), ("a a", 1.2), ("a a a", 0.6), ("a b h", 0.5), ("h h h h", 0.0)],
+    [("", 0.0), ("a", 1.0), ("a a", 1.75), ("a a a b h", 2.25), ("a a a a a a a a", 1.0)],
 )
-def test_a_letter_is_worth_its_weight_twice_and_then_costs_it(bench, text, worth):
-    assert bench.gold(text) == pytest.approx(worth)
+def test_a_letter_is_worth_its_weight_less_what_its_pairs_cost(bench, text, worth):
+    assert bench.world.gold(text) == pytest.approx(worth)
 
 
 @pytest.mark.parametrize("is_log", [True, False])
@@ -51,11 +64,33 @@ def test_the_best_of_n_is_a_mean_over_all_draws(bench):  # T27
 
 
 def test_it_runs_in_small(bench, tmp_path, capsys):
-    words = ["--folder", str(tmp_path / "out"), "--seeds", "0", "--votes", "40", "--answers", "8"]
-    words += ["--set", "steps=3", "--set", "rollouts_per_step=16"]
-    assert bench.main(words) == 0
+    assert bench.main(["--folder", str(tmp_path / "out"), "--seeds", "0", *SMALL]) == 0
     assert "| 0 | " in capsys.readouterr().out
     with (tmp_path / "out" / "curve.csv").open(encoding="utf-8") as file:
         kinds = [row["kind"] for row in csv.DictReader(file)]
-    assert [kinds.count(kind) for kind in ("ppo", "best of n", "promoted")] == [3, 3, 1]
+    counts = {"far": 3, "defaults": 3, "best of n": 3, "promoted": 1}
+    assert {kind: kinds.count(kind) for kind in counts} == counts
     assert (tmp_path / "out" / "curve.png").stat().st_size > 10_000
+
+
+def test_an_alarm_is_held_against_the_steps_where_gold_was_highest(alarms):
+    """Gold rises by 2 until step 3. Two runs lose half of it: one alarm is a step early, which
+    counts as nothing lost, and two steps late; the third run keeps 95 %, so its alarm is false."""
+    far = [1.0, 2.0, 3.0, 2.5, 2.0]
+    runs = [
+        alarms.Watched(far, {"x": 2}),
+        alarms.Watched(far, {"x": 5, "y": 4}),
+        alarms.Watched([1.0, 2.0, 3.0, 2.95, 2.9], {"x": 4}),
+    ]
+    assert [run.went_too_far for run in runs] == [True, True, False]
+    assert alarms.rows_of(runs) == [
+        ["x", "2 of 2", "+0.5 [-1, +2]", "75 % [50]", "1 of 1"],
+        ["y", "1 of 2", "+1 [+1, +1]", "75 % [75]", "0 of 1"],
+    ]
+
+
+def test_the_alarms_run_in_small(alarms, tmp_path, capsys):
+    assert alarms.main(["--folder", str(tmp_path / "out"), "--seeds", "4", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "| alarm | raised |" in out
+    assert "far: " in out
