@@ -63,6 +63,8 @@ class Beating:
     ) -> None:
         self._done.set()
         self._thread.join()
+        if kind is None and self._told:
+            self._tell()  # or work that ends between two beats is seen where the last one found it
 
     def progress(self, step: int, total: int, phase: str) -> None:
         """`step` of `total` are done; told with the next heartbeat."""

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
 from annotation.pages.job_figures import figures_of
 from annotation.pages.queued import waits_of
+from annotation.pages.sampled import made_by_sampling
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services.jobs import cancel_job, data_files
@@ -95,6 +96,7 @@ def _context(job: TrainingJob) -> dict[str, Any]:
         "figures": figures_of(job),
         "is_live": is_live,
         "waits": waits_of([job]).get(job.pk, ""),
+        "sampled": made_by_sampling(job),
         "config": json.dumps(job.config, ensure_ascii=False, indent=2, sort_keys=True),
         "inputs": json.dumps(job.inputs, ensure_ascii=False, indent=2, sort_keys=True),
         "result": json.dumps(job.result, ensure_ascii=False, indent=2, sort_keys=True),

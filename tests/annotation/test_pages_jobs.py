@@ -154,3 +154,28 @@ def test_the_list_of_jobs_has_a_query_budget(cast, enter, django_assert_max_num_
     with django_assert_max_num_queries(9):
         html = client.get("/p/shop/jobs/").content.decode()
     assert "?page=2" in html
+
+
+@pytest.mark.parametrize(
+    ("planned", "result", "words"),
+    [
+        ([1, 2], {"comparisons": 2}, "Asked about 2 prompts, the policy made 2 new comparisons."),
+        (
+            [1, 2, 3],
+            {"comparisons": 0, "too_few_distinct": 2, "without_text": 1, "alike_caught": 4},
+            "Asked about 3 prompts, the policy made 0 new comparisons. Prompts for which it had "
+            "too few different answers: 2. Prompts that hold more than text, which it can&#x27;t "
+            "read: 1. Texts caught as leaks or as too much alike: 4.",
+        ),
+        ([], {"comparisons": 0}, "Nothing was written: enough comparisons were open already"),
+    ],
+)
+def test_a_sample_job_says_what_it_made_and_why_nothing(cast, enter, planned, result, words):
+    job = TrainingJob.objects.create(
+        project=cast.project,
+        kind=JobKind.SAMPLE,
+        status=JobStatus.DONE,
+        inputs={"planned": planned},
+        result=result,
+    )
+    assert words in enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/").content.decode()

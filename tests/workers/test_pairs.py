@@ -52,6 +52,7 @@ def test_the_policy_writes_until_enough_comparisons_are_open(project, policy, pr
     assert job.status == JobStatus.DONE, job.error
     assert job.init == policy
     assert (job.result["comparisons"], job.result["completions"]) == (5, 10)
+    assert (job.step, job.total_steps) == (5, 5)
     for comparison in Comparison.objects.all():
         assert comparison.prompt.split == "train"
         assert comparison.purpose == Purpose.PRODUCTION
