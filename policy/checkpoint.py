@@ -11,6 +11,7 @@ passes over what the pointer does not know of yet, believes only a folder whose 
 says so where they are not, and falls back to the one before it.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -57,8 +58,11 @@ def save(
     """Write DIR/checkpoints/step-NNNNNN and remove all but the newest KEPT; its path.
 
     state: whatever torch.load(weights_only=True) can read back (numbers, strings, lists, dicts,
-    tensors, optimizer state dicts).
+    tensors, optimizer state dicts). Raises OSError (ENOSPC) before anything is written where the
+    disk has no room for it: torch would only say that a stream broke.
     """
+    weights = {name: tensors_of(module) for name, module in modules.items()}
+    require_space(directory, bytes_of(weights) + bytes_of(state))
     folder = directory / "checkpoints"
     folder.mkdir(exist_ok=True)
     for left in folder.glob(".*"):  # by a kill
@@ -67,8 +71,8 @@ def save(
     _remove(final)  # a harmed one: the loader went back behind it
     staged = folder / f".staged-{step:06d}"
     staged.mkdir()
-    for name, module in modules.items():
-        save_file(tensors_of(module), staged / f"{name}.safetensors")
+    for name, tensors in weights.items():
+        save_file(tensors, staged / f"{name}.safetensors")
     torch.save(dict(state), staged / "state.pt")
     hashes = {path.name: content_hash(path) for path in sorted(staged.iterdir())}
     manifest = {"step": step, "files": hashes}
@@ -145,6 +149,25 @@ def _feed(digest: Any, value: Any) -> None:
             _feed(digest, each)
     else:
         digest.update(f"value {value!r}".encode())
+
+
+def require_space(directory: Path, num_bytes: int) -> None:
+    """Raise OSError (ENOSPC) where the folder's disk has less free."""
+    free = shutil.disk_usage(directory).free
+    if free < num_bytes:
+        told = f"{num_bytes / 1e6:,.1f} MB to save, {free / 1e6:,.1f} MB free"
+        raise OSError(errno.ENOSPC, told, str(directory))
+
+
+def bytes_of(value: Any) -> int:
+    """Of all tensors in nested mappings, lists and tuples."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(map(bytes_of, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(bytes_of, value))
+    return 0
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:

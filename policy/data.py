@@ -102,6 +102,8 @@ def read_prompts(path: Path | str, *, split: str | None = None) -> list[PromptRo
         require(prompt_id not in rows, f"{where} repeats the id {prompt_id!r}")
         messages = checked_messages(row["prompt"], where)
         require_awaits_answer(messages, where)
+        asked = "".join(turn["content"] for turn in messages if turn["role"] == "user")
+        require(bool(asked.strip()), f"{where}: no turn of the user holds any text")
         rows[prompt_id] = PromptRow(prompt_id, checked_split(row, where), messages, row)
     require(bool(rows), f"{path} holds no prompt")
     chosen = [row for row in rows.values() if split is None or row.split == split]

@@ -14,11 +14,13 @@ uninterrupted run; under others it warns, and run.json says so.
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import sys
 import time
@@ -29,6 +31,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from tqdm import tqdm
 
@@ -396,6 +399,21 @@ def main_guard(body: Callable[[], int]) -> int:
         return _said(error, 3)
     except Diverged as error:
         return _said(error, 4)
+    except (OSError, SafetensorError) as error:
+        if not is_disk_full(error):
+            raise
+        sys.stderr.write(
+            f"the disk is full ({error}); with room on it the same command can be given again, and "
+            "goes on from its last checkpoint if it has any\n"
+        )
+        return 2
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write failed for want of space, as Python or the writer of weights says it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def _said(error: Exception, code: int) -> int:

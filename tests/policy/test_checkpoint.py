@@ -1,10 +1,15 @@
 """Checkpoints: bit for bit, and never believed unless whole."""
 
+import errno
+from collections import namedtuple
+
 import pytest
 import torch
 from torch import nn
 
 from policy import checkpoint
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
 class Tied(nn.Module):
@@ -131,3 +136,20 @@ def test_what_a_kill_left_half_written_is_not_a_checkpoint(tmp_path, monkeypatch
 def test_weights_of_another_model_are_refused():
     with pytest.raises(ValueError, match="other weights"):
         checkpoint.load_tensors(Tied(), {"embedding.weight": torch.zeros(5, 3)})
+
+
+def test_a_disk_without_room_is_told_of_before_anything_is_written(tmp_path, monkeypatch):
+    model = nn.Linear(3, 2)  # 8 numbers of 4 bytes
+    state = {"step": 1, "moments": [{"a": torch.zeros(5, dtype=torch.float64)}, (torch.zeros(2),)]}
+    for free in (79, 80):
+        monkeypatch.setattr(
+            checkpoint.shutil, "disk_usage", lambda folder, free=free: Usage(200, 0, free)
+        )
+        if free == 80:
+            checkpoint.save(tmp_path, 1, modules={"model": model}, state=state)
+            break
+        with pytest.raises(OSError, match=r"0\.0 MB to save, 0\.0 MB free") as refused:
+            checkpoint.save(tmp_path, 1, modules={"model": model}, state=state)
+        assert refused.value.errno == errno.ENOSPC
+        assert list(tmp_path.iterdir()) == []
+    assert checkpoint.latest([tmp_path]).step == 1

@@ -112,3 +112,14 @@ def test_a_folder_hashes_by_its_files_names_and_contents(tmp_path):
     (other / "b").write_text("z")
     assert content_hash(one) != content_hash(other)
     assert content_hash("org/name") == "name:org/name"
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_a_prompt_without_text_is_refused_with_its_line(tmp_path, text):
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": text},
+    ]
+    path = write(tmp_path / "p.jsonl", {"id": 1, "prompt": "x"}, {"id": 2, "prompt": turns})
+    with pytest.raises(BadInput, match="line 2: no turn of the user holds any text"):
+        read_prompts(path)

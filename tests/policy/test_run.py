@@ -1,5 +1,6 @@
 """One output folder: who may write into it, what is carried over, how a run ends."""
 
+import errno
 import itertools
 import json
 import logging
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from policy.backbone import score_model_from
@@ -431,3 +433,30 @@ def test_a_trainer_ends_with_its_supervisor_and_its_children_too():
     assert not Path(f"/proc/{grandchild}/cmdline").exists() or not (
         Path(f"/proc/{grandchild}/cmdline").read_bytes()
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "x"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_ends_a_command_with_a_sentence(error, capsys):
+    def body():
+        raise error
+
+    assert main_guard(body) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("the disk is full (")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "no"), SafetensorError("header")])
+def test_another_error_of_files_is_a_crash(error):
+    def body():
+        raise error
+
+    with pytest.raises(type(error)):
+        main_guard(body)
