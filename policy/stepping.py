@@ -22,6 +22,7 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from policy.compute import linear
+from policy.lanes import LARGEST_MODEL
 
 Function = Callable[[Tensor], Tensor]
 STEADY_ROPES = ("default", "linear", "llama3")
@@ -118,7 +119,11 @@ class Step:
 
 
 def step_of(model: Any, dtype: torch.dtype) -> Step | None:
-    """The model's step in this precision; None for a model that must step by its own forward."""
+    """The model's step in this precision; None for a model that must step by its own forward, or
+    is so large that a copy of its weights in fp32 would cost more than the steps save."""
+    size = sum(each.numel() for each in model.parameters())
+    if dtype is torch.float32 and size > LARGEST_MODEL:
+        return None
     if model not in _TRIED:
         _TRIED[model] = _says_the_same(model)
     return _written_out(model, dtype) if _TRIED[model] else None

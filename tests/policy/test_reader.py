@@ -226,3 +226,10 @@ def test_a_model_with_adapters_steps_by_its_own_forward(letters):
     model = of_groups(letters)
     add_adapters(model, rank=2, seed=0, head_learns=False)
     assert step_of(model, torch.float32) is None
+
+
+def test_a_large_model_is_copied_for_its_steps_in_half_precision_alone(letters, monkeypatch):
+    model = of_groups(letters)
+    monkeypatch.setattr("policy.stepping.LARGEST_MODEL", 1000)
+    assert step_of(model, torch.float32) is None
+    assert step_of(model, torch.bfloat16) is not None
