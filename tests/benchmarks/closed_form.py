@@ -63,11 +63,8 @@ SETTINGS = {
     "minibatches": 1,
     "micro_batch_tokens": 8192,
     "lr_peak": 2e-3,
-    "value_lr_peak": 3e-3,
     "warmup_steps": 30,
     "clip": 0.1,
-    "value_clip": 0.0,
-    "lam": 1.0,
     "kl_coef": 1.0,
     "kl_target_nats": None,
     "kl_stop_nats": None,
@@ -250,7 +247,7 @@ def best_found(world: World, n: int, groups: int, temperature: float, seed: int)
 
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
-    "ppo": {},
+    "ppo": {"value_lr_peak": 3e-3, "value_clip": 0.0, "lam": 1.0},
     "rloo": {
         "advantage": "rloo",
         "answers_per_prompt": 8,
