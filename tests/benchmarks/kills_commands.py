@@ -117,7 +117,7 @@ COMMANDS: dict[str, Callable[[Path, Size], Command]] = {
 LARGE = {
     "reward": Size(width=512, steps=45, checkpoint_every=10),
     "pretrain": Size(width=512, steps=60, checkpoint_every=10),
-    "sft": Size(width=512, steps=60, checkpoint_every=10),
+    "sft": Size(width=512, steps=12, checkpoint_every=1),
     "ppo": Size(width=384, steps=10, checkpoint_every=1),
 }
 """Two layers: 7 million parameters at 512, 110 MB a checkpoint of weights and two moments."""
