@@ -56,7 +56,8 @@ def linear(
     On a CPU the weight, (out, in), is laid out once as oneDNN multiplies it, which it would
     otherwise do in every product: of 16 rows in bf16 that is more work than the product.
     """
-    if weight.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    known = weight.dtype is torch.float32 or multiplies_bf16(weight.device)
+    if weight.device.type == "cpu" and known and torch.backends.mkldnn.is_available():
         laid = torch.ops.mkldnn._reorder_linear_weight(weight)
         then, form = ("gelu", "tanh") if gelu else ("none", "")
         product = torch.ops.mkldnn._linear_pointwise

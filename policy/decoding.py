@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
 from policy.backbone import forward_arguments, head_only_at, without_pad
+from policy.compute import LONGEST_SHORT_LINE
 from policy.last_mlp import last_mlp_only_at
 from policy.scoring import batches_by_length
 from policy.stepping import Step
@@ -47,8 +48,9 @@ def decoding_of(
     step: Step | None = None,
 ) -> Decoding:
     """Read the prompts, each distinct one once. room: tokens that will be appended at most. step:
-    how the model steps, where that is written out (policy/stepping.py)."""
-    if step is None:
+    how the model steps, where that is written out (policy/stepping.py): for prompts of moderate
+    length, whose attention shares fit in memory all at once."""
+    if step is None or max(map(len, prompts)) > LONGEST_SHORT_LINE:
         return ByForward(model, prompts, room=room, autocast=autocast)
     return ByStep(model, step, prompts, room=room)
 

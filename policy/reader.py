@@ -50,7 +50,7 @@ class Reader:
         learns: bool = False,
     ) -> list[Result]:
         """work(model, head, rows) of parts of the lines' rows, each in one part; in an order that
-        depends on nothing but the lines.
+        depends on nothing but the lines and the number of lanes.
 
         A line is what the model reads as one; parts hold lines of similar length, at most
         max_tokens of num_tokens in all lanes together. learns: `work` leaves gradients, which end

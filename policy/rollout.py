@@ -245,13 +245,16 @@ class Rollouts:
         prompt and max_tokens, of all its lanes together, leave room."""
         limit = max_tokens // reader.num_lanes
         found: list[list[int]] = []
+        open_lines: dict[Sequence[int], list[int]] = {}  # by prompt, where they still take rows
         for i in rows:
-            last = found[-1] if found else []
-            alike = reader.shared and last and self.prompts[last[0]].ids == self.prompts[i].ids
-            if alike and self.num_tokens_of([*last, i]) <= limit:
-                last.append(i)
-            else:
-                found.append([i])
+            prompt = tuple(self.prompts[i].ids)
+            line = open_lines.get(prompt)
+            if line is None or self.num_tokens_of([*line, i]) > limit:
+                line = []
+                found.append(line)
+                if reader.shared:
+                    open_lines[prompt] = line
+            line.append(i)
         return found
 
     def sequence_kl(self, estimator: KLEstimator) -> Tensor:

@@ -120,9 +120,8 @@ class Step:
 
 def step_of(model: Any, dtype: torch.dtype) -> Step | None:
     """The model's step in this precision; None for a model that must step by its own forward, or
-    is so large that a copy of its weights in fp32 would cost more than the steps save."""
-    size = sum(each.numel() for each in model.parameters())
-    if dtype is torch.float32 and size > LARGEST_MODEL:
+    is so large that copies of its weights would cost more than the steps save."""
+    if sum(each.numel() for each in model.parameters()) > LARGEST_MODEL:
         return None
     if model not in _TRIED:
         _TRIED[model] = _says_the_same(model)

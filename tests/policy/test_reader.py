@@ -2,10 +2,17 @@
 
 import pytest
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from policy.backbone import load_causal_lm
-from policy.decoding import decoding_of
+from policy.decoding import ByForward, ByStep, decoding_of
 from policy.lora import add_adapters
 from policy.ppo_config import PPOConfig
 from policy.reader import Reader
@@ -170,19 +177,29 @@ def test_answers_to_a_prompt_stay_in_one_minibatch_where_whole_prompts_make_them
 
 
 def wide(model):
+    """With opinions, biases and norms of its own."""
+    draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=draw))
     return model.eval()
 
 
-def of_groups(letters):
+def gpt2(letters, **changes):
+    config = GPT2Config(
+        vocab_size=len(letters), n_embd=32, n_layer=2, n_head=4, n_positions=64, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, **changes,
+    )  # fmt: skip
+    return wide(GPT2LMHeadModel(config))
+
+
+def of_groups(letters, **changes):
     """Llama with three layers, and four heads that share two of keys and values."""
     config = LlamaConfig(
         vocab_size=len(letters), hidden_size=32, intermediate_size=48, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_bias=True,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, attention_bias=True, mlp_bias=True,
+        **changes,
     )  # fmt: skip
     return wide(LlamaForCausalLM(config))
 
@@ -196,7 +213,7 @@ def neox(letters):
     return wide(GPTNeoXForCausalLM(config))
 
 
-@pytest.mark.parametrize(("make", "written_out"), [(of_groups, True), (neox, False)])
+@pytest.mark.parametrize(("make", "written_out"), [(gpt2, True), (of_groups, True), (neox, False)])
 def test_what_is_appended_gets_the_logits_of_a_whole_forward(
     letters, make, written_out, monkeypatch
 ):
@@ -228,8 +245,38 @@ def test_a_model_with_adapters_steps_by_its_own_forward(letters):
     assert step_of(model, torch.float32) is None
 
 
-def test_a_large_model_is_copied_for_its_steps_in_half_precision_alone(letters, monkeypatch):
+def test_a_model_that_says_something_else_steps_by_its_own_forward(letters):
+    assert step_of(gpt2(letters, scale_attn_by_inverse_layer_idx=True), torch.float32) is None
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    assert step_of(of_groups(letters, rope_parameters=rope), torch.float32) is None
+
+
+def test_no_large_model_is_copied_for_its_steps(letters, monkeypatch):
     model = of_groups(letters)
     monkeypatch.setattr("policy.stepping.LARGEST_MODEL", 1000)
-    assert step_of(model, torch.float32) is None
-    assert step_of(model, torch.bfloat16) is not None
+    copies = []
+    monkeypatch.setattr("policy.stepping.linear", lambda *given, **more: copies.append(given))
+    assert step_of(model, torch.bfloat16) is None
+    assert not copies
+
+
+def test_a_long_prompt_is_read_by_the_models_own_forward(letters, monkeypatch):
+    model = gpt2(letters)
+    step = step_of(model, torch.float32)
+    monkeypatch.setattr("policy.decoding.LONGEST_SHORT_LINE", 4)
+    assert type(decoding_of(model, [(5, 6, 7, 8)], room=3, step=step)) is ByStep
+    assert type(decoding_of(model, [(5, 6, 7, 8, 9), (5,)], room=3, step=step)) is ByForward
+
+
+def test_a_part_holds_what_it_was_cut_for_however_prompts_are_mixed(models, letters):
+    """Rows of one prompt that do not stand together share a line all the same."""
+    policy, _ = models
+    rollouts, reader = rollouts_of(policy, letters), Reader(policy)
+    rows = [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+    lines = rollouts.lines(rows, reader, 10_000)
+    assert [sorted(line) for line in lines] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    for limit in (20, 40, 60):
+        cut = rollouts.lines(rows, reader, limit)
+        for part in reader.read(lambda *given: given[2], cut, rollouts.num_tokens_of, limit):
+            ids = rollouts.padded(part, reader).forest.ids
+            assert ids.numel() <= limit or len(part) == 1
