@@ -71,10 +71,9 @@ def words(request, tmp_path, tiny_policy):
         data.write_text("The parcel will come tomorrow.\n\nToday, or never.\n\n" * 20)
         command = ["pretrain"]
         settings |= {"vocab_size": 300, "width": 16, "layers": 1, "heads": 2, "context": 16}
-        settings |= {"steps": 5, "windows_per_step": 3, "packed": "false", "sample_every": 5}
+        settings |= {"steps": 5, "windows_per_step": 3, "packed": "false"}
         settings |= {"eval_every": 5, "heldout_fraction": 0.1, "documents_apart": "false"}
-        if request.param == "masked":
-            settings["objective"] = "masked"
+        settings |= {"objective": "masked"} if request.param == "masked" else {"sample_every": 5}
     plain = [*command, "--data", str(data), "--device", "cpu"]
     plain += [f"--set={name}={value}" for name, value in settings.items()]
     return lambda name: [*plain, "--out", str(tmp_path / name)]

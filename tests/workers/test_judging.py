@@ -149,7 +149,7 @@ def test_a_judge_takes_its_slot_by_itself_and_leaves_the_rewards_alone(voted, ma
     assert verdict.why == "A judge; 3 groups on dev are too few to try it on."
     assert versions.in_force(voted, Slot.JUDGE) == judge
     assert versions.in_force(voted, Slot.REWARD) is None
-    assert Promotion.objects.get().verdict == "passed"
+    assert Promotion.objects.get().verdict == "unjudged"
 
 
 @pytest.mark.parametrize(("correct", "passed"), [(1.0, True), (0.0, False)])
