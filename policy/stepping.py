@@ -133,10 +133,14 @@ _TRIED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _written_out(model: Any, dtype: torch.dtype) -> Step | None:
-    if type(model) is GPT2LMHeadModel:
-        return _gpt2(model, dtype)
-    if type(model) in (LlamaForCausalLM, Qwen2ForCausalLM):
-        return _llama(model, dtype)
+    """None for a model of another kind, or that has got adapters, perhaps since it was tried."""
+    try:
+        if type(model) is GPT2LMHeadModel:
+            return _gpt2(model, dtype)
+        if type(model) in (LlamaForCausalLM, Qwen2ForCausalLM):
+            return _llama(model, dtype)
+    except TypeError:  # of _plain
+        return None
     return None
 
 
@@ -241,10 +245,7 @@ def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 @torch.no_grad()
 def _says_the_same(model: Any) -> bool:
     """Tries two rows of three tokens, of which one begins with padding; the last is stepped to."""
-    try:
-        step = _written_out(model, torch.float32)
-    except TypeError:
-        return False
+    step = _written_out(model, torch.float32)
     rope = getattr(model.config, "rope_parameters", None) or {}
     windows = getattr(model.config, "layer_types", None) or ["full_attention"]
     if (

@@ -241,6 +241,7 @@ def test_what_is_appended_gets_the_logits_of_a_whole_forward(
 def test_a_model_with_adapters_steps_by_its_own_forward(letters):
     """Adapters begin at nothing: what is tried at the start would not show them."""
     model = of_groups(letters)
+    assert step_of(model, torch.float32) is not None, "tried while it has none"
     add_adapters(model, rank=2, seed=0, head_learns=False)
     assert step_of(model, torch.float32) is None
 
