@@ -43,6 +43,7 @@ from policy.ppo_config import PPOConfig  # noqa: E402
 from policy.sampling import sample  # noqa: E402
 from policy.text import render_prompt  # noqa: E402
 from policy.tokenizer import train_tokenizer  # noqa: E402
+from tests.benchmarks.reward_speed import measured  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 TORCH, TRANSFORMERS = f"torch=={torch.__version__.split('+')[0]}", "transformers==5.23.0"
@@ -201,14 +202,6 @@ def python_of(folder: Path, peer: str) -> Path:
         pip = [str(python), "-m", "pip", "install", "--quiet", *PEERS[peer]]
         subprocess.run(pip, check=True)
     return python
-
-
-def measured(words: Sequence[str]) -> dict[str, Any]:
-    """The JSON that a process of its own prints last."""
-    done = subprocess.run([*words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{done.stderr[-3000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
