@@ -120,9 +120,13 @@ DRIFTS = {
 class Alarms:
     """Looks at one step after the other; its state is small and travels in checkpoints."""
 
-    def __init__(self, config: PPOConfig, *, watched: Sequence[str] = ()) -> None:
-        """watched: names in `Rollouts.seen` of reward models that nothing learns from."""
+    def __init__(
+        self, config: PPOConfig, *, watched: Sequence[str] = (), tells: bool = True
+    ) -> None:
+        """watched: names in `Rollouts.seen` of reward models that nothing learns from. tells: the
+        log is told, by one process of those that look at the same numbers."""
         self.config = config
+        self.tells = tells
         self.watched = watched
         self.first: dict[str, list[float]] = {}
         """Of the first step: name -> mean and standard deviation over its answers."""
@@ -145,7 +149,7 @@ class Alarms:
             *self._fallen(metrics),
         ]
         for alarm in found:
-            if alarm.name not in self.on:
+            if self.tells and alarm.name not in self.on:
                 log.warning("Step %s: %s", step, alarm)
         self.on = [alarm.name for alarm in found]
         return found

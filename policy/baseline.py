@@ -17,6 +17,7 @@ import torch
 from policy.config import BadInput
 from policy.optim import require_finite
 from policy.ppo_config import PPOConfig
+from policy.processes import ALONE, Processes
 from policy.rollout import PromptTokens
 from policy.run import seed_for
 from policy.sampling import Sampled
@@ -52,20 +53,20 @@ class ReferenceBaseline:
         folder: Path,
         shared: Path | None,
         key: Mapping[str, Any],
+        processes: Processes = ALONE,
     ) -> None:
         """key: whatever the scores depend on besides the prompt (reference, reward model,
-        sampling), of plain JSON values."""
+        sampling), of plain JSON values. processes: the first reads and writes the files; `sample`
+        and `score` share the work out."""
         self.sample = sample
         self.score = score
         self.answers_per_prompt = answers_per_prompt
         self.folder = folder
+        self.processes = processes
         described = json.dumps({**key, "m": answers_per_prompt}, sort_keys=True)
         digest = hashlib.sha256(described.encode()).hexdigest()
         self.shared = None if shared is None else shared / f"baseline-{digest[:24]}.jsonl"
-        self.known: dict[str, ReferenceAnswers] = {}
-        for path in (self.shared, *sorted(folder.glob("step-*.jsonl"))):
-            if path is not None and path.is_file():
-                self.known.update(_read(path))
+        self.known = processes.from_first(self._read_all)
 
     def answers(self, prompts: Sequence[PromptTokens], *, step: int) -> list[ReferenceAnswers]:
         """The reference's answers to these prompts, in order; those not known yet are sampled."""
@@ -77,9 +78,17 @@ class ReferenceBaseline:
         }
         if missing:
             found = self._answered(missing)
-            self._keep(found, step)
+            if self.processes.is_first:
+                self._keep(found, step)
             self.known.update(found)
         return [self.known[name] for name in hashes]
+
+    def _read_all(self) -> dict[str, ReferenceAnswers]:
+        known: dict[str, ReferenceAnswers] = {}
+        for path in (self.shared, *sorted(self.folder.glob("step-*.jsonl"))):
+            if path is not None and path.is_file():
+                known.update(_read(path))
+        return known
 
     def _answered(self, missing: Mapping[str, PromptTokens]) -> dict[str, ReferenceAnswers]:
         m = self.answers_per_prompt

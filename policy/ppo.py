@@ -28,6 +28,7 @@ from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
 from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
 from policy.ppo_models import Models, draw, prompt_tokens, require_text_fits
+from policy.processes import ALONE, Follower, Processes, joined, neighbours, opened
 from policy.reader import Reader
 from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
@@ -52,6 +53,7 @@ def train(
     value_init: Path | str | None = None,
     resume_from: Sequence[Path | str] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train and publish OUT, the policy, with OUT/value/ beside it where there is a value model.
@@ -59,7 +61,8 @@ def train(
     reward_model: a directory that policy.scoring reads, or several, weighed by
     config.reward_weights; or score_fn in their place. reference: where
     KL is measured from, `init` unless given. value_init: backbone of the value model; unless given
-    the reward model's where it fits, else the policy's. on_step: called with each step's metrics.
+    the reward model's where it fits, else the policy's. processes: that train together; each runs
+    this function, and on_step, which is called with each step's metrics.
     Raises BadInput, Stopped and Diverged as every training command does.
     """
     require(
@@ -77,7 +80,7 @@ def train(
         "prompts": prompts,
     }
     inputs = {name: path for name, path in named.items() if path is not None}
-    models = Models.load(config, inputs, score_fn=score_fn, device=device)
+    models = Models.load(config, inputs, score_fn=score_fn, device=device, processes=processes)
     drawn_from = prompt_tokens(prompts, models.tokenizer, config, context_of(models.policy))
     require_text_fits(
         models.scorers,
@@ -86,26 +89,41 @@ def train(
         config.max_response_tokens,
         "max_response_tokens",
     )
-    with Run(
-        out,
-        command="ppo",
-        config=config,
-        inputs=inputs,
-        resume_from=resume_from,
-        carried=("rollouts", "baselines", guard.FOLDER),
+    with opened(
+        processes,
+        lambda: Run(
+            out,
+            command="ppo",
+            config=config,
+            inputs=inputs,
+            resume_from=resume_from,
+            carried=("rollouts", "baselines", guard.FOLDER),
+            num_processes=processes.count,
+        ),
     ) as run:
-        trainer = Trainer(run, models, drawn_from, config)
+        trainer = Trainer(run, models, drawn_from, config, processes)
         trainer.train(on_step)
         run.finish(trainer.publish, trainer.fingerprints())
 
 
 class Trainer:
-    """What changes from step to step, and the step itself."""
+    """What changes from step to step, and the step itself.
+
+    Of several processes each samples, scores and looks at its share of the prompts, and all are
+    told of the whole rollout: advantages, figures and decisions are then computed by each from the
+    same numbers. A gradient is summed over the processes, so that all take the same step.
+    """
 
     def __init__(
-        self, run: Run, models: Models, prompts: list[PromptTokens], config: PPOConfig
+        self,
+        run: Run | Follower,
+        models: Models,
+        prompts: list[PromptTokens],
+        config: PPOConfig,
+        processes: Processes = ALONE,
     ) -> None:
         self.run = run
+        self.processes = processes
         self.models = models
         self.prompts = prompts
         self.config = config
@@ -139,7 +157,7 @@ class Trainer:
         if config.keep_best:
             self.best = Best(models.policy, **limits)
         self.watched = [model.name for model in models.reward.models if not model.weight]
-        self.alarms = Alarms(config, watched=self.watched)
+        self.alarms = Alarms(config, watched=self.watched, tells=processes.is_first)
         self.guard = guard.Guard(run, most_in_a_row=config.skips_in_a_row)
         self.clock = Clock()
         self.baseline = self._baseline()
@@ -170,9 +188,10 @@ class Trainer:
                     on_step(step, metrics)
             self.run.progress(step, total, "ppo")
             due = step % self.config.checkpoint_every == 0 and not self.guard.in_a_row
-            if self.run.should_stop or due:  # a skipped step's would push out the good ones
+            should_stop = self.processes.any(self.run.should_stop)
+            if should_stop or due:  # a skipped step's would push out the good ones
                 self.save(step)
-            if self.run.should_stop:
+            if should_stop:
                 self.run.stop_here(step)
         final = self.collect(total + 1)
         if self.budget.is_spent(final.kl_nats):
@@ -186,7 +205,8 @@ class Trainer:
         self.guard.good_step()
         step = rollouts.step
         alarms = self.alarms.look(step, metrics, rollouts)
-        write_shard(self.run.directory, rollouts, self.decode)
+        if self.processes.is_first:
+            write_shard(self.run.directory, rollouts, self.decode)
         self.run.log_step(step, "ppo", **metrics, alarms=len(alarms))
         if alarms:
             self.run.log_step(step, "alarms", **{alarm.name: alarm.value for alarm in alarms})
@@ -266,6 +286,7 @@ class Trainer:
                 value=self.value,
                 temperature=config.temperature,
                 max_tokens=config.micro_batch_tokens,
+                processes=self.processes,
             )
         require_finite(logprobs=rollouts.logprobs, ref_logprobs=rollouts.ref_logprobs)
         return rollouts
@@ -287,11 +308,14 @@ class Trainer:
         with self.clock.timed("update"):
             if step > config.value_warmup_steps:
                 metrics |= update_policy(
-                    *(self.policy, self.policy_optimizer, rollouts, targets, config, models.text)
+                    *(self.policy, self.policy_optimizer, rollouts, targets, config, models.text),
+                    processes=self.processes,
                 ).metrics()
             if self.value is not None and self.value_optimizer is not None:
                 set_lr(self.value_optimizer, value_rate)
-                metrics |= update_value(self.value, self.value_optimizer, rollouts, targets, config)
+                metrics |= update_value(
+                    *(self.value, self.value_optimizer, rollouts, targets, config), self.processes
+                )
         if rate > 0:  # else the policy stood where it was
             self.controller.update(metrics["kl_nats"], len(rollouts))
         return metrics | self.clock.metrics()
@@ -318,15 +342,21 @@ class Trainer:
     def sample_from(
         self, model: Any, prompt_ids: Sequence[list[int]], seeds: Sequence[int]
     ) -> list[Sampled]:
-        return sample(
-            model,
-            self.models.tokenizer,
-            list(prompt_ids),
-            temperature=self.config.temperature,
-            max_new_tokens=self.config.max_response_tokens,
-            seeds=list(seeds),
-            precision=self.config.precision,
-        )
+        def some(rows: list[int]) -> list[Sampled]:
+            return sample(
+                model,
+                self.models.tokenizer,
+                [prompt_ids[row] for row in rows],
+                temperature=self.config.temperature,
+                max_new_tokens=self.config.max_response_tokens,
+                seeds=[seeds[row] for row in rows],
+                precision=self.config.precision,
+            )
+
+        def prompt_tokens_of(rows: Sequence[int]) -> int:
+            return len(rows) * len(prompt_ids[rows[0]])
+
+        return self.processes.spread(neighbours(prompt_ids), some, prompt_tokens_of)
 
     def score(self, prompts: Sequence[PromptTokens], samples: Sequence[Sampled]) -> Sequence[float]:
         return self.models.reward(prompts, self.whole(samples))
@@ -369,12 +399,14 @@ class Trainer:
                 "precision": config.precision,
                 "max_response_tokens": config.max_response_tokens,
             },
+            processes=self.processes,
         )
 
     # Checkpoints
 
     def save(self, step: int) -> None:
         self.run.save_checkpoint(step, modules=self.modules(), state=self.state())
+        self.processes.wait()  # whoever goes back to it must find it
 
     def state(self) -> dict[str, Any]:
         """All that changes besides weights; draws are by counter and leave none."""
@@ -446,15 +478,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(args: argparse.Namespace) -> int:
     """`python -m policy ppo`."""
-    train(
-        load_config(PPOConfig, args.config, args.overrides),
-        init=args.init,
-        reference=args.reference,
-        reward_model=args.reward_model,
-        value_init=args.value_init,
-        prompts=args.prompts,
-        out=args.out,
-        resume_from=args.resume_from,
-        device=device_from(args.device),
-    )
+    config = load_config(PPOConfig, args.config, args.overrides)
+    with joined(device_from(args.device)) as (processes, device):
+        train(
+            config,
+            init=args.init,
+            reference=args.reference,
+            reward_model=args.reward_model,
+            value_init=args.value_init,
+            prompts=args.prompts,
+            out=args.out,
+            resume_from=args.resume_from,
+            device=device,
+            processes=processes,
+        )
     return 0

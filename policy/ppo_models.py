@@ -14,6 +14,7 @@ from policy.config import require
 from policy.data import Message, content_hash, read_prompts, trained_on
 from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
+from policy.processes import ALONE, Processes
 from policy.ptx import Pretraining
 from policy.reward import Reward, RewardModel, ScoredFn, names_and_weights, rules_of
 from policy.rollout import PromptTokens, ScoreFn
@@ -69,6 +70,7 @@ class Models:
         *,
         score_fn: ScoreFn | None,
         device: str,
+        processes: Processes = ALONE,
     ) -> "Models":
         policy, tokenizer = load_causal_lm(inputs["init"], device=device)
         reference = let_learn(policy, config)
@@ -118,7 +120,7 @@ class Models:
             )
         elif not config.compares_answers:
             value = ValueHead.on(policy)
-        reward = Reward(reward_models, rules_of(config, tokenizer))
+        reward = Reward(reward_models, rules_of(config, tokenizer), processes)
         text = None
         if "ptx_data" in inputs:
             text = Pretraining(inputs["ptx_data"], tokenizer, config, policy)

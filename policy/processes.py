@@ -5,7 +5,7 @@ divides does so by the numbers of the whole step. So the sizes of the shares do 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from policy import checkpoint
 from policy.config import BadInput, Stopped
@@ -51,6 +51,34 @@ class Processes:
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return list(total.tolist())
+
+    def sum_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Make of each its sum over the processes, in place; where all but one hold 0, to the
+        bit."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def spread(
+        self,
+        groups: Sequence[Sequence[int]],
+        work: Callable[[list[int]], Sequence[Value]],
+        size: Callable[[Sequence[int]], int] = len,
+    ) -> list[Value]:
+        """What `work` says of each place in the groups, 0 up to their number, in the order of
+        places.
+
+        Each process works on its share of the groups, which stay whole, and all get all of it:
+        plain values that can be pickled. Not called where the share is empty.
+        """
+        mine = [place for group in self.share(groups, size) for place in group]
+        own = dict(zip(mine, work(mine) if mine else (), strict=True))
+        parts = [own]
+        if self.count > 1:
+            parts = [{} for _ in range(self.count)]
+            dist.all_gather_object(parts, own)
+        found = {place: value for part in parts for place, value in part.items()}
+        return [found[place] for place in range(len(found))]
 
     def any(self, flag: bool) -> bool:
         """Whether it is set in one of them at least."""
@@ -97,6 +125,17 @@ class Processes:
 ALONE = Processes()
 
 
+def neighbours(items: Sequence[Any]) -> list[list[int]]:
+    """Places of equal items that stand beside each other."""
+    groups: list[list[int]] = []
+    for place, item in enumerate(items):
+        if place and item == items[place - 1]:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Processes, str]]:
     """The processes that torchrun started, if it did, and this one's own device (`cuda` becomes
@@ -118,10 +157,12 @@ class Follower(StopsOnRequest):
     """What a Run (policy/run.py) is to a process that is not the first: it reads checkpoints, and
     writes nothing."""
 
-    def __init__(self, directory: Path, folders: Sequence[Path]) -> None:
-        """folders: the first process's, where checkpoints may lie."""
+    def __init__(
+        self, directory: Path, folders: Sequence[Path], identity: Mapping[str, Any]
+    ) -> None:
+        """folders: the first process's, where checkpoints may lie; identity: its run's."""
         super().__init__()
-        self.directory, self.folders = directory, list(folders)
+        self.directory, self.folders, self.identity = directory, list(folders), identity
         self.restored = checkpoint.latest(self.folders)
 
     @property
@@ -156,9 +197,12 @@ def opened(processes: Processes, open_run: Callable[[], Run]) -> Run | Follower:
     where the first may not open it."""
     runs: list[Run] = []
 
-    def first() -> tuple[str, list[str]]:
+    def first() -> tuple[str, list[str], dict[str, Any]]:
         runs.append(open_run())
-        return str(runs[0].directory), [str(folder) for folder in runs[0].folders]
+        run = runs[0]
+        return str(run.directory), [str(folder) for folder in run.folders], run.identity
 
-    directory, folders = processes.from_first(first)
-    return runs[0] if runs else Follower(Path(directory), [Path(folder) for folder in folders])
+    directory, folders, identity = processes.from_first(first)
+    if runs:
+        return runs[0]
+    return Follower(Path(directory), [Path(folder) for folder in folders], identity)

@@ -13,6 +13,7 @@ from policy.config import require
 from policy.corpus import read_documents
 from policy.packing import stream, windows
 from policy.ppo_config import PPOConfig
+from policy.processes import ALONE, Processes
 from policy.run import generator_for
 
 
@@ -30,14 +31,22 @@ class Pretraining:
             f"{path} holds {len(tokens)} tokens, ptx_tokens wants windows of {self.length + 1}",
         )
 
-    def gradient(self, policy: Any, *, step: int, update: int) -> float:
+    def gradient(
+        self, policy: Any, *, step: int, update: int, processes: Processes = ALONE
+    ) -> float:
         """Add ptx_coef x the mean loss of some windows to the policy's gradient; the loss, nats per
-        token. Which windows follows from the seed, the step and the number of its update."""
+        token. Which windows follows from the seed, the step and the number of its update.
+
+        processes: each adds its share of the windows to its own gradient; the loss is of all.
+        """
         config = self.config
         generator = generator_for(config.seed, step, "ptx", update)
         rows = torch.randint(len(self.windows), (config.ptx_windows,), generator=generator)
+        mine = processes.share(rows.tolist(), lambda _: self.length)
+        rows = torch.tensor(mine, dtype=torch.long)
         total = 0.0
-        for part in rows.split(max(1, config.micro_batch_tokens // self.length)):
+        at_once = max(1, config.micro_batch_tokens // self.length)
+        for part in rows.split(at_once) if mine else ():
             ids = self.windows[part].to(policy.device)  # (n, length + 1)
             read, foretold = ids[:, :-1], ids[:, 1:]
             logits = forward_logits(policy, read, torch.ones_like(read, dtype=torch.bool))
@@ -45,4 +54,4 @@ class Pretraining:
             loss = loss / (config.ptx_windows * self.length)
             (config.ptx_coef * loss).backward()
             total += float(loss.detach())
-        return total
+        return processes.sum([total])[0]

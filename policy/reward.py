@@ -21,6 +21,7 @@ from typing import Any
 from policy.config import require
 from policy.ensemble import Scored
 from policy.ppo_config import PPOConfig
+from policy.processes import ALONE, Processes, neighbours
 from policy.rollout import PromptTokens, repetition
 from policy.text import decode_completion
 
@@ -35,6 +36,8 @@ REWARD_SETTINGS = (
 
 ScoredFn = Callable[[Sequence[PromptTokens], Sequence[list[int]]], Sequence[Scored]]
 """Scores of completions, given as token ids with the end token, in the order given."""
+Row = tuple[dict[str, float], dict[str, float]]
+"""Of one answer: its parts, and what is seen beside."""
 Rule = Callable[[PromptTokens, list[int]], float]
 """What an answer, as ids with the end token, costs."""
 
@@ -49,6 +52,16 @@ class Judged:
     """Names -> what each added, its weight in it."""
     seen: dict[str, list[float]]
     """Names -> what adds nothing: spreads of ensembles, axes, watched models."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Judged":
+        parts = _columns([own for own, _ in rows])
+        seen = _columns([beside for _, beside in rows])
+        return cls([sum(own.values()) for own, _ in rows], parts, seen)
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +79,16 @@ class RewardModel:
 class Reward:
     """Reward models and rules; called, it gives the sums alone."""
 
-    def __init__(self, models: Sequence[RewardModel], rules: Mapping[str, Rule]) -> None:
+    def __init__(
+        self,
+        models: Sequence[RewardModel],
+        rules: Mapping[str, Rule],
+        processes: Processes = ALONE,
+    ) -> None:
+        """processes: each judges its share of the answers, and all are told of all."""
         self.models = models
         self.rules = rules
+        self.processes = processes
 
     def __call__(
         self, prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
@@ -77,6 +97,14 @@ class Reward:
 
     def judge(self, prompts: Sequence[PromptTokens], completions: Sequence[list[int]]) -> Judged:
         """The sums and what they are made of."""
+
+        def some(rows: list[int]) -> list[Row]:
+            return self._rows([prompts[row] for row in rows], [completions[row] for row in rows])
+
+        groups = neighbours([prompt.ids for prompt in prompts])
+        return Judged.of(self.processes.spread(groups, some))
+
+    def _rows(self, prompts: Sequence[PromptTokens], completions: Sequence[list[int]]) -> list[Row]:
         parts: dict[str, list[float]] = {}
         seen: dict[str, list[float]] = {}
         for model in self.models:
@@ -94,7 +122,13 @@ class Reward:
         for name, rule in self.rules.items():
             pairs = zip(prompts, completions, strict=True)
             parts[name] = [0.0 - rule(prompt, ids) for prompt, ids in pairs]
-        return Judged([sum(row) for row in zip(*parts.values(), strict=True)], parts, seen)
+        return [
+            (
+                {name: values[row] for name, values in parts.items()},
+                {name: values[row] for name, values in seen.items()},
+            )
+            for row in range(len(completions))
+        ]
 
 
 def names_and_weights(config: PPOConfig, count: int) -> list[tuple[str, float]]:

@@ -19,6 +19,7 @@ from policy.data import Message
 from policy.kl import KLEstimator, k1, k3
 from policy.last_mlp import last_mlp_only_at
 from policy.losses import entropy, token_logprobs
+from policy.processes import ALONE, Processes
 from policy.reader import Reader
 from policy.sampling import Sampled
 from policy.shared_prompt import Forest, Tree, inputs_of_forest
@@ -280,13 +281,15 @@ def recompute(
     value: Reader | None,
     temperature: float,
     max_tokens: int,
+    processes: Processes = ALONE,
 ) -> None:
     """Fill log-probs of policy and reference, entropies and values, by the trainer's own forward.
 
     value: a model of its own; None where a head on the policy's trunk gives the values, or none
     does. max_tokens: as of `Reader.read`.
 
-    The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding.
+    The same forward runs in the update, so the ratio of the first minibatch is 1, to rounding. Each
+    process looks at its share of the prompts, and all end up with all that was found.
     """
 
     def look(reader: Reader, found: Callable[[Any, ValueHead | None, Padded], Found]) -> None:
@@ -297,6 +300,7 @@ def recompute(
                 getattr(rollouts, name)[rows, :columns] = values
 
         lines = rollouts.lines(range(len(rollouts)), reader, max_tokens)
+        lines = processes.share(lines, rollouts.num_tokens_of)
         reader.read(fill, lines, rollouts.num_tokens_of, max_tokens)
 
     def of_policy(model: Any, head: ValueHead | None, padded: Padded) -> Found:
@@ -318,6 +322,9 @@ def recompute(
     look(reference, of_reference)
     if value is not None:
         look(value, lambda model, _, padded: {"values": response_values(model, padded)})
+    processes.sum_tensors(  # a row is 0 but where it was looked at
+        (rollouts.logprobs, rollouts.ref_logprobs, rollouts.entropy, rollouts.values)
+    )
 
 
 def rows_of(rollouts: Rollouts, decode: Callable[[list[int]], str]) -> Iterable[dict[str, Any]]:

@@ -4,7 +4,7 @@ Axes as in policy/rollout.py. Each model has its own loop: the policy's may end 
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from policy.losses import (
 )
 from policy.optim import clip_grad_norm, require_finite
 from policy.ppo_config import PPOConfig
+from policy.processes import ALONE, Processes
 from policy.ptx import Pretraining
 from policy.reader import Reader
 from policy.rollout import (
@@ -149,17 +150,20 @@ def update_policy(
     targets: Targets,
     config: PPOConfig,
     text: Pretraining | None = None,
+    processes: Processes = ALONE,
 ) -> PolicyUpdate:
     """Clipped updates until the epochs are done or approxkl is above its limit.
 
     policy: a value head on its trunk learns along with it; the optimizer holds its weights too.
-    text: is learned in every optimizer step. Raises Diverged before the weights take in a number
+    text: is learned in every optimizer step. processes: all hold the same rollouts, targets and
+    weights, and each computes its share of a minibatch's gradient; who stops is decided by sums
+    over all. Raises Diverged before the weights take in a number
     that is not finite.
     """
     done = PolicyUpdate(value_loss_sum=None if policy.head is None else 0.0)
     for rows in minibatches(len(rollouts), config, step=rollouts.step):
         optimizer.zero_grad(set_to_none=True)
-        loss = policy_gradient(policy, rollouts, targets, rows, config)
+        loss = policy_gradient(policy, rollouts, targets, rows, config, processes)
         tokens = int(rollouts.mask[rows].sum())
         approx_kl = float(loss.approx_kl_sum) / tokens
         if done.optimizer_steps == 0:
@@ -175,9 +179,13 @@ def update_policy(
             done.stopped_early = True
             break
         if text is not None:
-            ptx_loss = text.gradient(policy.model, step=rollouts.step, update=done.optimizer_steps)
+            update = done.optimizer_steps
+            ptx_loss = text.gradient(
+                policy.model, step=rollouts.step, update=update, processes=processes
+            )
             done.ptx_losses.append(ptx_loss)
             require_finite(ptx_loss=ptx_loss)
+        processes.sum_gradients(policy.modules)
         grad_norm = clip_grad_norm(policy.modules, config.max_grad_norm)
         require_finite(policy_grad_norm=grad_norm)
         optimizer.step()
@@ -188,10 +196,15 @@ def update_policy(
 
 
 def policy_gradient(
-    policy: Reader, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
+    policy: Reader,
+    rollouts: Rollouts,
+    targets: Targets,
+    rows: list[int],
+    config: PPOConfig,
+    processes: Processes = ALONE,
 ) -> PolicyLoss:
-    """Add the minibatch's gradient to the policy, and to the head on its trunk, micro-batch by
-    micro-batch; its sums."""
+    """Add this process's share of the minibatch's gradient to the policy, and to the head on its
+    trunk, micro-batch by micro-batch; the sums of the whole minibatch."""
     divisor = loss_divisor(rollouts, rows, config)
     num_tokens = int(rollouts.mask[rows].sum())
 
@@ -220,16 +233,16 @@ def policy_gradient(
         return replace(part, loss=part.loss.detach())
 
     limit = config.micro_batch_tokens
-    lines = rollouts.lines(rows, policy, limit)
+    lines = processes.share(rollouts.lines(rows, policy, limit), rollouts.num_tokens_of)
     parts = policy.read(backward, lines, rollouts.num_tokens_of, limit, learns=True)
-    of_values = [part.value_loss for part in parts if part.value_loss is not None]
-    return PolicyLoss(
-        loss=torch.stack([part.loss for part in parts]).sum(),
-        num_clipped=torch.stack([part.num_clipped for part in parts]).sum(),
-        approx_kl_sum=torch.stack([part.approx_kl_sum for part in parts]).sum(),
-        ratio_sum=torch.stack([part.ratio_sum for part in parts]).sum(),
-        value_loss=torch.stack(of_values).sum() if of_values else None,
-    )
+    names = ["loss", "num_clipped", "approx_kl_sum", "ratio_sum"]
+    names += [] if policy.head is None else ["value_loss"]
+    own = [_sum_of([getattr(part, name) for part in parts]) for name in names]
+    return PolicyLoss(**dict(zip(names, map(torch.tensor, processes.sum(own)), strict=True)))
+
+
+def _sum_of(numbers: Sequence[Tensor]) -> float:
+    return float(torch.stack(list(numbers)).sum()) if numbers else 0.0
 
 
 def policy_loss(
@@ -276,6 +289,7 @@ def update_value(
     rollouts: Rollouts,
     targets: Targets,
     config: PPOConfig,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """All epochs of the clipped value loss; returns its mean per real token, and more, by name.
 
@@ -284,7 +298,8 @@ def update_value(
     loss_sum, tokens_seen, grad_norm = 0.0, 0, torch.zeros(())
     for rows in minibatches(len(rollouts), config, step=rollouts.step):
         optimizer.zero_grad(set_to_none=True)
-        loss = value_gradient(reader, rollouts, targets, rows, config)
+        loss = value_gradient(reader, rollouts, targets, rows, config, processes)
+        processes.sum_gradients(reader.model)
         grad_norm = clip_grad_norm(reader.model, config.max_grad_norm)
         require_finite(value_loss=loss, value_grad_norm=grad_norm)
         optimizer.step()
@@ -296,9 +311,15 @@ def update_value(
 
 
 def value_gradient(
-    reader: Reader, rollouts: Rollouts, targets: Targets, rows: list[int], config: PPOConfig
+    reader: Reader,
+    rollouts: Rollouts,
+    targets: Targets,
+    rows: list[int],
+    config: PPOConfig,
+    processes: Processes = ALONE,
 ) -> float:
-    """Add the minibatch's gradient to the value model; its loss per real token."""
+    """Add this process's share of the minibatch's gradient to the value model; the loss per real
+    token of the whole minibatch."""
     num_tokens = int(rollouts.mask[rows].sum())
 
     def backward(model: Any, _: ValueHead | None, some: list[int]) -> float:
@@ -312,8 +333,9 @@ def value_gradient(
         return float(loss.detach())
 
     limit = config.micro_batch_tokens
-    lines = rollouts.lines(rows, reader, limit)
-    return sum(reader.read(backward, lines, rollouts.num_tokens_of, limit, learns=True))
+    lines = processes.share(rollouts.lines(rows, reader, limit), rollouts.num_tokens_of)
+    own = sum(reader.read(backward, lines, rollouts.num_tokens_of, limit, learns=True))
+    return processes.sum([own])[0]
 
 
 def value_loss_of(

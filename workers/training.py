@@ -102,19 +102,8 @@ def _attempt(job: TrainingJob) -> None:
 
 
 def _starting(job: TrainingJob, inputs: Sequence[str]) -> list[str]:
-    """How python is called: as one process, or as those that share every step of a reward model.
-
-    Raises BadInput where the job asks for several and trains something else.
-    """
-    asked = job.inputs.get("processes")
-    if job.kind not in SCORING:
-        if asked not in (None, 1):
-            raise BadInput(
-                f"Reward models alone train in several processes: this {job.kind} job's "
-                f"inputs.processes is {asked}."
-            )
-        return ["-m", *inputs]
-    count = asked or settings.TRAINER_PROCESSES
+    """How python is called: as one process, or as those that share every step."""
+    count = job.inputs.get("processes") or settings.TRAINER_PROCESSES
     return ["-m", *(("policy.several", str(count)) if count > 1 else ()), *inputs]
 
 

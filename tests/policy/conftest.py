@@ -1,6 +1,10 @@
 """Tiny models that several tests of the laboratory train on."""
 
-from collections.abc import Callable
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from policy.backbone import save_model
 from policy.text import BOS, CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
 
 LETTERS = "abcdefghij"
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +76,31 @@ def tiny_policy(letters: Any, tmp_path: Path) -> Callable[..., Path]:
         return directory
 
     return make
+
+
+@pytest.fixture
+def run_two() -> Iterator[Callable[[Callable[[], int]], list[int | None]]]:
+    """A function that does the work in two processes, as torchrun starts them, and returns their
+    exit codes. A forked process cannot use the threads of the one it comes from: it has one."""
+
+    def as_process(work: Callable[[], int], rank: int, port: int) -> None:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ["TORCHELASTIC_RUN_ID"] = "test"
+        sys.exit(work())
+
+    def run(work: Callable[[], int]) -> list[int | None]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        both = [FORK.Process(target=as_process, args=(work, rank, port)) for rank in range(2)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        return [process.exitcode for process in both]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield run
+    torch.set_num_threads(before)

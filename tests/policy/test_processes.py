@@ -1,48 +1,13 @@
 """Two processes that pretrain or fine-tune one model: the losses and weights of one."""
 
 import json
-import multiprocessing
-import os
-import socket
-import sys
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from policy.__main__ import main
-
-FORK = multiprocessing.get_context("fork")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A forked process cannot use the threads of the one it comes from."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def as_process(words: list[str], rank: int, port: int) -> None:
-    """The public command as torchrun starts it."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ["TORCHELASTIC_RUN_ID"] = "test"
-    sys.exit(main(words))
-
-
-def run_two(words: list[str]) -> list[int | None]:
-    """Exit codes of both."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    both = [FORK.Process(target=as_process, args=(words, rank, port)) for rank in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    return [process.exitcode for process in both]
 
 
 @pytest.fixture(params=["pretrain", "masked", "sft"])
@@ -79,9 +44,9 @@ def words(request, tmp_path, tiny_policy):
     return lambda name: [*plain, "--out", str(tmp_path / name)]
 
 
-def test_two_processes_learn_as_one(words, tmp_path):
+def test_two_processes_learn_as_one(words, run_two, tmp_path):
     assert main(words("one")) == 0
-    assert run_two(words("two")) == [0, 0]
+    assert run_two(partial(main, words("two"))) == [0, 0]
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-4)
@@ -96,4 +61,4 @@ def test_two_processes_learn_as_one(words, tmp_path):
             for name, value in mine.items()
         }
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
-    assert run_two(words("two")) == [2, 2]  # it holds this run already
+    assert run_two(partial(main, words("two"))) == [2, 2]  # it holds this run already

@@ -79,7 +79,7 @@ def test_two_processes_stop_with_one_checkpoint_when_the_worker_does_and_go_on_f
         ("reward", None, 4, ["-m", "policy.several", "4", "x"]),
         ("judge", 2, 4, ["-m", "policy.several", "2", "x"]),
         ("reward", 1, 4, ["-m", "x"]),
-        ("sft", None, 4, ["-m", "x"]),
+        ("ppo", 2, 1, ["-m", "policy.several", "2", "x"]),
         ("sft", 1, 4, ["-m", "x"]),
     ],
 )
@@ -90,12 +90,6 @@ def test_a_job_asks_for_processes_or_the_machine_says_how_many(
     inputs = {"processes": asked} if asked else {}
     job = jobs.request_training(project=project, kind=kind, inputs=inputs)
     assert _starting(job, ["x"]) == words
-
-
-def test_a_job_that_is_no_reward_model_has_one_process(project):
-    job = jobs.request_training(project=project, kind="ppo", inputs={"processes": 2})
-    with pytest.raises(BadInput, match=r"this ppo job's inputs\.processes is 2"):
-        _starting(job, ["x"])
 
 
 @pytest.mark.parametrize("count", [0, 65, "2", True, 1.0])
