@@ -106,7 +106,9 @@ class PretrainConfig:
     width: int = 0
     """Model dimension D."""
     layers: int = 0
+    """Blocks of attention and feed-forward; 0 is what size says, and so with the next two."""
     heads: int = 0
+    """Of attention; width is a multiple of twice as many."""
     context: int = 0
     """Longest sequence in tokens; also the length of a packed training window."""
     steps: int = 280
@@ -144,10 +146,13 @@ class PretrainConfig:
     lr_final_fraction: float = 0.05
     """The schedule ends at this fraction of lr_peak."""
     warmup_steps: int = 30
+    """Steps over which the learning rate rises from 0."""
     weight_decay: float = 0.1
+    """AdamW's, on matrices alone."""
     beta2: float = 0.98
     """AdamW's second-moment decay; short runs want it below 0.999."""
     max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
     heldout_fraction: float = 0.02
     """Share of each file's documents, taken from its end, that bits-per-byte is measured on."""
     eval_every: int = 70
@@ -155,7 +160,9 @@ class PretrainConfig:
     sample_every: int = 140
     """Steps between two looks at what the model writes; 0 = never."""
     checkpoint_every: int = 50
+    """Steps between two checkpoints."""
     seed: int = 0
+    """Draws the weights and orders the windows."""
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES)):
@@ -236,6 +243,7 @@ class SFTConfig:
     """Demonstrations; the loss counts response tokens and the end token only."""
 
     epochs: int = 3
+    """Passes over the demonstrations."""
     rows_per_step: int = 16
     """Demonstrations in one optimizer step."""
     max_tokens: int = 256
@@ -262,12 +270,17 @@ class SFTConfig:
     lr_peak: float = 1e-3
     """For one to three million parameters; 1e-5 to 2e-5 is usual from 100M up."""
     warmup_fraction: float = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
     weight_decay: float = 0.01
+    """AdamW's, on matrices alone."""
     beta2: float = 0.98
+    """AdamW's second-moment decay; short runs want it below 0.999."""
     max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
     checkpoint_every: int = 50
     """Steps between two checkpoints."""
     seed: int = 0
+    """Orders the demonstrations."""
 
     def __post_init__(self) -> None:
         require_all_positive(
@@ -313,12 +326,15 @@ class SampleConfig:
     temperature: float = 0.7
     """0 = greedy."""
     max_new_tokens: int = 96
+    """Longest answer, in tokens."""
     max_prompt_tokens: int | None = None
     """None: whatever the model's context leaves beside max_new_tokens."""
     rows_per_batch: int = 64
+    """Answers written at once; changes memory and speed, no result."""
     split: str | None = None
     """Only prompts of this split; None takes all."""
     seed: int = 0
+    """Draws the answers."""
 
     def __post_init__(self) -> None:
         require_all_positive(self, "n", "max_new_tokens", "rows_per_batch")

@@ -58,8 +58,11 @@ class PPOConfig:
     warmup_steps: int = 4
     """Steps in which both learning rates rise to their peak; Adam's first steps are its largest."""
     adam_eps: float = 1e-5
+    """Added to Adam's denominator."""
     weight_decay: float = 0.0
+    """AdamW's, on matrices alone."""
     max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
     clip: float = 0.2
     """The probability ratio counts within 1 - clip and 1 + clip."""
     value_clip: float = 0.2
@@ -72,7 +75,9 @@ class PPOConfig:
     value_warmup_steps: int = 0
     """First steps in which the separate value model learns and the policy does not."""
     gamma: float = 1.0
+    """Discount of a reward per token; 1 is none."""
     lam: float = 0.95
+    """Of GAE: 1 trusts returns alone, 0 the values alone."""
     advantage: str = "gae"
     """What an answer is held against. `gae`: the value model's guess, token by token. Without a
     value model, the other answers to its prompt: `rloo`, score minus KL penalty less the mean of
@@ -125,6 +130,7 @@ class PPOConfig:
     """An answer without end token: `subtract` missing_end_score from its score, `replace` its
     score by minus missing_end_score, or `off`. The reference's answers are treated the same."""
     missing_end_score: float = 1.0
+    """What a missing end token costs, score units."""
     reward_weights: list[float] | None = None
     """One for each --reward-model, in order; None: 1 each. One of weight 0 is watched: scored and
     logged, and not learned from."""
@@ -151,6 +157,7 @@ class PPOConfig:
     checkpoint_every: int = 10
     """Steps between two checkpoints."""
     seed: int = 0
+    """Orders the prompts and draws the answers."""
 
     def __post_init__(self) -> None:
         require_all_positive(

@@ -107,8 +107,11 @@ class RewardConfig:
     layers: int = 4
     """Of the GPT that `--init none` makes; this and the next four mean nothing otherwise."""
     heads: int = 4
+    """Of attention; width is a multiple of it."""
     width: int = 128
+    """Model dimension D."""
     context: int = 512
+    """Longest sequence in tokens."""
     vocab_size: int = 2048
     """Of the byte-level tokenizer learned from the data where no `--tokenizer` is given."""
 

@@ -27,6 +27,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
+from annotation.job_schemas import require_no_paths
 from annotation.models import (
     JobKind,
     JobMetric,
@@ -49,8 +50,6 @@ LOG_TAIL_CHARACTERS = 8000
 DATA_SUFFIXES = (".jsonl", ".jsonl.gz", ".txt")
 MOST_FILES = 200
 """Offered in a form."""
-PATH_SETTINGS = ("tokenizer", "baseline_cache")
-"""Settings of the training commands that name a path; a job may not choose one."""
 
 
 class Pulse(enum.Enum):
@@ -138,12 +137,11 @@ def request_training(
 def require_allowed(config: object, inputs: object) -> None:
     """Raise BadInput for what no job may be told, by its caller or by a project's defaults.
 
-    The settings themselves are checked by the laboratory that reads them.
+    Settings that a person asks for are checked by ask_for_training; those of a rule's job by the
+    laboratory alone, so that a bad default fails one job with a sentence and not every tick.
     """
     config, inputs = _laid_over("config", config), _laid_over("inputs", inputs)
-    for name in PATH_SETTINGS:
-        if name in config:
-            raise BadInput(f"config.{name} names a path, and a job may not: {config[name]!r:.80}.")
+    require_no_paths(config)
     for note in ("planned", "propensities", "judge_of"):
         if note in inputs:
             raise BadInput(f"inputs.{note} is the worker's own note: {inputs[note]!r:.80}.")

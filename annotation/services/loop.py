@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from annotation.errors import BadInput
+from annotation.job_schemas import require_config
 from annotation.models import JobKind, Project, RetrainRule, User
 from annotation.services.audit import record
 from annotation.services.jobs import require_allowed
@@ -79,6 +80,7 @@ def _require_job_defaults(value: object) -> None:
     inputs = _of_kinds("job_defaults.inputs", defaults.get("inputs", {}), JobKind.values)
     for kind in JobKind.values:
         require_allowed(defaults.get(kind), inputs.get(kind))
+        require_config(kind, defaults.get(kind, {}))
 
 
 def _of_kinds(name: str, value: object, known: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils.translation import gettext
 
 from annotation.errors import BadInput
+from annotation.job_schemas import require_config
 from annotation.models import (
     Generation,
     JobKind,
@@ -30,8 +31,10 @@ from annotation.services.versions import in_force
 
 @transaction.atomic
 def ask_for_training(*, by: User, **wish: Any) -> TrainingJob:
-    """request_training, for a person. Raises BadInput too where the job lacks what it needs."""
+    """request_training, for a person. Raises BadInput too for a setting that the kind of job has
+    not, and where the job lacks what it needs."""
     job = request_training(by=by, **wish)
+    require_config(job.kind, job.config)
     if missing := _missing(job):
         raise BadInput(missing)
     if job.kind == JobKind.JUDGE:

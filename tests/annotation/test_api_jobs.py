@@ -68,6 +68,8 @@ def test_an_admin_asks_for_a_job_and_finds_it_in_the_list(client, ada):
         ({"kind": "dpo"}, "dpo"),
         ({}, "kind"),
         ({"kind": "sft", "config": [1]}, "config"),
+        ({"kind": "sft", "config": {"epoch": 1}}, "do you mean epochs?"),
+        ({"kind": "sft", "config": {"epochs": 0}}, "config.epochs must be at least 1: 0."),
         ({"kind": "pretrain", "inputs": {"data": ["/etc/passwd"]}}, "/etc/passwd"),
     ],
 )

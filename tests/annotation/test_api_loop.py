@@ -49,6 +49,7 @@ def test_a_rule_that_says_no_time_changes_nothing_at_all(client, project):
         ({"job_defaults": {"lunch": {}}}, "lunch"),
         ({"job_defaults": {"ppo": 3}}, "job_defaults"),
         ({"job_defaults": {"ppo": {"baseline_cache": "/x"}}}, "config.baseline_cache names a path"),
+        ({"job_defaults": {"ppo": {"kl_cof": 1}}}, "do you mean kl_coef?"),
         ({"job_defaults": {"inputs": {"sample": 5}}}, "job_defaults.inputs"),
         ({"job_defaults": {"inputs": {"nap": {}}}}, "nap"),
         ({"job_defaults": {"inputs": {"sample": {"planned": [1]}}}}, "inputs.planned"),
