@@ -20,8 +20,9 @@ from policy.last_mlp import last_mlp_only_at
 from policy.scoring import batches_by_length
 from policy.stepping import Step
 
-TOKENS_AT_ONCE = 512
-"""Padded tokens of prompts that are read together: more would be more padding."""
+TOKENS_AT_ONCE = {"cpu": 512, "cuda": 32_768}
+"""Padded tokens of prompts that are read together: more would be more padding on a CPU, and less
+would leave a GPU idle."""
 COLUMNS_MORE = 32
 """By which keys and values grow where there is no room left for a token."""
 
@@ -31,6 +32,8 @@ class Decoding(Protocol):
 
     logits: Tensor
     """(N, V) after what stands there now; the pad token's is `NEVER`."""
+    retire_below: float
+    """`keep` pays once at most this share of the rows is still wanted."""
 
     def append(self, tokens: Tensor) -> None:
         """Put a token behind each row, (N,)."""
@@ -52,11 +55,14 @@ def decoding_of(
     length, whose attention shares fit in memory all at once."""
     if step is None or max(map(len, prompts)) > LONGEST_SHORT_LINE:
         return ByForward(model, prompts, room=room, autocast=autocast)
-    return ByStep(model, step, prompts, room=room)
+    by = ByReplay if model.device.type == "cuda" else ByStep
+    return by(model, step, prompts, room=room)
 
 
 class ByForward:
     """By the model's own forward, any Hugging Face causal LM's."""
+
+    retire_below = 0.75
 
     @torch.inference_mode()
     def __init__(
@@ -122,6 +128,8 @@ class ByForward:
 class ByStep:
     """By a step that is written out."""
 
+    retire_below = 0.75
+
     @torch.inference_mode()
     def __init__(
         self, model: Any, step: Step, prompts: Sequence[tuple[int, ...]], *, room: int
@@ -142,7 +150,7 @@ class ByStep:
         unseen = torch.finfo(step.dtype).min
         added = torch.full((count, 1, longest + room), unseen, dtype=step.dtype, device=device)
         logits = torch.empty(count, model.get_output_embeddings().weight.shape[0], device=device)
-        for part in batches_by_length(list(map(len, distinct)), TOKENS_AT_ONCE):
+        for part in batches_by_length(list(map(len, distinct)), TOKENS_AT_ONCE[device.type]):
             ids, mask = left_padded([distinct[at] for at in part], device)
             logits[part], keys, values = step.read(ids, mask)
             start = longest - ids.shape[1]
@@ -180,6 +188,61 @@ class ByStep:
         more = (0, 0, 0, min(COLUMNS_MORE, self.added.shape[2] - self.columns))
         self.keys = [functional.pad(each, more) for each in self.keys]
         self.values = [functional.pad(each, more) for each in self.values]
+
+
+class ByReplay(ByStep):
+    """By a step that a GPU replays whole.
+
+    Launched one by one, the hundreds of kernels of a step take several times as long as they
+    compute. The second step of the same rows is recorded, with everything it reads and writes at
+    fixed places; it and the later ones are replayed.
+    """
+
+    retire_below = 0.25
+    """Every copy wants a new recording."""
+
+    @torch.inference_mode()
+    def __init__(
+        self, model: Any, step: Step, prompts: Sequence[tuple[int, ...]], *, room: int
+    ) -> None:
+        super().__init__(model, step, prompts, room=room)
+        self.keys = [functional.pad(each, (0, 0, 0, room)) for each in self.keys]
+        self.values = [functional.pad(each, (0, 0, 0, room)) for each in self.values]
+        device = self.logits.device
+        self.column = torch.tensor([self.columns], device=device)
+        """The next one to be written."""
+        self.tokens = torch.zeros(len(prompts), dtype=torch.long, device=device)
+        self._recorded: torch.cuda.CUDAGraph | None = None
+        self._warm = False
+        """Whether the kernels have run on these rows: what they set up then can't be recorded."""
+
+    @torch.inference_mode()
+    def append(self, tokens: Tensor) -> None:
+        self.tokens.copy_(tokens)
+        if self._recorded is None and self._warm and self.tokens.is_cuda:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._advance()
+            self._recorded = graph
+        if self._recorded is None:
+            self._advance()
+            self._warm = True
+        else:
+            self._recorded.replay()
+
+    @torch.inference_mode()
+    def keep(self, rows: Tensor) -> None:
+        super().keep(rows)
+        self.tokens = self.tokens[rows]
+        self._recorded, self._warm = None, False
+
+    def _advance(self) -> None:
+        self.added.index_fill_(2, self.column, 0.0)
+        last, positions = self.tokens[:, None], self.positions[:, None]
+        logits = self.step(last, positions, self.added, self.keys, self.values, self.column)
+        self.logits = without_pad(self.model, logits)
+        self.positions += 1
+        self.column += 1
 
 
 def once_each(

@@ -26,8 +26,6 @@ from policy.stepping import step_of
 from policy.text import end_token_id
 
 ROWS_PER_BATCH = 128
-RETIRE_BELOW = 0.75
-"""Ended rows leave the batch when the living are at most this share: a copy of the cache each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +186,7 @@ def _sample_batch(
         living = int((~ended).sum())
         if living == 0 or step + 1 == max_new_tokens:
             break
-        if living <= RETIRE_BELOW * len(alive):
+        if living <= decoding.retire_below * len(alive):
             kept = (~ended[alive]).nonzero().squeeze(-1)
             alive, chosen = alive[kept], chosen[kept]
             decoding.keep(kept)

@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GPT2LMHeadModel, LlamaForCausalLM, Qwen2ForCausalLM
 from transformers.activations import NewGELUActivation
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.pytorch_utils import Conv1D
 
 from policy.compute import linear
 from policy.lanes import LARGEST_MODEL
 
 Function = Callable[[Tensor], Tensor]
+MOST_OF_FREE = 0.25
+"""The share of a GPU's free memory that a copy of the weights may take."""
 STEADY_ROPES = ("default", "linear", "llama3")
 """Rotations that depend on the position alone, not on how long the text is by now."""
 
@@ -66,29 +70,29 @@ class Step:
         mask: Tensor,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
-        column: int,
+        column: int | Tensor,
     ) -> Tensor:
         """(N, V): logits after the last of `tokens`, (N, T), whose keys and values are put into the
-        columns from this one on.
+        columns from this one on; of one token, also into the column that a tensor, (1,), names.
 
         mask: (N, T, C), added to the attention logits. keys, values: of each layer (N, G, C, E),
         in one piece, for a product copies what is not.
         """
         hidden = self.embed(tokens, positions)  # (N, T, D)
         rows, length = tokens.shape
-        end = column + length
         rotation = None if self.rotation is None else self.rotation(positions)
         for block, key_cache, value_cache in zip(self.blocks, keys, values, strict=True):
             read = block.queries_keys_values(block.norm(hidden).to(self.dtype))
-            query, key, value = (
+            both, value = (
                 read.view(rows, length, -1, self.width)
                 .transpose(1, 2)
-                .split([self.heads, self.key_heads, self.key_heads], dim=1)
+                .split([self.heads + self.key_heads, self.key_heads], dim=1)
             )  # (N, heads, T, E)
             if rotation is not None:
-                query, key = _rotated(query, *rotation), _rotated(key, *rotation)
-            key_cache[:, :, column:end] = key
-            value_cache[:, :, column:end] = value
+                both = _rotated(both, *rotation)
+            query, key = both.split([self.heads, self.key_heads], dim=1)
+            _put(key_cache, key, column)
+            _put(value_cache, value, column)
             if block is self.blocks[-1]:  # what only the last token is asked for
                 query, mask, hidden = query[:, :, -1:], mask[:, -1:], hidden[:, -1:]
             query = (query * self.width**-0.5).to(self.dtype)
@@ -121,7 +125,13 @@ class Step:
 def step_of(model: Any, dtype: torch.dtype) -> Step | None:
     """The model's step in this precision; None for a model that must step by its own forward, or
     is so large that copies of its weights would cost more than the steps save."""
-    if sum(each.numel() for each in model.parameters()) > LARGEST_MODEL:
+    size = sum(each.numel() for each in model.parameters())
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        too_large = size * dtype.itemsize > MOST_OF_FREE * free
+    else:
+        too_large = size > LARGEST_MODEL
+    if too_large:
         return None
     if model not in _TRIED:
         _TRIED[model] = _says_the_same(model)
@@ -174,6 +184,7 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Step:
 
 def _llama(model: Any, dtype: torch.dtype) -> Step:
     trunk, config, head = model.model, model.config, _head(model)
+    last_norm = _norm(trunk.norm)
 
     def block_of(layer: Any) -> Block:
         attention, mlp = layer.self_attn, layer.mlp
@@ -185,12 +196,12 @@ def _llama(model: Any, dtype: torch.dtype) -> Step:
             return down(mlp.act_fn(gate) * up)
 
         return Block(
-            norm=layer.input_layernorm,
+            norm=_norm(layer.input_layernorm),
             queries_keys_values=_plain(
                 [attention.q_proj, attention.k_proj, attention.v_proj], dtype
             ),
             out=_plain([attention.o_proj], dtype),
-            mlp_norm=layer.post_attention_layernorm,
+            mlp_norm=_norm(layer.post_attention_layernorm),
             mlp=gated,
         )
 
@@ -202,7 +213,7 @@ def _llama(model: Any, dtype: torch.dtype) -> Step:
         embed=lambda tokens, positions: trunk.embed_tokens(tokens),
         rotation=rotation,
         blocks=[block_of(layer) for layer in trunk.layers],
-        last=lambda hidden: head(trunk.norm(hidden)),
+        last=lambda hidden: head(last_norm(hidden)),
         heads=config.num_attention_heads,
         key_heads=config.num_key_value_heads,
         width=trunk.layers[0].self_attn.head_dim,
@@ -234,6 +245,22 @@ def _head(model: Any) -> Function:
     """In fp32: log-probs of bf16 logits would be off by hundredths."""
     bias = None if model.lm_head.bias is None else model.lm_head.bias.detach()
     return linear(model.lm_head.weight.detach(), bias)
+
+
+def _put(cache: Tensor, new: Tensor, column: int | Tensor) -> None:
+    """new, (N, G, T, E), into the columns from this one on."""
+    if isinstance(column, Tensor):
+        cache.index_copy_(2, column, new.to(cache.dtype))
+    else:
+        cache[:, :, column : column + new.shape[2]] = new
+
+
+def _norm(norm: Any) -> Function:
+    """Llama's in one kernel, which transformers writes out in six."""
+    if type(norm) not in (LlamaRMSNorm, Qwen2RMSNorm):
+        return norm
+    shape, weight, eps = norm.weight.shape, norm.weight.detach(), norm.variance_epsilon
+    return lambda x: functional.rms_norm(x, shape, weight, eps)
 
 
 def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -2,16 +2,19 @@
 
     python tests/benchmarks/ppo_speed.py --data DIR [--quick] [--without-peers] [--folder DIR]
         [--cases ppo head grpo rloo generate] [--steps N] [--rounds N] [--without-compiled]
+        [--device cuda]
 
-DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/. A GPT-2 of 5.3 million random weights, a reward
-and a value model of its shape; prompts of up to 128 tokens, answers of up to 64, 32 answers a step.
+DIR, by default CONCORD_SHARED_DATA, holds hh-rlhf/. A GPT-2 of 5.3 million random weights, on a GPU
+a Qwen2 of half a billion, a reward and a value model of its shape; prompts of up to 128 tokens,
+answers of up to 64, 32 answers a step.
 PPO takes four epochs of one minibatch; GRPO and RLOO four answers to a prompt and one epoch. A step
 is sampling, scoring, KL to the reference and the update; the first, which compiles or warms up, is
 not counted and told apart. Each figure is the median of N rounds, each in a process of its own, the
 sides in turn; what is in fp32 is no side's fastest and runs once. TRL 1.12 is the last with PPO;
 GRPO and RLOO are TRL 1.16's. Both are installed into the folder at the first call, in environments
 of their own. `generate` gives tokens per second with 32 and with 64
-rows. A Markdown table goes to stdout.
+rows. A Markdown table goes to stdout. On a GPU all is in bf16 and the peak is the GPU's; whether
+its numbers are right is gpu_checks.py's part, which takes the folder.
 """
 
 import argparse
@@ -24,13 +27,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import CompileConfig, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    CompileConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
@@ -79,6 +89,10 @@ GENERATE = {
     "transformers, fp32": "plain",
     "transformers, bf16, static cache, compiled": "compiled",
 }
+GENERATE_ON_GPU = {
+    "transformers, bf16": "bf16 weights",
+    "transformers, bf16, static cache, compiled": "compiled",
+}
 
 
 def prompts(data: Path, tokenizer: Any) -> list[dict[str, Any]]:
@@ -97,25 +111,43 @@ def prompts(data: Path, tokenizer: Any) -> list[dict[str, Any]]:
     return found
 
 
-def prepare(folder: Path, data: Path, *, quick: bool) -> None:
+def random_policy(tokenizer: Any, *, quick: bool, large: bool) -> Any:
+    """A GPT-2 of 5.3 million weights, a Qwen2 of half a billion, or one of their kind for a try."""
+    torch.manual_seed(0)
+    common = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if not large:
+        width, layers = (32, 1) if quick else (256, 6)
+        return GPT2LMHeadModel(
+            GPT2Config(n_embd=width, n_layer=layers, n_head=4, n_positions=512, **common)
+        )
+    width, layers = (32, 2) if quick else (1024, 24)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 16 if quick else 16,
+            num_key_value_heads=2,
+            intermediate_size=64 if quick else 5504,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            **common,
+        )
+    )
+
+
+def prepare(folder: Path, data: Path, *, quick: bool, large: bool = False) -> None:
     """folder/{policy,reward}, folder/prompts.jsonl for Concord and folder/ids.json for TRL."""
     path = data / "hh-rlhf" / "harmless-base-test.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        texts = list(islice(lines, 400))
-    tokenizer = train_tokenizer(iter(texts), vocab_size=2048, context=512)
-    torch.manual_seed(0)
-    shape: dict[str, Any] = {"n_embd": 32, "n_layer": 1} if quick else {"n_embd": 256, "n_layer": 6}
-    policy = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=len(tokenizer),
-            n_head=4,
-            n_positions=512,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            **shape,
-        )
-    )
+        texts = list(islice(lines, 5000 if large else 400))
+    size = 16_384 if large and not quick else 2048
+    tokenizer = train_tokenizer(iter(texts), vocab_size=size, context=512)
+    policy = random_policy(tokenizer, quick=quick, large=large)
     save_model(policy, tokenizer, folder / "policy")
     save_model(*score_model_from(folder / "policy", seed=0), folder / "reward")
     rows = prompts(data, tokenizer)[:256]
@@ -132,9 +164,13 @@ def steps_of(moments: Sequence[float]) -> dict[str, float]:
     return {"seconds": usual, "warm_up_seconds": moments[1] - moments[0] - usual}
 
 
-def train_concord(folder: Path, case: str, precision: str, steps: int) -> dict[str, Any]:
+def train_concord(
+    folder: Path, case: str, precision: str, steps: int, device: str = "cpu"
+) -> dict[str, Any]:
     """One run of policy/ppo.py; what a step took, and each of its phases."""
     config = PPOConfig(**COMMON, **CASES[case], steps=steps, precision=precision)
+    if device != "cpu":  # which wants all of a step at once
+        config = replace(config, micro_batch_tokens=16_384)
     moments, told = [], []
 
     def on_step(step: int, metrics: Any) -> None:
@@ -150,18 +186,21 @@ def train_concord(folder: Path, case: str, precision: str, steps: int) -> dict[s
         prompts=folder / "prompts.jsonl",
         out=out,
         on_step=on_step,
+        device=device,
     )
     phases = {name: statistics.median(one[name] for one in told[1:]) for name in told[-1]}
     return {"count": PER_STEP, **steps_of(moments), "phases": phases}
 
 
-def generate(folder: Path, setting: str, rows: int, steps: int) -> dict[str, Any]:
+def generate(
+    folder: Path, setting: str, rows: int, steps: int, device: str = "cpu"
+) -> dict[str, Any]:
     """Answers of 64 tokens to `rows` prompts, by the sampler or by `transformers`."""
-    model, tokenizer = load_causal_lm(folder / "policy")
+    model, tokenizer = load_causal_lm(folder / "policy", device=device)
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
     moments = [time.perf_counter()]
     compiled = setting == "compiled"
-    if compiled:
+    if setting not in CONCORD.values() and setting != "plain":
         model = model.bfloat16()
     options: dict[str, Any] = {}
     if compiled:
@@ -185,11 +224,12 @@ def generate(folder: Path, setting: str, rows: int, steps: int) -> dict[str, Any
             mask = (padded != tokenizer.pad_token_id).long()
             with torch.inference_mode():
                 made = model.generate(
-                    input_ids=padded, attention_mask=mask, do_sample=True, temperature=0.7,
-                    top_k=0, max_new_tokens=MAX_RESPONSE, pad_token_id=tokenizer.pad_token_id,
+                    input_ids=padded.to(device), attention_mask=mask.to(device),
+                    do_sample=True, temperature=0.7, top_k=0, max_new_tokens=MAX_RESPONSE,
+                    pad_token_id=tokenizer.pad_token_id,
                     **options,
                 )  # fmt: skip
-            tokens += made[:, MAX_PROMPT:].numel()
+            tokens += made[:, MAX_PROMPT:].cpu().numel()
         moments.append(time.perf_counter())
     return {"count": tokens / steps, **steps_of(moments)}
 
@@ -214,6 +254,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[*CASES, "generate"])
     parser.add_argument("--steps", type=int, default=4, help="the first is not counted")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # CASE=SETTING, in a process of its own
     args = parser.parse_args()
     if args.data is None:
@@ -223,22 +264,27 @@ def main() -> None:
     if args.one:
         case, _, setting = args.one.partition("=")
         if case.startswith("generate"):
-            figures = generate(args.folder, setting, int(case.removeprefix("generate")), args.steps)
+            rows = int(case.removeprefix("generate"))
+            figures = generate(args.folder, setting, rows, args.steps, args.device)
         else:
-            figures = train_concord(args.folder, case, setting, args.steps)
+            figures = train_concord(args.folder, case, setting, args.steps, args.device)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if args.device != "cpu":
+            peak = torch.cuda.max_memory_allocated() / 2**20
         print(json.dumps({**figures, "peak_mib": peak}))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
-    prepare(args.folder, args.data, quick=args.quick)
+    on_gpu = args.device != "cpu"
+    prepare(args.folder, args.data, quick=args.quick, large=on_gpu)
     own = [sys.executable, __file__, "--data", str(args.data), "--folder", str(args.folder)]
-    own += ["--steps", str(args.steps), "--one"]
+    own += ["--device", args.device, "--steps", str(args.steps), "--one"]
     todo: list[tuple[str, str, list[str]]] = []
     for case in args.cases:
         if case == "generate":
             for rows in (32, 64):
-                for name, setting in {**CONCORD, **GENERATE}.items():
-                    if (name in GENERATE and args.without_peers) or (
+                ways = {**CONCORD, **(GENERATE_ON_GPU if on_gpu else GENERATE)}
+                for name, setting in ways.items():
+                    if (name not in CONCORD and args.without_peers) or (
                         setting == "compiled" and args.without_compiled
                     ):
                         continue
@@ -250,7 +296,9 @@ def main() -> None:
         python = str(python_of(args.folder, "trl112" if case == "ppo" else "trl"))
         for name, setting in TRL.items():
             words = [python, str(HERE / "ppo_speed_trl.py"), str(args.folder), case, setting]
-            todo.append((case, name, [*words, str(args.steps)]))
+            todo.append((case, name, [*words, str(args.steps), args.device]))
+    if on_gpu:
+        todo = [one for one in todo if "fp32" not in one[1]]
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for turn in range(1 if args.quick else args.rounds):
         for case, name, words in todo:

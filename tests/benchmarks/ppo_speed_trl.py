@@ -1,6 +1,6 @@
 """TRL's side of ppo_speed.py: runs in TRL's environment and imports nothing of Concord.
 
-    python ppo_speed_trl.py FOLDER ppo|grpo|rloo fp32|bf16 STEPS
+    python ppo_speed_trl.py FOLDER ppo|grpo|rloo fp32|bf16 STEPS cpu|cuda
 
 PPO is TRL 1.12's, the others TRL 1.16's; each without gradient checkpointing, which costs speed.
 """
@@ -96,6 +96,7 @@ def grouped(kind, folder, common, tokenizer, ids, moments, steps):
 
 def main() -> None:
     folder, case, precision, steps = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
+    device = sys.argv[5]
     tokenizer = AutoTokenizer.from_pretrained(folder / "policy", padding_side="left")
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
     common = {
@@ -105,7 +106,7 @@ def main() -> None:
         "gradient_checkpointing": False,
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": True,
+        "use_cpu": device == "cpu",
         "disable_tqdm": True,
         "optim": "adamw_torch_fused",
     }
@@ -122,7 +123,9 @@ def main() -> None:
                 "count": PER_STEP,
                 "seconds": usual,
                 "warm_up_seconds": at[1] - at[0] - usual,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                if device == "cpu"
+                else torch.cuda.max_memory_allocated() / 2**20,
                 "threads": torch.get_num_threads(),
             }
         )

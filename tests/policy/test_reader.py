@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from policy.backbone import load_causal_lm
-from policy.decoding import ByForward, ByStep, decoding_of
+from policy.decoding import ByForward, ByReplay, ByStep, decoding_of
 from policy.lora import add_adapters
 from policy.ppo_config import PPOConfig
 from policy.reader import Reader
@@ -213,17 +213,25 @@ def neox(letters):
     return wide(GPTNeoXForCausalLM(config))
 
 
-@pytest.mark.parametrize(("make", "written_out"), [(gpt2, True), (of_groups, True), (neox, False)])
-def test_what_is_appended_gets_the_logits_of_a_whole_forward(
-    letters, make, written_out, monkeypatch
-):
-    """Four rows of two prompts, read apart, and 40 tokens each: buffers grow, and rows leave."""
-    monkeypatch.setattr("policy.decoding.TOKENS_AT_ONCE", 6)
+@pytest.mark.parametrize(
+    ("make", "by"),
+    [(gpt2, ByStep), (of_groups, ByStep), (gpt2, ByReplay), (of_groups, ByReplay), (neox, None)],
+)
+def test_what_is_appended_gets_the_logits_of_a_whole_forward(letters, make, by, monkeypatch):
+    """Four rows of two prompts, read apart, and 40 tokens each: buffers grow, and rows leave.
+
+    ByReplay runs as on a GPU, but for the recording of its steps.
+    """
+    monkeypatch.setattr("policy.decoding.TOKENS_AT_ONCE", {"cpu": 6})
     model = make(letters)
     step = step_of(model, torch.float32)
-    assert (step is not None) is written_out
     rows = [[3, 7, 8, 9, 4], [5, 6], [3, 7, 8, 9, 4], [5, 6]]
-    decoding = decoding_of(model, [tuple(row) for row in rows], room=40, step=step)
+    prompts = [tuple(row) for row in rows]
+    if by is ByReplay:
+        decoding = ByReplay(model, step, prompts, room=40)
+    else:
+        assert (step is not None) is (by is ByStep)
+        decoding = decoding_of(model, prompts, room=40, step=step)
     draw = torch.Generator().manual_seed(0)
     for turn in range(40):
         if turn == 20:
