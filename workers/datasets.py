@@ -56,7 +56,10 @@ def _pretrain(job: TrainingJob) -> list[str]:
 
 
 def _sft(job: TrainingJob) -> list[str]:
-    init = job.init or newest_pretrained(job.project) or versions.in_force(job.project, Slot.POLICY)
+    project = job.project
+    init = (
+        job.init or versions.newest_pretrained(project) or versions.in_force(project, Slot.POLICY)
+    )
     _choose(job, init=_needed(init, "a pretrained model to start from"))
     data = _data_file(job, "demonstrations", [Split.TRAIN])
     return ["policy", "sft", "--data", str(data), "--init", _directory(job.init)]
@@ -155,16 +158,6 @@ COMMANDS: dict[JobKind, Callable[[TrainingJob], list[str]]] = {
     JobKind.JUDGE: _reward,
     JobKind.PPO: _ppo,
 }
-
-
-def newest_pretrained(project: Project) -> ModelVersion | None:
-    """The project's newest pretrained version, those that judges start from left out."""
-    return (
-        ModelVersion.objects.filter(job__project=project, stage=JobKind.PRETRAIN)
-        .exclude(job__inputs__has_key="judge_of")
-        .order_by("-pk")
-        .first()
-    )
 
 
 def _needed(version: ModelVersion | None, what: str) -> ModelVersion:

@@ -105,6 +105,8 @@ class TrainingJob(models.Model):
     log_tail = models.TextField(blank=True, default="")
     result = models.JSONField(default=dict, blank=True)
     """What it ended with, e.g. {"comparisons": 40} or final metrics."""
+    wish_key = models.CharField(max_length=40, null=True, blank=True, unique=True)
+    """Of the form that asked for it: sent twice, it asks once."""
 
     class Meta:
         constraints = [

@@ -11,11 +11,13 @@ from django.core.paginator import Paginator
 from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
 from annotation.pages.job_figures import figures_of
+from annotation.pages.job_tables import config_lines, input_lines, minutes_left, result_phases
 from annotation.pages.queued import waits_of
 from annotation.pages.sampled import made_by_sampling
 from annotation.pages.shell import project_page, project_template, told, user_of
@@ -97,9 +99,10 @@ def _context(job: TrainingJob) -> dict[str, Any]:
         "is_live": is_live,
         "waits": waits_of([job]).get(job.pk, ""),
         "sampled": made_by_sampling(job),
-        "config": json.dumps(job.config, ensure_ascii=False, indent=2, sort_keys=True),
-        "inputs": json.dumps(job.inputs, ensure_ascii=False, indent=2, sort_keys=True),
-        "result": json.dumps(job.result, ensure_ascii=False, indent=2, sort_keys=True),
+        "config": config_lines(job),
+        "inputs": input_lines(job),
+        "result": result_phases(job),
+        "minutes_left": minutes_left(job, timezone.now()),
     }
 
 

@@ -20,6 +20,7 @@ from annotation.models import (
 )
 from annotation.pages import audit
 from annotation.pages.due import what_is_due
+from annotation.pages.job_form import key_of, new_key
 from annotation.pages.jobs import StartForm
 from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import counts_of, promotions_in_force, stations
@@ -103,6 +104,7 @@ def _page(
             initial=model_to_dict(context["rule"], RULE_FIELDS) if context["rule"] else None
         )
         context["start_form"] = start_form
+        context["wish_key"] = new_key()
         entries = project.audit_entries.select_related("actor").order_by("-pk")
         context["audit"] = audit.lines(project, list(entries[:RECENT_AUDIT]))
     return project_template(request, membership, "pages/overview.html", context, status)
@@ -126,6 +128,7 @@ def start(request: HttpRequest, membership: Membership) -> HttpResponse:
                 inputs=inputs,
                 lane=asked["lane"],
                 by=user_of(request),
+                key=key_of(request.POST),
             )
             messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
             return redirect("overview", slug=project.slug)

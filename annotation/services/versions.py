@@ -173,6 +173,16 @@ def sft_root(project: Project) -> ModelVersion | None:
     )
 
 
+def newest_pretrained(project: Project) -> ModelVersion | None:
+    """The project's newest pretrained version, those that judges start from left out."""
+    return (
+        ModelVersion.objects.filter(job__project=project, stage=JobKind.PRETRAIN)
+        .exclude(job__inputs__has_key="judge_of")
+        .order_by("-pk")
+        .first()
+    )
+
+
 def root_of(policy: ModelVersion) -> ModelVersion:
     """What a policy descends from: its nearest ancestor that PPO did not make, maybe itself.
 

@@ -5,7 +5,7 @@ A rule asks through request_training itself, once its own conditions hold.
 
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext
 
 from annotation.errors import BadInput
@@ -29,16 +29,34 @@ from annotation.services.judges import request_own_start, share_for
 from annotation.services.versions import in_force
 
 
-@transaction.atomic
-def ask_for_training(*, by: User, **wish: Any) -> TrainingJob:
+def ask_for_training(*, by: User, key: str | None = None, **wish: Any) -> TrainingJob:
     """request_training, for a person. Raises BadInput too for a setting that the kind of job has
-    not, and where the job lacks what it needs."""
+    not, and where the job lacks what it needs.
+
+    key: of the form that asks; the same key of the same project returns the first job.
+    """
+    known = TrainingJob.objects.filter(project=wish["project"], wish_key=key)
+    if key and (first := known.first()):
+        return first
+    try:
+        return _asked(by, key, wish)
+    except IntegrityError:
+        if key and (first := known.first()):  # the other half of a double click was quicker
+            return first
+        raise
+
+
+@transaction.atomic
+def _asked(by: User, key: str | None, wish: dict[str, Any]) -> TrainingJob:
     job = request_training(by=by, **wish)
     require_config(job.kind, job.config)
     if missing := _missing(job):
         raise BadInput(missing)
     if job.kind == JobKind.JUDGE:
         request_own_start(job)
+    if key:
+        job.wish_key = key
+        job.save(update_fields=["wish_key"])
     return job
 
 

@@ -110,6 +110,8 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "comparisons/<int:comparison_id>/reopen/": act(REVIEW, reason="mended"),
     "jobs/": look(WATCH),
     "jobs/start/": act(ADMINS, kind="sample", lane="loop"),
+    "jobs/new/": look(ADMINS),
+    "jobs/new/ask/": act(ADMINS, kind="sample", lane="loop"),
     "jobs/<int:job_id>/": look(WATCH),
     "jobs/<int:job_id>/live/": look(WATCH),
     "jobs/<int:job_id>/cancel/": act(ADMINS),

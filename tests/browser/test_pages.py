@@ -67,6 +67,7 @@ def everything(cast, settings, tmp_path):
         f"/p/shop/void-range/?annotator={annotator.pseudonym}"
         "&since=2026-01-01T00:00&until=2050-01-01T00:00",
         "/p/shop/jobs/",
+        "/p/shop/jobs/new/?kind=ppo&preset=rloo",
         f"/p/shop/jobs/{job.pk}/",
         "/p/shop/versions/",
         f"/p/shop/versions/{version.pk}/",

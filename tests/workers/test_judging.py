@@ -14,7 +14,7 @@ from rewardmodel.bootstrap import PairRow
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_prompts
 from tests.workers.tiny import tiny_policy, tiny_reward
 from workers import judging, promotion
-from workers.datasets import freeze_inputs, job_folder, newest_pretrained
+from workers.datasets import freeze_inputs, job_folder
 from workers.promotion import judge_version
 
 pytestmark = pytest.mark.django_db
@@ -109,7 +109,7 @@ def test_the_judges_pretraining_reads_the_files_of_the_first_and_no_sft_starts_f
     mine = make_version("p", stage="pretrain")
     own = make_version("j", stage="pretrain")
     TrainingJob.objects.filter(pk=own.job_id).update(inputs={"judge_of": mine.job_id})
-    assert newest_pretrained(project) == mine
+    assert versions.newest_pretrained(project) == mine
 
 
 def test_a_ppo_job_whose_reward_is_a_judge_by_a_row_of_before_says_so(project, make_version):
