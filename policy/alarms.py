@@ -19,9 +19,17 @@ FAR = 3.0
 STEPS_BELOW_ZERO = 3
 SPREAD = "_spread"
 FALL = 0.25
-"""Of a watched score from its peak, in deviations over the answers of the first step."""
+"""Of a watched score from its peak, and rise of the policy's own since, each in deviations over the
+answers of the first step."""
 PAST = 0.7
-"""Weight of the past in the smoothed scores that are compared for that."""
+"""Weight of the past in the smoothed scores that are compared for that, and in agreements."""
+ENTROPY_LOW, ENTROPY_HIGH = 1 / 3, 1.5
+"""Shares of the first answers' entropy. What a KL budget takes from short answers is a large part
+of it, from long ones a small one: a bound in nats would fit one length alone."""
+ENTROPY_LEAST = 0.1
+"""Nats per token; a smaller change counts for nothing."""
+LEAST_ANSWERS = 8
+"""In a step, for a correlation to say anything."""
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +103,6 @@ BOUNDS = {
 """By metric. Where the bounds come from: NeMo-RL and OpenAI's published runs, arXiv:2403.17031."""
 
 DRIFTS = {
-    "entropy": (
-        0.1,
-        "Low, the policy says one thing only; high, it has come apart: raise kl_coef, and read its "
-        "answers.",
-    ),
     "response_tokens": (
         2.0,
         "Scores may reward length itself: read the longest answers, and set length_limit.",
@@ -135,6 +138,8 @@ class Alarms:
         self.smoothed: dict[str, float] = {}
         self.peaks: dict[str, list[float]] = {}
         """Watched name -> its highest smoothed score, and the policy's own score then."""
+        self.agreements: dict[str, float] = {}
+        """Watched name -> smoothed correlation with the policy's own score."""
         self.on: list[str] = []
         """Alarms of the last step."""
 
@@ -146,7 +151,9 @@ class Alarms:
             *self._bounds(step, metrics),
             *_no_numbers(figures.keys() - finite.keys()),
             *self._drifts(finite),
+            *self._entropy(finite),
             *self._fallen(metrics),
+            *self._against(finite, rollouts),
         ]
         for alarm in found:
             if self.tells and alarm.name not in self.on:
@@ -160,6 +167,7 @@ class Alarms:
             "below_zero": self.below_zero,
             "smoothed": self.smoothed,
             "peaks": self.peaks,
+            "agreements": self.agreements,
             "on": self.on,
         }
 
@@ -168,6 +176,7 @@ class Alarms:
         self.below_zero = state["below_zero"]
         self.smoothed = dict(state["smoothed"])
         self.peaks = dict(state["peaks"])
+        self.agreements = dict(state.get("agreements", {}))  # checkpoints from before it hold none
         self.on = list(state["on"])
 
     def _bounds(self, step: int, metrics: Mapping[str, float]) -> Iterator[Alarm]:
@@ -212,6 +221,21 @@ class Alarms:
                     "learned from: stop here, or collect preferences on them.",
                 )
 
+    def _entropy(self, figures: Mapping[str, Sequence[float]]) -> Iterator[Alarm]:
+        """Against the first answers', as a share of it."""
+        if "entropy" not in figures:
+            return
+        now, before = statistics.fmean(figures["entropy"]), self.first["entropy"][0]
+        within = ENTROPY_LOW * before <= now <= ENTROPY_HIGH * before
+        if not within and abs(now - before) > ENTROPY_LEAST:
+            yield Alarm(
+                "entropy_drift",
+                now / before if before else math.inf,
+                f"from {ENTROPY_LOW:.2f} to {ENTROPY_HIGH:g} of the first answers' {before:.4g}",
+                "Low, the policy says one thing only; high, it has come apart: raise kl_coef, and "
+                "read its answers.",
+            )
+
     def _fallen(self, metrics: Mapping[str, float]) -> Iterator[Alarm]:
         """Watched models whose scores fall while those that are learned from rise."""
         known = [name for name in self.watched if math.isfinite(metrics[name])]
@@ -223,13 +247,43 @@ class Alarms:
             peak, own_then = self.peaks.setdefault(name, [now, own])
             if now >= peak:
                 self.peaks[name] = [now, own]
-            elif peak - now > FALL * self.first[name][1] and own > own_then:
+            elif (
+                peak - now > FALL * self.first[name][1]
+                and own - own_then > FALL * self.first["score"][1]
+            ):
                 yield Alarm(
                     f"{name}_fallen",
                     now - peak,
                     "no fall from its peak while the score rises",
                     "The policy learns what its reward model gets wrong: stop, take the best "
                     "policy, and collect preferences on these answers.",
+                )
+
+    def _against(
+        self, figures: Mapping[str, Sequence[float]], rollouts: Rollouts
+    ) -> Iterator[Alarm]:
+        """Watched models that call worse what the policy's own score calls better.
+
+        Their levels may rise for long after that, with what all models know of the first answers.
+        Among the answers of today the two go together only as far as the score still measures
+        something that another model, of other votes, finds too.
+        """
+        own = rollouts.scores.tolist()
+        prompts = [prompt.id for prompt in rollouts.prompts]
+        for name in self.watched:
+            found = agreement(own, figures[name], prompts) if name in figures else None
+            if found is None:
+                continue
+            before = self.agreements.get(name, found)
+            now = self.agreements[name] = PAST * before + (1.0 - PAST) * found
+            if now < 0.0:
+                yield Alarm(
+                    f"{name}_against",
+                    now,
+                    "a correlation with the score above 0",
+                    "Of two answers the one with the higher score is the worse one to it: what the "
+                    "policy still learns is its reward model's error. Stop, take the best policy, "
+                    "and collect preferences on these answers.",
                 )
 
 
@@ -245,10 +299,39 @@ def _no_numbers(names: Iterable[str]) -> Iterator[Alarm]:
         )
 
 
+def agreement(own: Sequence[float], other: Sequence[float], prompts: Sequence[str]) -> float | None:
+    """Pearson's correlation of two models' scores of the same answers, -1 to 1.
+
+    About the means of each prompt where one has several answers, so that no prompt's being easy
+    counts; answers that are alone on their prompt are left out there. None where fewer than
+    LEAST_ANSWERS are left or a model gives all of them one score.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    groups = [each for each in rows.values() if len(each) > 1] or [list(range(len(prompts)))]
+    if sum(map(len, groups)) < LEAST_ANSWERS:
+        return None
+    apart = [_about_mean(values, groups) for values in (own, other)]
+    squares = [math.fsum(each * each for each in values) for values in apart]
+    if min(squares) <= 1e-12:
+        return None
+    return math.fsum(a * b for a, b in zip(*apart, strict=True)) / math.sqrt(math.prod(squares))
+
+
+def _about_mean(values: Sequence[float], groups: Iterable[Sequence[int]]) -> list[float]:
+    found = []
+    for rows in groups:
+        mean = statistics.fmean(values[row] for row in rows)
+        found += [values[row] - mean for row in rows]
+    return found
+
+
 def of_answers(rollouts: Rollouts) -> dict[str, list[float]]:
     """Figures of each answer by itself; an answer of one token has no pair to repeat."""
     lengths = rollouts.mask.sum(dim=1)
     return {
+        "score": rollouts.scores.tolist(),
         "entropy": (rollouts.entropy.sum(dim=1) / lengths).tolist(),
         "response_tokens": [float(len(each.tokens)) for each in rollouts.samples],
         "end_rate": [float(each.finish == "end") for each in rollouts.samples],

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from policy.alarms import Alarms
+from policy.alarms import Alarms, agreement
 from policy.ppo_config import PPOConfig
 from policy.rollout import PromptTokens, Rollouts
 from policy.sampling import Sampled
@@ -81,9 +81,10 @@ def test_kl_below_zero_is_chance_until_it_stays_there():
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"entropy": 1.31}, ["entropy_drift"]),  # a deviation of 0 counts as 0.1
-        ({"entropy": 0.69}, ["entropy_drift"]),
-        ({"entropy": 1.29}, []),
+        ({"entropy": 1.51}, ["entropy_drift"]),  # was 1
+        ({"entropy": 0.33}, ["entropy_drift"]),
+        ({"entropy": 1.49}, []),
+        ({"entropy": 0.34}, []),
         ({"answers": [[7, 8, 9, 5, 4, 6, 3, 1, 0, 2]] * 4}, []),  # 10 tokens; were 4.5 +- 2
         ({"answers": [[*range(20), 2]] * 4}, ["response_tokens_drift"]),
         ({"answers": [[7, 8, 9, 5]] * 4}, []),  # 0 of 4 end; three of four did, +- 0.43
@@ -118,6 +119,21 @@ def test_a_watched_score_that_falls_while_the_score_rises_rings():
     assert at(2, 0.5, 1.0) == []  # 0.85
     assert at(3, 0.5, 2.0) == ["reward_model_2_fallen"]  # 0.745
     assert at(4, 0.5, -9.0) == []  # the score fell too
+
+
+def test_a_watched_score_that_falls_rings_only_where_the_score_has_risen_as_far():
+    """Scores deviate by 2 at first, so that they must have risen by more than 0.5."""
+    alarms = Alarms(PPOConfig(), watched=["reward_model_2"])
+
+    def at(step, score):
+        watched = [1.0, 3.0, 1.0, 3.0] if step == 1 else [0.0] * 4
+        rollouts = rollouts_of(reward_model_2=watched)
+        rollouts.scores.copy_(score + torch.tensor([-2.0, 2.0, -2.0, 2.0]))
+        metrics = {"reward_model_2": sum(watched) / 4, "score": score}
+        return names(alarms, step, rollouts, **metrics)
+
+    assert [at(1, 0.0), at(2, 0.9), at(3, 1.0)] == [[], [], []]  # 0, 0.27, 0.489
+    assert at(4, 1.0) == ["reward_model_2_fallen"]  # 0.642
 
 
 @pytest.mark.parametrize("spoiled", [1, 2])
@@ -155,3 +171,32 @@ def test_alarms_go_on_where_they_were():
     after.restore(before.state())
     assert names(after, 3, kl_nats=-1.0) == ["kl_below_zero"]
     assert names(after, 4, rollouts_of(entropy=2.0)) == ["entropy_drift"]
+
+
+def test_agreement_is_a_correlation_about_each_prompts_means():
+    """Within `a` the two order four answers alike, within `b` the other way round; that `b` is
+    easier for both counts for nothing. Sum of products 5 - 2.5, of squares 10 and 5 + 1.25."""
+    own = [1.0, 2.0, 3.0, 4.0, 11.0, 12.0, 13.0, 14.0]
+    other = [1.0, 2.0, 3.0, 4.0, 24.0, 23.5, 23.0, 22.5]
+    prompts = ["a"] * 4 + ["b"] * 4
+    assert agreement(own, other, prompts) == pytest.approx(2.5 / (10 * 6.25) ** 0.5)
+    one_by_one = [str(at) for at in range(8)]
+    assert agreement(own, own, one_by_one) == pytest.approx(1.0)
+    assert agreement(own, [-each for each in own], one_by_one) == pytest.approx(-1.0)
+
+
+def test_agreement_says_nothing_of_few_answers_or_of_one_score():
+    assert agreement([0.0, 1.0] * 3, [0.0, 1.0] * 3, ["a"] * 6) is None
+    assert agreement([0.0, 1.0] * 4, [2.0] * 8, ["a"] * 8) is None
+
+
+def test_a_watched_model_that_calls_worse_what_the_score_calls_better_rings():
+    """Correlations 1, -1, -1, 1 smoothed by 0.3 a step: 1, 0.4, -0.02, 0.286."""
+    alarms = Alarms(PPOConfig(), watched=["reward_model_2"])
+    scores = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    found = []
+    for step, sign in enumerate((1.0, -1.0, -1.0, 1.0), start=1):
+        rollouts = rollouts_of(ANSWERS * 2, reward_model_2=[sign * each for each in scores])
+        rollouts.scores.copy_(torch.tensor(scores))
+        found.append(names(alarms, step, rollouts, reward_model_2=1.0))
+    assert found == [[], [], ["reward_model_2_against"], []]
