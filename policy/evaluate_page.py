@@ -153,6 +153,9 @@ def _table(figures: Mapping[str, Any]) -> str:
         lines.append(
             (f"Score · 得分, {name}", [_mean(figures[role]["score"][at]) for role in roles])
         )
+        cut = [figures[role]["score"][at]["num_read_cut"] for role in roles]
+        if any(cut):
+            lines.append((f"Scored cut · 截断后评分, {name}", [str(count) for count in cut]))
     for name in ("k1", "k3"):
         if any(figures[role]["kl_nats"] for role in roles):
             cells = [_mean((figures[role]["kl_nats"] or {}).get(name)) for role in roles]

@@ -21,7 +21,6 @@ from policy.rollout import PromptTokens, ScoreFn
 from policy.run import generator_for
 from policy.scoring import (
     Scorer,
-    encode_cut,
     encode_ids,
     load_scorer,
     require_room,
@@ -214,21 +213,8 @@ def scored_fn_of(scorer: Scorer, tokenizer: Any) -> ScoredFn:
     def by_text(
         prompts: Sequence[PromptTokens], completions: Sequence[list[int]]
     ) -> Sequence[Scored]:
-        pairs = zip(prompts, completions, strict=True)
-        rows, cut = zip(
-            *(
-                encode_cut(
-                    scorer.tokenizer,
-                    prompt.messages,
-                    decode_completion(tokenizer, ids),
-                    max_tokens=scorer.max_tokens,
-                )
-                for prompt, ids in pairs
-            ),
-            strict=True,
-        )
-        scored = scorer.scored_ids([row.ids for row in rows])
-        return [each._replace(was_cut=was) for each, was in zip(scored, cut, strict=True)]
+        texts = [decode_completion(tokenizer, ids) for ids in completions]
+        return scorer.scored_cut([prompt.messages for prompt in prompts], texts)
 
     return by_tokens if scorer.shares_tokenizer(tokenizer) else by_text
 

@@ -277,6 +277,21 @@ class Scorer:
         parts = zip(self.scale.scores(heads), self.scale.by_axis(heads), strict=True)
         return [Scored(score, axes=axes) for score, axes in parts]
 
+    def scored_cut(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        completions: Sequence[str],
+        batch_tokens: int = 8192,
+    ) -> list[Scored]:
+        """`scored_ids` of completions that must have a score: one that leaves no room for a prompt
+        is read cut (`encode_cut`), and says so."""
+        read = [
+            encode_cut(self.tokenizer, *pair, max_tokens=self.max_tokens)
+            for pair in zip(prompts, completions, strict=True)
+        ]
+        scored = self.scored_ids([row.ids for row, _ in read], batch_tokens)
+        return [each._replace(was_cut=was) for each, (_, was) in zip(scored, read, strict=True)]
+
     @cached_property
     def shares_prompts(self) -> bool:
         """Whether rows that begin alike can be read together: tried once."""

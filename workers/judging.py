@@ -44,15 +44,16 @@ def judge_figures(
     texts = [[one.text for one in rows] for rows in (policy, reference())]
     try:
         for name, version in (("proxy", reward), ("judge", judge)):
-            of_policy, of_reference = (
-                MODELS.scorer(version).score(conversations, rows) for rows in texts
-            )
+            scorer = MODELS.scorer(version)
+            scored = [scorer.scored_cut(conversations, rows) for rows in texts]
+            of_policy, of_reference = ([one.score for one in rows] for rows in scored)
             pairs = zip(groups, of_policy, of_reference, strict=True)
             figures[name] = {
                 "policy": float(np.mean(of_policy)),
                 "reference": float(np.mean(of_reference)),
                 "gain": bootstrap_mean([(g, a - b, 1.0) for g, a, b in pairs]).as_json(),
+                "num_read_cut": sum(one.was_cut for rows in scored for one in rows),
             }
-    except BadLaboratoryInput as error:  # of a judge with less room, say: the gate goes on
+    except BadLaboratoryInput as error:  # of a judge without room for any, say: the gate goes on
         figures["error"] = str(error)
     return {"judge": figures}

@@ -245,10 +245,11 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
 
     written = {name: answers(one) for name, one in (("new", version), ("old", baseline))}
     scorer = MODELS.scorer(reward)
-    scores = {
-        name: scorer.score(conversations, [one.text for one in rows])
+    scored = {
+        name: scorer.scored_cut(conversations, [one.text for one in rows])
         for name, rows in written.items()
     }
+    scores = {name: [one.score for one in rows] for name, rows in scored.items()}
     groups = [prompt.split_group for prompt, _ in trial]
     gain = bootstrap_mean(
         [(g, a - b, 1.0) for g, a, b in zip(groups, scores["new"], scores["old"], strict=True)]
@@ -267,6 +268,7 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
             for name, rows in written.items()
             for key, value in shape_of(rows).items()
         },
+        **{f"{name}_num_read_cut": sum(one.was_cut for one in scored[name]) for name in scored},
     }
     numbers |= judge_figures(
         project,

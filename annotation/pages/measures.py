@@ -84,6 +84,7 @@ NAMES: Mapping[str, str | Promise] = {
     "num_lists_shortened": gettext_lazy("Lists shortened"),
     "num_no_strict_pair": gettext_lazy("Without a strict pair"),
     "num_prompts_shortened": gettext_lazy("Prompts shortened"),
+    "num_read_cut": gettext_lazy("Answers too long to be scored whole"),
     "num_same_tokens": gettext_lazy("Alike as tokens"),
     "num_ties": gettext_lazy("Ties"),
     "num_tokens": gettext_lazy("Tokens in the step"),

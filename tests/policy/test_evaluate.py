@@ -208,6 +208,27 @@ def test_the_page_escapes_what_models_and_people_wrote():
     assert seen.data.count(evil) == 6  # prompt and answer, by lot, as the lowest and the highest
 
 
+def test_the_page_says_which_reward_model_read_answers_cut_and_how_many():
+    row = PromptRow("p", "dev", [{"role": "user", "content": "a"}], {})
+    scores = {"r/one": [1.0], "r/two": [2.0]}
+    found = {
+        "model": Answered([answer("p", [7])], scores=scores, num_read_cut={"r/one": 0, "r/two": 1}),
+        "against": Answered([answer("p", [8])], scores=scores),
+    }
+    figures = {
+        "inputs": {"model": {"path": "m"}, "against": {"path": "n"}},
+        "reward_models": [{"path": path, "weak": None} for path in scores],
+        "config": {"temperature": 0.7, "n": 1, "seed": 0},
+        "split": "dev",
+        "num_prompts": 1,
+        **{role: figures_of(answered) for role, answered in found.items()},
+    }
+    data = Tags(page(figures, found, [row], shown=1, seed=0)).data
+    at = data.index("Scored cut · 截断后评分, two")
+    assert data[at + 1 : at + 3] == ["1", "0"]
+    assert not [text for text in data if text.startswith("Scored cut") and "two" not in text]
+
+
 @pytest.mark.parametrize("option", ["--reward-model", "--against", "--reference"])
 def test_what_cannot_serve_is_refused_before_a_word_is_sampled(
     tiny_policy, reward_model, prompts, tmp_path, monkeypatch, capsys, option

@@ -11,7 +11,7 @@ from annotation.services.ledger import add_prompt
 from annotation.services.rankings import AxisRanking
 from policy.backbone import load_causal_lm, save_model, score_model_from
 from policy.intervals import Mean
-from policy.scoring import load_scorer
+from policy.scoring import empty_turn_tokens, load_scorer
 from policy.text import encode_completion
 from rewardmodel.evaluate import PairRow
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
@@ -243,6 +243,18 @@ def test_a_policy_passes_where_its_answers_score_higher_and_not_where_they_score
     gain = verdict.numbers["score_gain"]
     assert gain["mean"] > 1 if passed else gain["mean"] < -1
     assert verdict.passed is passed
+
+
+@pytest.mark.django_db
+def test_answers_too_long_for_the_reward_model_are_scored_cut_and_counted(project, ppo_version):
+    directory = versions.directory_of(ppo_version.reward)
+    model, tokenizer = score_model_from(directory, seed=0)
+    model.config.max_position_embeddings = empty_turn_tokens(tokenizer) + 5
+    save_again(ppo_version.reward, model, tokenizer)
+    says_only("a", ppo_version)  # to the end, LETTERS tokens and one for the end
+    changed = ModelVersion.objects.get(pk=ppo_version.pk)
+    numbers = promotion.judge_policy(changed, project).numbers
+    assert numbers["new_num_read_cut"] == 3 * promotion.SAMPLES_PER_PROMPT
 
 
 @pytest.mark.django_db
