@@ -15,6 +15,7 @@ from policy.ensemble import Scored
 from policy.intervals import Mean, bootstrap_mean
 from policy.kl import KLEstimator, k1, k3
 from policy.ppo_models import require_text_fits, scored_fn_of
+from policy.reader import Reader
 from policy.response_logprobs import response_logprobs
 from policy.rollout import REPEATED, distinct_n, repetition
 from policy.sample import Answer
@@ -72,7 +73,7 @@ def kl_of(
     prompts = [one.prompt.ids for one in answers]
     tokens = [one.sampled.tokens for one in answers]
     found = [
-        response_logprobs(model, prompts, tokens, temperature=temperature)
+        response_logprobs(Reader(model), prompts, tokens, temperature=temperature)
         for model in (policy, reference)
     ]
     return {name: _sums(estimator, *found) for name, estimator in (("k1", k1), ("k3", k3))}

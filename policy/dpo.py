@@ -23,6 +23,8 @@ from policy.config import load_config, require, require_all_positive
 from policy.optim import adamw, lr_at, set_lr
 from policy.packing import length_batches
 from policy.pairs import Encoded, Example, PairConfig, logprob_sums, measure, train_step
+from policy.processes import ALONE, Follower, Processes, joined, opened
+from policy.reader import Reader
 from policy.run import Run, add_training_arguments, device_from, generator_for
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -69,6 +71,7 @@ def train(
     reference: Path | str | None = None,
     resume_from: Sequence[Path | str] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train and publish into `out`. reference: `init` unless given.
@@ -89,13 +92,17 @@ def train(
     require(
         config.patience is None or bool(dev.examples), f"patience wants dev rows; {data} has none"
     )
-    with Run(
-        out,
-        command="policy dpo",
-        config=config,
-        inputs={"data": data, "init": init, "reference": reference or init},
-        resume_from=resume_from,
-        carried=("reference",),
+    with opened(
+        processes,
+        lambda: Run(
+            out,
+            command="policy dpo",
+            config=config,
+            inputs={"data": data, "init": init, "reference": reference or init},
+            resume_from=resume_from,
+            carried=("reference",),
+            num_processes=processes.count,
+        ),
     ) as run:
         if run.restored is None:
             run.log_step(0, "data", **_counts(encoded, dev))
@@ -106,8 +113,10 @@ def train(
             [*encoded.examples, *dev.examples],
             config,
             device,
+            processes,
         )
-        _Loop(run, model, encoded.examples, dev.examples, known, config).train(on_step)
+        loop = _Loop(run, model, encoded.examples, dev.examples, known, config, processes)
+        loop.train(on_step)
         run.finish(lambda folder: save_model(model.eval(), tokenizer, folder))
 
 
@@ -116,14 +125,16 @@ class _Loop:
 
     def __init__(
         self,
-        run: Run,
+        run: Run | Follower,
         model: Any,
         examples: Sequence[Example],
         dev: Sequence[Example],
         reference: Sequence[Tensor],
         config: DPOConfig,
+        processes: Processes,
     ) -> None:
-        self.run, self.model, self.config = run, model, config
+        self.run, self.model, self.config, self.processes = run, model, config, processes
+        self.reader = Reader(model)
         self.examples, self.dev = examples, dev
         self.reference, self.dev_reference = reference[: len(examples)], reference[len(examples) :]
         self.optimizer = adamw(model, lr=config.lr_peak, weight_decay=config.weight_decay)
@@ -144,7 +155,6 @@ class _Loop:
         per_epoch = -(-len(self.examples) // config.comparisons_per_step)
         total = config.epochs * per_epoch
         lengths = [one.num_tokens for one in self.examples]
-        self.model.train()
         for step in range(run.first_step, total):
             if self.impatient():
                 break
@@ -155,11 +165,12 @@ class _Loop:
             lr = lr_at(step, total=total, peak=config.lr_peak, warmup=warmup)
             set_lr(self.optimizer, lr)
             numbers = train_step(
-                self.model,
+                self.reader,
                 self.optimizer,
                 [self.examples[at] for at in chosen],
                 [self.reference[at] for at in chosen],
                 config,
+                self.processes,
             )
             done = step + 1
             run.log_step(done, "train", **numbers, lr=lr)
@@ -168,15 +179,16 @@ class _Loop:
             run.progress(done, total, "dpo")
             if on_step is not None:
                 on_step(done, numbers)
-            if done < total and (run.should_stop or done % config.checkpoint_every == 0):
+            should_stop = self.processes.any(run.should_stop)
+            if done < total and (should_stop or done % config.checkpoint_every == 0):
                 self.save(done)
-                if run.should_stop:
+                if should_stop:
                     run.stop_here(done)
         if self.best is not None:
             load_tensors(self.model, tensors_of(self.best))
 
     def look_at_dev(self, done: int, epoch: int) -> None:
-        figures = measure(self.model, self.dev, self.dev_reference, self.config)
+        figures = measure(self.reader, self.dev, self.dev_reference, self.config, self.processes)
         self.run.log_step(done, "dev", **figures, epoch=epoch)
         self.epochs_since += 1
         if figures["loss"] < self.best_loss:
@@ -199,6 +211,7 @@ class _Loop:
                 "epochs_since": self.epochs_since,
             },
         )
+        self.processes.wait()
 
 
 def reference_nats(
@@ -208,21 +221,25 @@ def reference_nats(
     examples: Sequence[Example],
     config: DPOConfig,
     device: str,
+    processes: Processes,
 ) -> list[Tensor]:
     """(K,) log-probs of each example's answers under the reference, from `kept` or computed and put
     there. Raises BadInput for a reference with another tokenizer."""
     sizes = [len(one.responses) for one in examples]
-    if not kept.is_file():
+    nats = processes.from_first(lambda: load_file(kept)["nats"] if kept.is_file() else None)
+    if nats is None:
         model, other = load_causal_lm(reference, device=device)
         require(
             other.get_vocab() == tokenizer.get_vocab(),
             f"the reference {reference} has another tokenizer than the policy",
         )
-        staged = kept.with_suffix(".part")
-        save_file({"nats": torch.cat(logprob_sums(model, examples, config))}, staged)
-        sync(staged)
-        staged.replace(kept)
-    return list(load_file(kept)["nats"].split(sizes))
+        nats = torch.cat(logprob_sums(Reader(model), examples, config, processes))
+        if processes.is_first:
+            staged = kept.with_suffix(".part")
+            save_file({"nats": nats}, staged)
+            sync(staged)
+            staged.replace(kept)
+    return list(nats.split(sizes))
 
 
 def _counts(train: Encoded, dev: Encoded) -> dict[str, int]:
@@ -248,13 +265,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(args: argparse.Namespace) -> int:
     """`python -m policy dpo`."""
-    train(
-        load_config(DPOConfig, args.config, args.overrides),
-        args.data,
-        args.init,
-        args.out,
-        reference=args.reference,
-        resume_from=args.resume_from,
-        device=device_from(args.device),
-    )
+    config = load_config(DPOConfig, args.config, args.overrides)
+    with joined(device_from(args.device)) as (processes, device):
+        train(
+            config,
+            args.data,
+            args.init,
+            args.out,
+            reference=args.reference,
+            resume_from=args.resume_from,
+            device=device,
+            processes=processes,
+        )
     return 0

@@ -18,6 +18,7 @@ from torch import Tensor
 from policy.answer_figures import outcome
 from policy.backbone import context_of, load_causal_lm, save_model
 from policy.config import load_config, refuse_idle, require, require_all_positive
+from policy.ensemble import Scored
 from policy.kl import k1, k3
 from policy.kl_budget import KLBudget
 from policy.optim import adamw, lr_at, require_finite, set_lr
@@ -30,6 +31,8 @@ from policy.ppo_models import (
     scored_fn_of,
     scorers_of,
 )
+from policy.processes import ALONE, Follower, Processes, joined, neighbours, opened
+from policy.reader import Reader
 from policy.response_logprobs import response_logprobs
 from policy.reward import ScoredFn
 from policy.rollout import PromptTokens, ScoreFn, distinct_n, shard_path
@@ -145,6 +148,7 @@ def train(
     reference: Path | str | None = None,
     resume_from: Sequence[Path | str] = (),
     device: str = "cpu",
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train and publish OUT. reward_model, or score_fn in its place; reference: `init` by default.
@@ -178,15 +182,19 @@ def train(
         config.max_response_tokens,
         "max_response_tokens",
     )
-    with Run(
-        out,
-        command="online-dpo",
-        config=config,
-        inputs=inputs,
-        resume_from=resume_from,
-        carried=("rollouts",),
+    with opened(
+        processes,
+        lambda: Run(
+            out,
+            command="online-dpo",
+            config=config,
+            inputs=inputs,
+            resume_from=resume_from,
+            carried=("rollouts",),
+            num_processes=processes.count,
+        ),
     ) as run:
-        _Loop(run, policy, root, tokenizer, score, drawn_from, config).train(on_step)
+        _Loop(run, policy, root, tokenizer, score, drawn_from, config, processes).train(on_step)
         run.finish(lambda folder: save_model(policy.eval(), tokenizer, folder))
 
 
@@ -195,16 +203,18 @@ class _Loop:
 
     def __init__(
         self,
-        run: Run,
+        run: Run | Follower,
         policy: Any,
         reference: Any,
         tokenizer: Any,
         score: ScoredFn,
         prompts: list[PromptTokens],
         config: OnlineDPOConfig,
+        processes: Processes,
     ) -> None:
-        self.run, self.policy, self.config = run, policy, config
-        self.reference = reference.requires_grad_(False)
+        self.run, self.policy, self.config, self.processes = run, policy, config, processes
+        self.reader = Reader(policy)
+        self.reference = Reader(reference.requires_grad_(False))
         self.tokenizer, self.score, self.prompts = tokenizer, score, prompts
         self.optimizer = adamw(policy, lr=config.lr_peak, weight_decay=config.weight_decay)
         limit, past = config.kl_stop_nats, config.kl_smoothing
@@ -232,9 +242,10 @@ class _Loop:
             run.progress(step, total, "online-dpo")
             if on_step is not None:
                 on_step(step, metrics)
-            if run.should_stop or step % self.config.checkpoint_every == 0:
+            should_stop = self.processes.any(run.should_stop)
+            if should_stop or step % self.config.checkpoint_every == 0:
                 self.save(step)
-            if run.should_stop:
+            if should_stop:
                 run.stop_here(step)
         final = self.collect(total + 1)
         if self.budget.is_spent(final.metrics()["kl_nats"]):
@@ -243,37 +254,48 @@ class _Loop:
         run.log_step(total, "final", **final.metrics())
 
     def collect(self, step: int) -> Answers:
-        """Sample, score, and look at the answers with the reference; nothing is changed."""
+        """Sample, score, and look at the answers with the reference; nothing is changed. Each
+        process does so for its share of the prompts."""
         config = self.config
         drawn = draw(self.prompts, config.prompts_per_step, seed=config.seed, step=step)
         prompts = [prompt for prompt in drawn for _ in range(config.answers_per_prompt)]
         seeds = [seed_for(config.seed, step, "rollout", row) for row in range(len(prompts))]
+        found = self.processes.spread(
+            neighbours([prompt.ids for prompt in prompts]),
+            lambda rows: self._answered([prompts[i] for i in rows], [seeds[i] for i in rows]),
+            lambda rows: len(rows) * len(prompts[rows[0]].ids),
+        )
+        samples, scored, reference = map(list, zip(*found, strict=True))
+        scores = [
+            one.score - (0.0 if sampled.finish == "end" else config.missing_end_score)
+            for one, sampled in zip(scored, samples, strict=True)
+        ]
+        require_finite(score=torch.tensor(scores))
+        num_read_cut = sum(one.was_cut for one in scored)
+        return Answers(prompts, seeds, samples, scores, reference, num_read_cut)
+
+    def _answered(
+        self, prompts: Sequence[PromptTokens], seeds: Sequence[int]
+    ) -> list[tuple[Sampled, Scored, Tensor]]:
+        config, ids = self.config, [prompt.ids for prompt in prompts]
         samples = sample(
             self.policy,
             self.tokenizer,
-            [prompt.ids for prompt in prompts],
+            ids,
             temperature=config.temperature,
             max_new_tokens=config.max_response_tokens,
             seeds=seeds,
         )
         end = end_token_id(self.tokenizer)
-        ended = [one.finish == "end" for one in samples]
-        whole = [one.ended(end) for one in samples]
-        scored = self.score(prompts, whole)
-        scores = [
-            one.score - (0.0 if is_whole else config.missing_end_score)
-            for one, is_whole in zip(scored, ended, strict=True)
-        ]
-        require_finite(score=torch.tensor(scores))
+        scored = self.score(prompts, [one.ended(end) for one in samples])
         reference = response_logprobs(
             self.reference,
-            [prompt.ids for prompt in prompts],
+            ids,
             [one.tokens for one in samples],
             temperature=config.temperature,
             max_tokens=config.micro_batch_tokens,
         )
-        num_read_cut = sum(one.was_cut for one in scored)
-        return Answers(prompts, seeds, samples, scores, reference, num_read_cut)
+        return list(zip(samples, scored, reference, strict=True))
 
     def update(self, step: int, answers: Answers) -> dict[str, float]:
         """DPO's step on the pairs of these answers; the metrics."""
@@ -298,7 +320,9 @@ class _Loop:
             torch.stack([answers.reference[best].sum(), answers.reference[worst].sum()])
             for best, worst in pairs
         ]
-        return metrics | train_step(self.policy, self.optimizer, examples, reference, config)
+        return metrics | train_step(
+            self.reader, self.optimizer, examples, reference, config, self.processes
+        )
 
     def write_shard(self, step: int, answers: Answers) -> None:
         """The step's answers as rows of a file, in the run's folder."""
@@ -331,6 +355,7 @@ class _Loop:
             modules={"policy": self.policy, "within_budget": self.budget.within},
             state={"optimizer": self.optimizer.state_dict(), "kl_smoothed": self.budget.smoothed},
         )
+        self.processes.wait()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -344,14 +369,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(args: argparse.Namespace) -> int:
     """`python -m policy online-dpo`."""
-    train(
-        load_config(OnlineDPOConfig, args.config, args.overrides),
-        init=args.init,
-        reference=args.reference,
-        reward_model=args.reward_model,
-        prompts=args.prompts,
-        out=args.out,
-        resume_from=args.resume_from,
-        device=device_from(args.device),
-    )
+    config = load_config(OnlineDPOConfig, args.config, args.overrides)
+    with joined(device_from(args.device)) as (processes, device):
+        train(
+            config,
+            init=args.init,
+            reference=args.reference,
+            reward_model=args.reward_model,
+            prompts=args.prompts,
+            out=args.out,
+            resume_from=args.resume_from,
+            device=device,
+            processes=processes,
+        )
     return 0

@@ -5,7 +5,7 @@ an example's pairs sums to its weight whatever its K, and each answer is run onc
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from policy.comparisons import Comparison
 from policy.config import BadInput, require, require_all_positive
 from policy.losses import PREFERENCE_LOSSES
 from policy.optim import clip_grad_norm, require_finite
+from policy.processes import ALONE, Processes
+from policy.reader import Reader
 from policy.response_logprobs import padded_logprobs, response_logprobs
 from policy.rollout import pad
-from policy.scoring import batches_by_length
 from policy.text import encode_completion, render_prompt
+from policy.value import ValueHead
 
 ROUNDING_NATS = 1e-4
 """What log-probs of an answer depend on their batch by, about: what is closer is in no order."""
@@ -78,9 +80,15 @@ class Example:
 
     @property
     def num_tokens(self) -> int:
-        """Padded, as the example takes them in a forward pass."""
+        """Padded, as the example takes them in a forward pass with a prompt for each answer."""
         longest = max(len(response) for response in self.responses)
         return len(self.responses) * (len(self.prompt) + longest)
+
+    def num_read(self, reader: Reader) -> int:
+        """Tokens that it takes in this model's forward pass."""
+        if not reader.shared:
+            return self.num_tokens
+        return len(self.prompt) + sum(map(len, self.responses))
 
 
 @dataclass(slots=True)
@@ -130,19 +138,31 @@ class Encoded:
         )
 
 
-def logprob_sums(model: Any, examples: Sequence[Example], config: PairConfig) -> list[Tensor]:
-    """Of each example the log-prob of each of its answers, (K,) nats; without gradient."""
-    rows = [(one.prompt, response) for one in examples for response in one.responses]
-    found = iter(
-        response_logprobs(
-            model,
-            [prompt for prompt, _ in rows],
-            [response for _, response in rows],
-            temperature=config.temperature,
-            max_tokens=config.micro_batch_tokens,
+def logprob_sums(
+    reader: Reader,
+    examples: Sequence[Example],
+    config: PairConfig,
+    processes: Processes = ALONE,
+) -> list[Tensor]:
+    """Of each example the log-prob of each of its answers, (K,) nats; without gradient. Each
+    process looks at its share of the examples."""
+
+    def some(places: list[int]) -> list[Tensor]:
+        mine = [examples[place] for place in places]
+        rows = [(one.prompt, response) for one in mine for response in one.responses]
+        found = iter(
+            response_logprobs(
+                reader,
+                [prompt for prompt, _ in rows],
+                [response for _, response in rows],
+                temperature=config.temperature,
+                max_tokens=config.micro_batch_tokens,
+            )
         )
-    )
-    return [torch.stack([next(found).sum() for _ in one.responses]) for one in examples]
+        return [torch.stack([next(found).sum() for _ in one.responses]) for one in mine]
+
+    alone = [[place] for place in range(len(examples))]
+    return processes.spread(alone, some, lambda group: examples[group[0]].num_tokens)
 
 
 @dataclass(slots=True)
@@ -158,6 +178,11 @@ class PairSums:
     chosen_nats: float = 0.0
     """log(pi / ref) of what is preferred: it may well fall while the margin grows."""
     rejected_nats: float = 0.0
+
+    @classmethod
+    def over(cls, parts: Sequence["PairSums"], processes: Processes) -> "PairSums":
+        """Of all parts of all processes."""
+        return cls(*processes.sum([sum(row) for row in zip(*map(astuple, (cls(), *parts)))]))
 
     def figures(self) -> dict[str, float]:
         sums = {
@@ -204,26 +229,36 @@ def pair_loss(
 
 
 def train_step(
-    model: Any,
+    reader: Reader,
     optimizer: torch.optim.Optimizer,
     examples: Sequence[Example],
     reference: Sequence[Tensor],
     config: PairConfig,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """One optimizer step; the loss is the weighted mean over its pairs. reference: (K,) nats each.
+    processes: all are given the same, and each adds its share of the examples to the gradient.
 
     Raises Diverged before the weights take in a number that is not finite.
     """
     total = sum(sum(one.weights) for one in examples)
-    sums = PairSums()
-    optimizer.zero_grad(set_to_none=True)
-    for part in batches_by_length([one.num_tokens for one in examples], config.micro_batch_tokens):
-        some = [examples[at] for at in part]
-        ratios = _ratios(model, some, [reference[at] for at in part], config)
+
+    def backward(model: Any, _: ValueHead | None, part: list[int]) -> PairSums:
+        sums, some = PairSums(), [examples[at] for at in part]
+        ratios = _ratios(model, reader.shared, some, [reference[at] for at in part], config)
         loss = pair_loss(ratios, some, config, sums) / total
         loss.backward()
-    grad_norm = clip_grad_norm(model, config.max_grad_norm)
-    figures = sums.figures()
+        return sums
+
+    def num_read(line: Sequence[int]) -> int:
+        return sum(examples[at].num_read(reader) for at in line)
+
+    optimizer.zero_grad(set_to_none=True)
+    lines = processes.share([[at] for at in range(len(examples))], num_read)
+    parts = reader.read(backward, lines, num_read, config.micro_batch_tokens, learns=True)
+    processes.sum_gradients(reader.model)
+    grad_norm = clip_grad_norm(reader.model, config.max_grad_norm)
+    figures = PairSums.over(parts, processes).figures()
     require_finite(loss=figures["loss"], grad_norm=grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -232,10 +267,14 @@ def train_step(
 
 @torch.no_grad()
 def measure(
-    model: Any, examples: Sequence[Example], reference: Sequence[Tensor], config: PairConfig
+    reader: Reader,
+    examples: Sequence[Example],
+    reference: Sequence[Tensor],
+    config: PairConfig,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """The step's figures over all examples, the model as it is."""
-    own = logprob_sums(model, examples, config)
+    own = logprob_sums(reader, examples, config, processes)
     ratios = [one - other for one, other in zip(own, reference, strict=True)]
     sums = PairSums()
     pair_loss(ratios, examples, config, sums)
@@ -243,13 +282,18 @@ def measure(
 
 
 def _ratios(
-    model: Any, examples: Sequence[Example], reference: Sequence[Tensor], config: PairConfig
+    model: Any,
+    shared: bool,
+    examples: Sequence[Example],
+    reference: Sequence[Tensor],
+    config: PairConfig,
 ) -> list[Tensor]:
     padded = pad(
         [one.prompt for one in examples for _ in one.responses],
         [response for one in examples for response in one.responses],
         pad_id=model.config.pad_token_id,
         device=model.device,
+        shared=shared,
     )
     own = padded_logprobs(model, padded, temperature=config.temperature).sum(dim=1)  # (n,)
     parts = own.split([len(one.responses) for one in examples])

@@ -2,7 +2,7 @@
 many lanes beside each other (policy/lanes.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,6 +39,29 @@ class Reader:
     @property
     def num_lanes(self) -> int:
         return len(self._lanes)
+
+    def lines(
+        self,
+        rows: Iterable[int],
+        prompt_of: Callable[[int], Sequence[int]],
+        num_tokens: Callable[[Sequence[int]], int],
+        max_tokens: int,
+    ) -> list[list[int]]:
+        """`rows` as this model reads them: those of one prompt in a line, where it can share the
+        prompt and max_tokens, of all its lanes together, leave room."""
+        limit = max_tokens // self.num_lanes
+        found: list[list[int]] = []
+        open_lines: dict[tuple[int, ...], list[int]] = {}  # by prompt, while they take rows
+        for row in rows:
+            prompt = tuple(prompt_of(row))
+            line = open_lines.get(prompt)
+            if line is None or num_tokens([*line, row]) > limit:
+                line = []
+                found.append(line)
+                if self.shared:
+                    open_lines[prompt] = line
+            line.append(row)
+        return found
 
     def read(
         self,

@@ -242,21 +242,8 @@ class Rollouts:
         return len(self.prompts[rows[0]].ids) + sum(len(self.samples[i].tokens) for i in rows)
 
     def lines(self, rows: Iterable[int], reader: Reader, max_tokens: int) -> list[list[int]]:
-        """`rows` as this model reads them: those of one prompt in a line, where it can share the
-        prompt and max_tokens, of all its lanes together, leave room."""
-        limit = max_tokens // reader.num_lanes
-        found: list[list[int]] = []
-        open_lines: dict[Sequence[int], list[int]] = {}  # by prompt, where they still take rows
-        for i in rows:
-            prompt = tuple(self.prompts[i].ids)
-            line = open_lines.get(prompt)
-            if line is None or self.num_tokens_of([*line, i]) > limit:
-                line = []
-                found.append(line)
-                if reader.shared:
-                    open_lines[prompt] = line
-            line.append(i)
-        return found
+        """`rows` as this model reads them: see `Reader.lines`."""
+        return reader.lines(rows, lambda i: self.prompts[i].ids, self.num_tokens_of, max_tokens)
 
     def sequence_kl(self, estimator: KLEstimator) -> Tensor:
         """(B,) KL to the reference summed over each response, nats."""

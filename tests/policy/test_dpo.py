@@ -13,7 +13,9 @@ from policy.backbone import forward_logits, load_causal_lm
 from policy.comparisons import parse_row
 from policy.config import BadInput
 from policy.dpo import KEPT, DPOConfig, train
+from policy.optim import adamw
 from policy.pairs import Encoded, Example, PairConfig, logprob_sums, measure, train_step
+from policy.reader import Reader
 from policy.text import render_prompt
 
 TINY = DPOConfig(epochs=3, comparisons_per_step=4, lr_peak=3e-3, checkpoint_every=2)
@@ -99,7 +101,7 @@ def test_a_step_is_its_definition_written_slowly(letters, tiny_policy):
     )
     config = DPOConfig(beta=0.3, label_smoothing=0.1, temperature=0.8, micro_batch_tokens=30)
     examples = Encoded.of(letters, rows, 32).examples
-    known = logprob_sums(reference, examples, config)
+    known = logprob_sums(Reader(reference), examples, config)
 
     def nats(scored, prompt, response):
         ids = torch.tensor([[*prompt, *response]])
@@ -126,7 +128,7 @@ def test_a_step_is_its_definition_written_slowly(letters, tiny_policy):
         correct += for_i if d > 0 else for_j
     (loss / 1.5).backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters()}
-    figures = measure(model, examples, known, config)
+    figures = measure(Reader(model), examples, known, config)
     assert figures["loss"] == pytest.approx(loss.item() / 1.5, rel=1e-5)
     assert figures["accuracy"] == pytest.approx(correct / 1.5, rel=1e-5)
     model.zero_grad()
@@ -137,7 +139,7 @@ def test_a_step_is_its_definition_written_slowly(letters, tiny_policy):
             seen.update({name: p.grad.clone() for name, p in model.named_parameters()})
 
     loose = replace(config, max_grad_norm=1e9)
-    stepped = train_step(model, Keeping(model.parameters(), lr=0.0), examples, known, loose)
+    stepped = train_step(Reader(model), Keeping(model.parameters(), lr=0.0), examples, known, loose)
     assert stepped["loss"] == pytest.approx(figures["loss"], rel=1e-5)
     for name, gradient in expected.items():
         torch.testing.assert_close(seen[name], gradient, rtol=1e-4, atol=1e-6)
@@ -155,11 +157,11 @@ def test_it_ends_where_the_reward_can_be_read_off(letters, tiny_policy):
     config = PairConfig(beta=0.5)
     model, _ = load_causal_lm(tiny_policy())
     reference, _ = load_causal_lm(tiny_policy())
-    known = logprob_sums(reference, [example], config)
+    known = logprob_sums(Reader(reference), [example], config)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(80):
-        train_step(model, optimizer, [example], known, config)
-    (own,) = logprob_sums(model, [example], config)
+        train_step(Reader(model), optimizer, [example], known, config)
+    (own,) = logprob_sums(Reader(model), [example], config)
     implicit = config.beta * (own - known[0])
     found = (implicit - implicit[0]).tolist()
     assert found == pytest.approx(rewards, abs=0.05)
@@ -229,7 +231,7 @@ def test_patience_publishes_the_best_epoch(tiny_policy, tmp_path):
     model, tokenizer = load_causal_lm(tmp_path / "out")
     examples = Encoded.of(tokenizer, parsed(rows[1]), 32).examples
     root, _ = load_causal_lm(init)
-    found = measure(model, examples, logprob_sums(root, examples, config), config)
+    found = measure(Reader(model), examples, logprob_sums(Reader(root), examples, config), config)
     assert found["loss"] == pytest.approx(rows_of(tmp_path / "out", "dev")[0]["loss"], rel=1e-5)
 
 
@@ -247,3 +249,17 @@ def test_bad_input_is_refused_before_anything_is_written(tiny_policy, data, tmp_
     assert "beta must be above 0: 0" in capsys.readouterr().err
     assert main(command) == 0
     assert rows_of(tmp_path / "out", "train")[0]["loss"] == pytest.approx(25.0)
+
+
+def test_a_prompt_is_read_once_for_all_its_answers(tiny_policy):
+    model, _ = load_causal_lm(tiny_policy())
+    read = []
+    model.register_forward_pre_hook(
+        lambda _, args, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    reader, config = Reader(model), PairConfig()
+    example = Example([4, 7, 2, 5], [[6, 2], [8, 9, 2], [10, 2]], [(0, 1)], [1.0], [1.0])
+    read.clear()
+    known = logprob_sums(reader, [example], config)
+    train_step(reader, adamw(model, lr=0.0, weight_decay=0.0), [example], known, config)
+    assert read == [4 + 2 + 3 + 2] * 2

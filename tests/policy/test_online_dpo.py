@@ -10,6 +10,7 @@ from policy.__main__ import main
 from policy.backbone import load_causal_lm, save_model, score_model_from
 from policy.config import BadInput
 from policy.online_dpo import Answers, OnlineDPOConfig, train
+from policy.reader import Reader
 from policy.response_logprobs import response_logprobs
 from policy.rollout import PromptTokens
 from policy.sampling import Sampled, sample
@@ -126,7 +127,7 @@ def test_beyond_the_budget_it_ends_with_the_last_weights_within(online, tiny_pol
         policy, tokenizer, ids, temperature=1.0, max_new_tokens=8, seeds=list(range(200))
     )
     tokens = [one.tokens for one in found]
-    own, other = (response_logprobs(model, ids, tokens) for model in (policy, root))
+    own, other = (response_logprobs(Reader(model), ids, tokens) for model in (policy, root))
     kl = sum(float((a - b).sum()) for a, b in zip(own, other, strict=True)) / 200
     assert kl < 0.8
 
