@@ -4,6 +4,7 @@ Django gathers a plain iterator whole before it sends it under ASGI, and an asyn
 the response is given whichever fits the request.
 """
 
+import base64
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,13 +18,24 @@ PIECE_BYTES = 1 << 18
 
 
 def attachment(
-    request: HttpRequest, pieces: Iterator[bytes], *, name: str, num_bytes: int | None = None
+    request: HttpRequest,
+    pieces: Iterator[bytes],
+    *,
+    name: str,
+    num_bytes: int | None = None,
+    sha256: str = "",
 ) -> StreamingHttpResponse:
-    """A download called `name`; nothing in it is shown or run by the browser."""
+    """A download called `name`; nothing in it is shown or run by the browser.
+
+    sha256: hexadecimal, told in the header Repr-Digest (RFC 9530).
+    """
     content = _in_turns(pieces) if isinstance(request, ASGIRequest) else pieces
     response = StreamingHttpResponse(content, content_type="application/octet-stream")
     response["Content-Disposition"] = content_disposition_header(True, name)
     response["Cache-Control"] = "private, no-store"
+    if sha256:
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        response["Repr-Digest"] = f"sha-256=:{digest}:"
     if num_bytes is not None:
         response["Content-Length"] = str(num_bytes)
     return response

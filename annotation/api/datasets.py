@@ -13,11 +13,13 @@ from rest_framework.response import Response
 
 from annotation import model_card
 from annotation.api.views import ProjectView
+from annotation.exporters.files import FILES
 from annotation.exporters.folder import (
     CARD,
     FORMATS,
     MANIFEST,
     export_file,
+    export_folder,
     exports_of,
     make_export,
 )
@@ -26,11 +28,13 @@ from annotation.permissions import RESEARCH
 from annotation.services.versions import directory_of, versions_of
 from annotation.streaming import attachment, file_pieces, tar_pieces
 
+NO_EXPORT = "This project has no such export, or the export no such file."
 BYTES = OpenApiResponse(OpenApiTypes.BINARY, "The file, as an attachment.")
 
 
 class ExportIn(serializers.Serializer[Any]):
     format = serializers.ChoiceField(choices=FORMATS)
+    files = serializers.ChoiceField(choices=FILES, default=FILES[0])
     query = serializers.DictField(
         default=dict,
         help_text="annotators, languages, purposes, splits (lists); decisions (off, instead); "
@@ -86,16 +90,32 @@ class ExportFileView(ProjectView):
 
     @extend_schema(responses={(200, "application/octet-stream"): BYTES})
     def get(self, request: Request, slug: str, export_id: str, file: str) -> StreamingHttpResponse:
-        """One file of an export."""
+        """One file of an export; the header Repr-Digest holds its SHA-256 (RFC 9530)."""
         found = export_file(self.project, export_id, file)
         if found is None:
-            raise Http404("This project has no such export, or the export no such file.")
+            raise Http404(NO_EXPORT)
+        path, sha256 = found
         return attachment(
             request._request,
-            file_pieces(found),
+            file_pieces(path),
             name=f"{export_id}-{file}",
-            num_bytes=found.stat().st_size,
+            num_bytes=path.stat().st_size,
+            sha256=sha256,
         )
+
+
+class ExportArchiveView(ProjectView):
+    roles = {"GET": RESEARCH}
+    scopes = {"GET": Scope.EXPORT}
+
+    @extend_schema(responses={(200, "application/octet-stream"): BYTES})
+    def get(self, request: Request, slug: str, export_id: str) -> StreamingHttpResponse:
+        """The whole folder as a .tar; unpacked, `load_dataset` takes it as it is."""
+        folder = export_folder(self.project, export_id)
+        if folder is None:
+            raise Http404(NO_EXPORT)
+        pieces = tar_pieces(folder, root=export_id, extra={})
+        return attachment(request._request, pieces, name=f"{export_id}.tar")
 
 
 class VersionArchiveView(ProjectView):
@@ -121,6 +141,7 @@ class VersionArchiveView(ProjectView):
 
 urlpatterns = [
     path("projects/<slug:slug>/exports/", ExportsView.as_view()),
+    path("projects/<slug:slug>/exports/<slug:export_id>.tar", ExportArchiveView.as_view()),
     path("projects/<slug:slug>/exports/<slug:export_id>/<str:file>", ExportFileView.as_view()),
     path("projects/<slug:slug>/versions/<int:version_id>/download", VersionArchiveView.as_view()),
 ]

@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from annotation.exporters.columns import COLUMNS, DROPS, yaml_features
+
 FORMATS = {
-    "trl": "One row per strict pair of a vote: `prompt`, `chosen`, `rejected` as messages (TRL's "
-    "conversational preference format). Beside them `weight`, which makes the rows of one "
-    "comparison sum to 1, and `split`, `comparison`, `group`, `language`, `axis`, `annotator`, "
-    "`kind`.",
-    "comparisons": "One row per comparison: `id`, `split`, `group`, `prompt`, `completions` "
-    "(`id`, `text`, `model`) and `votes` (`axis`, `outcome`, `ranking` as groups of completion "
-    "ids best first, `strength`, `weight`, `annotator`, `kind`); `decision` where a reviewer made "
-    "one.",
-    "raw": "One row per vote, valid or not, with everything known of it; `bucket` says what "
-    "became of it in the funnel below. An answer to a gold item has a `check` (`item`, `use`, "
-    "`attempt`, `verdict`, `counts`) as it stood when the file was written.",
+    "trl": "One row per strict pair of a vote, as TRL's RewardTrainer and DPOTrainer take it.",
+    "unpaired": "One row per completion that a vote says yes or no to, as TRL's KTOTrainer takes "
+    "it.",
+    "sft": "One row per ideal answer, as TRL's SFTTrainer takes it.",
+    "comparisons": "One row per comparison with all its votes.",
+    "raw": "One row per vote, valid or not, with everything known of it. `import_raw` makes an "
+    "equal ledger of the folder again.",
 }
 LIMITS = (
     "A vote says which answer an annotator preferred under the guideline it names, not which is "
@@ -34,13 +32,17 @@ def render(manifest: Mapping[str, Any]) -> str:
     files = manifest["files"]
     return "\n".join(
         [
-            *_front_matter(files, manifest["sources"]),
+            *_front_matter(manifest["format"], files, manifest["sources"]),
             f"# {_line(manifest['project']['name'])}: preferences ({manifest['format']})",
             "",
             _line(manifest["project"]["description"]) or "Preferences collected with Concord.",
             "",
             FORMATS[manifest["format"]],
             "",
+            f"Not in it: {DROPS[manifest['format']]}",
+            "",
+            "## Columns",
+            *_table(("column", "what it says"), [tuple(one) for one in manifest["columns"]]),
             "## Files",
             *_table(
                 ("file", "split", "rows", "sha256"),
@@ -48,11 +50,11 @@ def render(manifest: Mapping[str, Any]) -> str:
             ),
             "## How to load",
             *_how_to_load(files),
-            "## Where every vote went",
-            f"{manifest['votes']:,} votes, each in one bucket:",
+            "## Where everything went",
+            f"{manifest['votes']:,} in all, each in one bucket:",
             "",
             *_table(
-                ("bucket", "votes"),
+                ("bucket", "ideal answers" if manifest["format"] == "sft" else "votes"),
                 [(name, f"{number:,}") for name, number in manifest["funnel"].items()],
             ),
             *_left_out(manifest["left_out"]),
@@ -89,15 +91,15 @@ def render(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _front_matter(files: list[Any], sources: list[Any]) -> list[str]:
-    """What the Hugging Face hub and `load_dataset` read: the file of each split."""
+def _front_matter(format: str, files: list[Any], sources: list[Any]) -> list[str]:
+    """What the Hugging Face hub and `load_dataset` read: the file of each split, and the types."""
     licences = {source["licence"] for source in sources}
     lines = ["---", f"license: {_spdx(licences)}", "configs:", "- config_name: default"]
     if files:
         lines.append("  data_files:")
     for file in files:
         lines += [f"  - split: {file['split']}", f"    path: {file['name']}"]
-    return [*lines, "---", ""]
+    return [*lines, *yaml_features(COLUMNS[format]), "---", ""]
 
 
 def _spdx(licences: set[str]) -> str:
@@ -107,14 +109,11 @@ def _spdx(licences: set[str]) -> str:
 
 
 def _how_to_load(files: list[Any]) -> list[str]:
-    if not files:
-        return ["There is no row to load.", ""]
-    names = ", ".join(f'"{file["split"]}": "{file["name"]}"' for file in files)
     return [
         "```python",
         "from datasets import load_dataset",
         "",
-        f'data = load_dataset("json", data_files={{{names}}})',
+        f'{files[0]["split"]} = load_dataset("FOLDER", split="{files[0]["split"]}")',
         "```",
         "",
     ]

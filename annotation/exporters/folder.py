@@ -1,6 +1,8 @@
-"""An export: a snapshot as JSONL per split, a manifest and a card, published by a rename."""
+"""An export: a snapshot as a file per split, a manifest and a card, published by a rename.
 
-import hashlib
+The folder is one that Hugging Face's `load_dataset` takes as it is.
+"""
+
 import json
 import platform
 import re
@@ -8,19 +10,20 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import django
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from annotation.agreement import PairAgreement
 from annotation.errors import BadInput
-from annotation.exporters import card, comparisons, raw, trl
+from annotation.exporters import card, comparisons, raw, sft, trl, unpaired
+from annotation.exporters.columns import COLUMNS, DROPS
+from annotation.exporters.files import FILES, DataFiles
 from annotation.exporters.pseudonyms import Pseudonyms, new_salt_id
 from annotation.funnel import VoteQuery
 from annotation.models import (
@@ -29,7 +32,6 @@ from annotation.models import (
     Project,
     Prompt,
     Source,
-    Split,
     User,
 )
 from annotation.services import snapshots
@@ -37,9 +39,23 @@ from annotation.services.audit import record
 from annotation.services.plans.comparisons import buckets_at
 from annotation.services.positions import votes_at
 
-FORMATS = ("trl", "comparisons", "raw")
+FORMATS = tuple(COLUMNS)
+RENDERERS = {
+    "trl": trl.rows,
+    "unpaired": unpaired.rows,
+    "sft": sft.rows,
+    "comparisons": comparisons.rows,
+}
 MANIFEST, CARD = "manifest.json", "README.md"
 EXPORT_ID = re.compile(r"[0-9]{8}-[a-z]+-[0-9a-f]{12}")
+SOURCE = ("id", "name", "licence", "terms", "consent")
+SCHEME = (
+    *("id", "version", "axes", "allow_tie", "allow_both_bad", "allow_cannot_tell"),
+    "options",
+)
+GUIDELINE = ("id", "version", "texts", "faq")
+BATCH = ("id", "name", "source", "purpose", "scheme", "skill", "priority", "review_below")
+"""What a manifest tells of each."""
 MOST_WRITERS = 50
 """Named in the manifest; the rest are summed."""
 
@@ -48,13 +64,14 @@ def make_export(
     *,
     project: Project,
     format: str,
+    files: str = "jsonl",
     query: Mapping[str, Any] | None = None,
     by: User | None = None,
 ) -> Path:
     """A new folder under ARTIFACTS_DIR/exports/<project id>/. Raises BadInput."""
     name = f"{timezone.now():%Y%m%d}-{format}-{uuid.uuid4().hex[:12]}"
     folder = _exports_of(project) / name
-    write_export(project=project, format=format, query=query, by=by, out=folder)
+    write_export(project=project, format=format, files=files, query=query, by=by, out=folder)
     return folder
 
 
@@ -69,12 +86,25 @@ def exports_of(project: Project) -> list[dict[str, Any]]:
     return sorted(found, key=lambda manifest: str(manifest["made_at"]), reverse=True)
 
 
-def export_file(project: Project, export_id: str, name: str) -> Path | None:
-    """A file of one of the project's exports, or None; no name leads out of its folder."""
+def export_folder(project: Project, export_id: str) -> Path | None:
+    """The folder of one of the project's exports, or None."""
     folder = _exports_of(project) / export_id
-    if not EXPORT_ID.fullmatch(export_id) or not (folder / MANIFEST).is_file():
+    whole = EXPORT_ID.fullmatch(export_id) and (folder / MANIFEST).is_file()
+    return folder if whole else None
+
+
+def export_file(project: Project, export_id: str, name: str) -> tuple[Path, str] | None:
+    """A file of one of the project's exports with the SHA-256 that the manifest has of it ("" for
+    the manifest and the card), or None; no name leads out of its folder."""
+    folder = export_folder(project, export_id)
+    if folder is None:
         return None
-    return next((path for path in folder.iterdir() if path.name == name and path.is_file()), None)
+    found = next((path for path in folder.iterdir() if path.name == name and path.is_file()), None)
+    if found is None:
+        return None
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    digests = {str(file["name"]): str(file["sha256"]) for file in manifest["files"]}
+    return found, digests.get(name, "")
 
 
 def _exports_of(project: Project) -> Path:
@@ -86,22 +116,27 @@ def write_export(
     project: Project,
     format: str,
     out: Path,
+    files: str = "jsonl",
     query: Mapping[str, Any] | None = None,
     by: User | None = None,
 ) -> dict[str, Any]:
     """Freeze and write; the manifest. `out` must be empty or absent, and appears whole or not.
 
-    query: what snapshots.freeze takes for comparisons. Raises BadInput.
+    query: what snapshots.freeze takes for comparisons, or for demonstrations where format is sft.
+    files: jsonl or parquet. Raises BadInput, also where there is no row to write.
     """
     if format not in FORMATS:
         raise BadInput(f"An export's format is one of {', '.join(FORMATS)}: {format!r}.")
+    if files not in FILES:
+        raise BadInput(f"An export's files are {' or '.join(FILES)}: {files!r}.")
     require_free(out)
     out = out.resolve()
-    snapshot = snapshots.freeze(project=project, kind="comparisons", query=query, by=by)
+    kind = "demonstrations" if format == "sft" else "comparisons"
+    snapshot = snapshots.freeze(project=project, kind=kind, query=query, by=by)
     part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex}")
     try:
         part.mkdir(parents=True)
-        manifest = _write(part, project, snapshot, format)
+        manifest = _write(part, project, snapshot, format, files)
         part.rename(out)
     except OSError as error:
         raise BadInput(f"Cannot write {out}: {error.strerror}.") from error
@@ -133,17 +168,24 @@ def require_free(out: Path) -> None:
 
 
 def _write(
-    folder: Path, project: Project, snapshot: DatasetSnapshot, format: str
+    folder: Path, project: Project, snapshot: DatasetSnapshot, format: str, files: str
 ) -> dict[str, Any]:
     names = Pseudonyms(new_salt_id())
     account = _Account()
-    with ExitStack() as stack:
-        files = _Files(folder, stack)
+    data = DataFiles(folder, files, COLUMNS[format])
+    try:
         for split, row in _rendered(project, snapshot, format, names, account):
-            files.write(split, row)
-        written = files.closed()
+            data.write(split, row)
+        written = data.closed()
+    finally:
+        data.abandon()
+    if not written:
+        raise BadInput(_nothing(snapshot, format))
+    all_of_it = format == "raw"
     manifest = {
         "format": format,
+        "columns": [[name, meaning] for name, _kind, meaning in COLUMNS[format]],
+        "drops": DROPS[format],
         "project": {
             "slug": project.slug,
             "name": project.name,
@@ -164,11 +206,14 @@ def _write(
             "comparisons": account.agreement.comparisons,
         },
         "writers": account.most_writers(),
-        "sources": _sources(project, snapshot),
-        "schemes": list(project.schemes.order_by("version").values("id", "version", "axes")),
-        "guidelines": list(
-            project.guidelines.order_by("version").values("id", "version", "texts", "faq")
+        "sources": list(
+            (project.sources if all_of_it else _sources(project, snapshot))
+            .order_by("pk")
+            .values(*SOURCE)
         ),
+        "schemes": list(project.schemes.order_by("version").values(*SCHEME)),
+        "guidelines": list(project.guidelines.order_by("version").values(*GUIDELINE)),
+        **({"batches": list(project.batches.order_by("pk").values(*BATCH))} if all_of_it else {}),
         "salt_id": names.salt_id,
         "versions": {
             "concord": settings.SPECTACULAR_SETTINGS["VERSION"],
@@ -182,6 +227,15 @@ def _write(
     return manifest
 
 
+def _nothing(snapshot: DatasetSnapshot, format: str) -> str:
+    """Why an export would be empty: where the filter left everything."""
+    where = ", ".join(f"{name} {number:,}" for name, number in snapshot.counts.items() if number)
+    what = "ideal answer" if snapshot.kind == "demonstrations" else "vote"
+    if not where:
+        return f"There is nothing to export: the project has no {what} yet."
+    return f"Nothing is left to export as {format}: every {what} fell to another bucket ({where})."
+
+
 @dataclass(slots=True)
 class _Account:
     """What is counted on the way through the rows."""
@@ -191,8 +245,9 @@ class _Account:
     writers: Counter[str] = field(default_factory=Counter)
 
     def see(self, row: Mapping[str, Any]) -> None:
-        self.agreement.add(row["votes"])
-        self.writers.update(completion["model"] for completion in row["completions"])
+        if "votes" in row:  # a demonstration has none
+            self.agreement.add(row["votes"])
+            self.writers.update(completion["model"] for completion in row["completions"])
 
     def most_writers(self) -> dict[str, int]:
         most = dict(self.writers.most_common(MOST_WRITERS))
@@ -212,8 +267,7 @@ def _rendered(
     for row in snapshots.rows_of(snapshot):
         account.see(row)
         if format != "raw":
-            render = trl.rows if format == "trl" else comparisons.rows
-            for rendered in render(row, names, account.left_out):
+            for rendered in RENDERERS[format](row, names, account.left_out):
                 yield row["split"], rendered
     if format == "raw":
         for comparison, buckets, decision in buckets_at(
@@ -223,40 +277,7 @@ def _rendered(
                 yield comparison.prompt.split, rendered
 
 
-class _Files:
-    """One JSONL file per split, opened at its first row, hashed as it is written."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self.stack = folder, stack
-        self.open: dict[str, BinaryIO] = {}
-        self.digests: dict[str, Any] = {}
-        self.rows: Counter[str] = Counter()
-
-    def write(self, split: str, row: Mapping[str, Any]) -> None:
-        if split not in self.open:
-            self.open[split] = self.stack.enter_context((self.folder / f"{split}.jsonl").open("wb"))
-            self.digests[split] = hashlib.sha256()
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        self.open[split].write(line)
-        self.digests[split].update(line)
-        self.rows[split] += 1
-
-    def closed(self) -> list[dict[str, Any]]:
-        """What was written, train first."""
-        return [
-            {
-                "name": f"{split}.jsonl",
-                "split": split,
-                "rows": self.rows[split],
-                "bytes": self.open[split].tell(),
-                "sha256": self.digests[split].hexdigest(),
-            }
-            for split in map(str, Split)
-            if split in self.open
-        ]
-
-
-def _sources(project: Project, snapshot: DatasetSnapshot) -> list[Any]:
+def _sources(project: Project, snapshot: DatasetSnapshot) -> QuerySet[Source]:
     """Where the prompts and completions of voted comparisons come from, with their licences."""
     voted = votes_at(project, snapshot.ledger_position)
     prompts = Prompt.objects.filter(
@@ -265,5 +286,4 @@ def _sources(project: Project, snapshot: DatasetSnapshot) -> list[Any]:
     entries = ComparisonCompletion.objects.filter(
         Exists(voted.filter(comparison=OuterRef("comparison"))), completion__source=OuterRef("pk")
     )
-    used = Source.objects.filter(Q(Exists(prompts)) | Q(Exists(entries)), project=project)
-    return list(used.order_by("pk").values("id", "name", "licence", "terms", "consent"))
+    return Source.objects.filter(Q(Exists(prompts)) | Q(Exists(entries)), project=project)

@@ -11,7 +11,14 @@ from typing import Any
 
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.funnel import Bucket
-from annotation.models import Comparison, Decision, GoldCheck, Preference, Ranking
+from annotation.models import (
+    Comparison,
+    Completion,
+    Decision,
+    GoldCheck,
+    Preference,
+    Ranking,
+)
 from annotation.services.gold import CHECKED
 from annotation.services.plans.rows import decision_row, group_name, writer_of
 
@@ -55,6 +62,7 @@ def vote(
         "voided_at": _time(preference.voided_at),
         "note": preference.note,
         "seconds": preference.seconds,
+        "active_seconds": preference.active_seconds,
         "created_at": _time(preference.created_at),
         "imported_from": preference.source_id,
         "external_id": preference.external_id,
@@ -65,12 +73,16 @@ def vote(
             "batch": comparison.batch_id,
             "language": comparison.language,
             "skill": comparison.skill,
+            "propensity": comparison.propensity,
+            "selector": comparison.selector,
             "decision": _decision(decision, names) if decision else None,
+            "decisions": [_whole_decision(one, names) for one in comparison.decisions.all()],
         },
         "prompt": {
             "id": str(prompt.pk),
             "split": prompt.split,
             "group": group_name(prompt),
+            "split_group": prompt.split_group,
             "messages": prompt.messages,
             "task": prompt.task,
             "language": prompt.language,
@@ -78,15 +90,9 @@ def vote(
             "source": prompt.source_id,
             "external_id": prompt.external_id,
         },
-        "completions": [
-            {
-                "id": str(entry.completion_id),
-                "text": entry.completion.text,
-                "model": writer_of(entry.completion),
-                "source": entry.completion.source_id,
-            }
-            for entry in comparison.entries.all()
-        ],
+        "completions": [_completion(entry.completion, names) for entry in comparison.entries.all()]
+        # an ideal answer is part of what was said, and stands in no place of the comparison
+        + ([_completion(preference.ideal, names) | {"is_ideal": True}] if preference.ideal else []),
     }
 
 
@@ -126,6 +132,50 @@ def _check(check: GoldCheck) -> Row:
 
 def _decision(decision: Decision, names: Pseudonyms) -> Row:
     return {**decision_row(decision), "annotator": names.of(decision.by_id)}
+
+
+def _whole_decision(decision: Decision, names: Pseudonyms) -> Row:
+    """One of a comparison's decisions, in force or not, as its row has it."""
+    return {
+        "number": decision.number,
+        "annotator": names.of(decision.by_id),
+        "kind": decision.by.kind,
+        "scheme": decision.scheme_id,
+        "presented_order": [str(pk) for pk in decision.presented_order],
+        "rankings": [
+            {**one, "groups": [[str(pk) for pk in group] for group in one.get("groups", [])]}
+            for one in decision.rankings
+        ],
+        "undecidable": decision.undecidable,
+        "reason": decision.reason,
+        "votes_seen": str(decision.votes_seen),
+        "current": decision.current,
+        "void_reason": decision.void_reason,
+        "voided_at": _time(decision.voided_at),
+        "created_at": _time(decision.created_at),
+    }
+
+
+def _completion(completion: Completion, names: Pseudonyms) -> Row:
+    """A text and every act that wrote it."""
+    return {
+        "id": str(completion.pk),
+        "text": completion.text,
+        "model": writer_of(completion),
+        "source": completion.source_id,
+        "generations": [
+            {
+                "origin": one.origin,
+                "annotator": names.of(one.annotator.pk) if one.annotator else None,
+                "annotator_kind": one.annotator.kind if one.annotator else None,
+                "writer": one.model_version.name if one.model_version else one.writer,
+                "sampling": one.sampling,
+                "seed": one.seed,
+                "finish_reason": one.finish_reason,
+            }
+            for one in completion.generations.all()
+        ],
+    }
 
 
 def _ranking(ranking: Ranking) -> Row:

@@ -1,7 +1,8 @@
-"""TRL preference rows: prompt, chosen, rejected, conversational.
+"""TRL preference rows: prompt, chosen, rejected, margin, conversational.
 
 One row per strict pair of a vote (huggingface.co/docs/trl/dataset_formats#preference); `weight`
 makes the rows of one comparison sum to 1, however many votes and pairs it has. Ties give no row.
+RewardTrainer subtracts `margin` from the difference of the scores, so it is there in every row.
 `split` keeps a row on its side wherever it is imported.
 """
 
@@ -35,6 +36,7 @@ def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> I
                 "prompt": row["prompt"],
                 "chosen": [{"role": "assistant", "content": texts[chosen]}],
                 "rejected": [{"role": "assistant", "content": texts[rejected]}],
+                "margin": margin_of(vote, chosen, rejected),
                 "split": row["split"],
                 "comparison": row["id"],
                 "group": row["group"],
@@ -54,3 +56,17 @@ def strict_pairs(ranking: list[list[str]]) -> list[Pair]:
         for better in upper
         for worse in lower
     ]
+
+
+def margin_of(vote: Mapping[str, Any], better: str, worse: str) -> float:
+    """From 0 for the weakest level to 1 for the strongest, over the gaps between two completions;
+    0 where the vote has no strengths or the scale of them is not known.
+
+    Four levels are Llama 2's 0, 1/3, 2/3, 1 (arXiv:2307.09288, table 27, "small").
+    """
+    levels, strengths = vote.get("strength_levels") or 0, vote.get("strength")
+    if levels < 2 or not strengths:
+        return 0.0
+    places = {pk: place for place, group in enumerate(vote["ranking"]) for pk in group}
+    between = strengths[places[better] : places[worse]]
+    return float(sum(level - 1 for level in between)) / (levels - 1)

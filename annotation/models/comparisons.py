@@ -12,6 +12,7 @@ import time
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotation.models.guidelines import Guideline
@@ -374,7 +375,7 @@ class Preference(models.Model):
     """From the claim to the answer."""
     active_seconds = models.FloatField(null=True, blank=True)
     """Of these, at work by the page's measure; None where no page measured."""
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = PreferenceQuerySet.as_manager()
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation.exporters import folder
+from annotation.exporters.files import FILES
 from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Split
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import RESEARCH
@@ -17,10 +18,36 @@ from annotation.permissions import RESEARCH
 SNAPSHOTS_SHOWN = 12
 EXPORTS_SHOWN = 30
 FORMATS = {
-    "trl": gettext_lazy("TRL: prompt, chosen, rejected"),
+    "trl": gettext_lazy("TRL: prompt, chosen, rejected, margin"),
+    "unpaired": gettext_lazy("TRL unpaired: prompt, completion, label"),
+    "sft": gettext_lazy("Conversations with ideal answers"),
     "comparisons": gettext_lazy("Comparisons with all their votes"),
     "raw": gettext_lazy("Raw: one row per vote"),
 }
+FILE_KINDS = {
+    "jsonl": gettext_lazy("JSON lines"),
+    "parquet": gettext_lazy("Parquet, typed and compressed"),
+}
+DROPPED = {
+    "trl": gettext_lazy(
+        "drops ties, both bad, cannot tell, single judgments, who wrote an answer, and what was "
+        "not ranked"
+    ),
+    "unpaired": gettext_lazy(
+        "drops the order on one side of the line, what lies between first and last where no line "
+        "was drawn, ties and ratings"
+    ),
+    "sft": gettext_lazy("drops the votes: these are the ideal answers alone"),
+    "comparisons": gettext_lazy(
+        "drops votes that are void, revised, of gold or filtered out, with times, notes and "
+        "guidelines"
+    ),
+    "raw": gettext_lazy(
+        "drops prompts and comparisons without a vote, and who a person is; from it an equal "
+        "ledger can be made again"
+    ),
+}
+"""What each format leaves out, in one sentence; exporters/columns.py has it for the card."""
 BUCKETS = {
     "trained": gettext_lazy("for training"),
     "dev": gettext_lazy("dev"),
@@ -48,6 +75,9 @@ class ExportForm(forms.Form):
     """What to take away."""
 
     format = forms.ChoiceField(label=gettext_lazy("Format"), choices=list(FORMATS.items()))
+    file_kind = forms.ChoiceField(
+        label=gettext_lazy("Files"), choices=list(FILE_KINDS.items()), required=False
+    )
     splits = forms.MultipleChoiceField(
         label=gettext_lazy("Splits"),
         choices=Split.choices,
@@ -79,6 +109,19 @@ class ExportForm(forms.Form):
     )
 
 
+def query_of(asked: dict[str, Any]) -> dict[str, Any]:
+    """The query that the form asks for; ideal answers have no votes to choose among."""
+    if asked["format"] == "sft":
+        splits = [split for split in asked["splits"] if split != Split.TEST]
+        return {"splits": splits or asked["splits"]}
+    return {
+        "splits": asked["splits"],
+        "annotators": asked["annotators"],
+        "decisions": asked["decisions"] or None,
+        "weights": asked["weights"] or None,
+    }
+
+
 def bucket_name(bucket: str) -> str:
     """A bucket in the reader's language."""
     return str(BUCKETS.get(bucket, bucket))
@@ -103,6 +146,7 @@ def export(request: HttpRequest, membership: Membership) -> HttpResponse:
     )
     context: dict[str, Any] = {
         "form": ExportForm(),
+        "dropped": [(FORMATS[name], words) for name, words in DROPPED.items()],
         "exports": [
             {**manifest, "buckets": funnel(manifest["funnel"]), "files": _files(manifest)}
             for manifest in folder.exports_of(project)[:EXPORTS_SHOWN]
@@ -132,12 +176,8 @@ def make(request: HttpRequest, membership: Membership) -> HttpResponse:
         folder.make_export(
             project=membership.project,
             format=asked["format"],
-            query={
-                "splits": asked["splits"],
-                "annotators": asked["annotators"],
-                "decisions": asked["decisions"] or None,
-                "weights": asked["weights"] or None,
-            },
+            files=asked["file_kind"] or FILES[0],
+            query=query_of(asked),
             by=user_of(request),
         )
         messages.success(request, _("The export is ready."))

@@ -233,6 +233,7 @@ API_OF_A_PROJECT: dict[str, Line] = {
     "slots/<slug:slot>/rollback": act(ADMINS),
     "loop": look(RESEARCH) | act(ADMINS, method="PATCH", open_target=3),
     "exports/": look(RESEARCH) | act(RESEARCH, format="raw"),
+    "exports/<slug:export_id>.tar": look(RESEARCH, scope="export"),
     "exports/<slug:export_id>/<str:file>": look(RESEARCH, scope="export"),
 }
 """Below /api/projects/<slug:slug>/."""

@@ -1,6 +1,8 @@
 """Datasets and models through the API: who may take what, and nothing beside it."""
 
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import tarfile
@@ -64,14 +66,30 @@ def test_a_researcher_makes_lists_and_downloads_an_export(project, researcher):
     assert response["Content-Length"] == str(len(data)) == str(file["bytes"])
     assert response["Content-Disposition"].startswith("attachment; ")
     assert response["Content-Type"] == "application/octet-stream"
+    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    assert response["Repr-Digest"] == f"sha-256=:{digest}:"
     for name in listed["documents"]:
         assert body(researcher.get(f"{URL}/exports/{listed['id']}/{name}"))
+
+
+def test_a_whole_export_comes_as_one_archive(project, researcher):
+    cast(compare(project))
+    made = make(researcher, format="comparisons", files="parquet").json()
+    response = researcher.get(f"{URL}/exports/{made['id']}.tar")
+    with tarfile.open(fileobj=io.BytesIO(body(response))) as archive:
+        names = archive.getnames()
+    assert names == [
+        f"{made['id']}/{name}" for name in ("README.md", "manifest.json", "train.parquet")
+    ]
+    assert researcher.get(f"{URL}/exports/20260101-trl-ffffffffffff.tar").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("wish", "detail"),
     [
         ({"format": "csv"}, "csv"),
+        ({"format": "trl", "files": "xlsx"}, "xlsx"),
+        ({"format": "trl"}, "nothing to export"),
         ({"format": "trl", "query": {"splits": ["x"]}}, "not 'x'"),
         ({"format": "trl", "query": {"colour": 1}}, "not 'colour'"),
         ({"format": "trl", "query": 3}, "query"),

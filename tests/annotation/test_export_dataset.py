@@ -192,7 +192,7 @@ def test_raw_rows_of_gold_have_their_verdict_and_whether_it_counts(project, tmp_
     assert set(found.values()) <= {None}  # answers to what is no gold
 
 
-@pytest.mark.parametrize("format", folder.FORMATS)
+@pytest.mark.parametrize("format", ["trl", "unpaired", "comparisons", "raw"])
 def test_annotators_have_names_of_this_export_alone(project, tmp_path, format):
     voter, other = make_voter(project), make_voter(project)
     for who in (voter, other, voter):
@@ -208,7 +208,7 @@ def test_annotators_have_names_of_this_export_alone(project, tmp_path, format):
     one, two = (
         [_who(row) for row in rows(tmp_path / name / "train.jsonl")] for name in ("one", "two")
     )
-    assert one[0] == one[2] != one[1]
+    assert one[0] == one[-1] != one[len(one) // 2]
     assert not {*one} & {*two}
 
 
@@ -256,7 +256,9 @@ def test_the_card_has_counts_agreement_and_licences(project, tmp_path):
     assert "alike in 33.3% of 3 cases (1 comparisons)" in card
     assert "| a \\| set | MIT |" in card
     assert unused.name not in card
-    assert 'load_dataset("json", data_files={"train": "train.jsonl"})' in card
+    assert 'load_dataset("FOLDER", split="train")' in card
+    assert "Not in it: Ties" in card
+    assert "| margin | how much better" in card
     assert "| trained | 3 |" in card
     assert card.startswith("---\n")
 
@@ -324,10 +326,15 @@ def test_a_failing_export_leaves_nothing(project, tmp_path, monkeypatch):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
 
 
-def test_an_empty_project_exports_an_honest_card(project, tmp_path):
-    manifest = export(project, tmp_path / "out")
-    assert manifest["files"] == []
-    assert "There is no row to load." in (tmp_path / "out/README.md").read_text()
+def test_nothing_to_export_is_said_in_a_sentence_and_leaves_nothing(project, tmp_path):
+    with pytest.raises(BadInput, match="nothing to export: the project has no vote yet"):
+        export(project, tmp_path / "out")
+    cast(compare(project))
+    with pytest.raises(BadInput, match=r"another bucket \(filtered_language 1\)"):
+        export(project, tmp_path / "out", languages=["zh"])
+    with pytest.raises(BadInput, match="the project has no ideal answer yet"):
+        export(project, tmp_path / "out", "sft")
+    assert not (tmp_path / "out").exists()
 
 
 def test_exports_are_found_by_their_project_alone(project):
@@ -336,7 +343,10 @@ def test_exports_are_found_by_their_project_alone(project):
     other = make_project()
     assert [one["id"] for one in exports_of(project)] == [made.name]
     assert exports_of(other) == []
-    assert export_file(project, made.name, "train.jsonl") == made / "train.jsonl"
+    assert export_file(project, made.name, "train.jsonl") == (
+        made / "train.jsonl",
+        exports_of(project)[0]["files"][0]["sha256"],
+    )
     assert export_file(other, made.name, "train.jsonl") is None
     for name in ("nothing", "../manifest.json", "..", ".", "", "/etc/hosts", "train.jsonl/../x"):
         assert export_file(project, made.name, name) is None
@@ -354,5 +364,5 @@ def test_a_bad_query_makes_no_folder(project, tmp_path, query, reason):
 
 
 def test_an_unknown_format_is_refused_by_name(project, tmp_path):
-    with pytest.raises(folder.BadInput, match="trl, comparisons, raw: 'csv'"):
+    with pytest.raises(folder.BadInput, match="trl, unpaired, sft, comparisons, raw: 'csv'"):
         export(project, tmp_path / "out", "csv")

@@ -1,4 +1,4 @@
-"""python manage.py export_dataset --project NAME --format trl|comparisons|raw --out DIR"""
+"""python manage.py export_dataset --project NAME --format FORMAT --out DIR"""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotation.errors import ConcordError
+from annotation.exporters.files import FILES
 from annotation.exporters.folder import FORMATS, write_export
 from annotation.funnel import DECISIONS, WEIGHTS
 from annotation.importers.command import project_named
@@ -21,6 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--project", required=True, help="short name of the project")
         parser.add_argument("--format", required=True, choices=FORMATS)
+        parser.add_argument("--files", choices=FILES, default=FILES[0])
         parser.add_argument("--out", required=True, type=Path, help="an empty or absent folder")
         parser.add_argument(
             "--splits",
@@ -48,6 +50,7 @@ class Command(BaseCommand):
             manifest = write_export(
                 project=project_named(options["project"]),
                 format=options["format"],
+                files=options["files"],
                 out=options["out"],
                 query={key: value for key, value in asked.items() if value},
             )

@@ -108,17 +108,23 @@ def buckets_at(
 def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]:
     """Comparisons that had a vote by then, with all that a row needs, in a few reads a page."""
     votes = votes_at(project, position)
-    written = Generation.objects.filter(pk__lte=position["generation"]).order_by("pk")
+    written = (
+        Generation.objects.filter(pk__lte=position["generation"])
+        .select_related("model_version", "annotator")
+        .order_by("pk")
+    )
     return (
         Comparison.objects.filter(Exists(votes.filter(comparison=OuterRef("pk"))), project=project)
         .select_related("prompt")
         .prefetch_related(
             "entries__completion",
-            Prefetch("entries__completion__generations", written.select_related("model_version")),
+            Prefetch("entries__completion__generations", written),
             Prefetch("preferences", votes.select_related("annotator", "scheme").order_by("pk")),
             Prefetch("decisions", decisions_at(project, position).select_related("by")),
             "preferences__rankings",
             "preferences__judgments",
+            "preferences__ideal",
+            Prefetch("preferences__ideal__generations", written),
         )
     )
 
