@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("annotation", "0030_disputed")]
+    dependencies = [("annotation", "0031_wish_keys")]
     operations = [
         migrations.SeparateDatabaseAndState(
             state_operations=[
