@@ -22,9 +22,10 @@ class Due:
 
 def what_is_due(project: Project, rule: RetrainRule | None) -> Due:
     """When the next reward model is trained."""
-    if rule is None or not rule.enabled:
-        return Due(_("The retrain rule is off: a reward model is trained when an admin asks."))
     facts = facts_of(project)
+    if rule is None or not rule.enabled:
+        sentence = _("The retrain rule is off: a reward model is trained when an admin asks.")
+        return Due(sentence, have=facts.new_preferences)
     new, wanted = facts.new_preferences, rule.after_preferences
     if facts.job_open:
         return Due(_("A reward model is being trained."), have=new, wanted=wanted)

@@ -19,6 +19,7 @@ from annotation.models import (
     Slot,
 )
 from annotation.pages import audit
+from annotation.pages.advice import Loop, advice_for
 from annotation.pages.due import what_is_due
 from annotation.pages.job_form import key_of, new_key
 from annotation.pages.jobs import StartForm
@@ -74,6 +75,15 @@ def state_of(project: Project) -> dict[str, Any]:
     counts = counts_of(project, midnight)
     reward = in_force[Slot.REWARD].version if Slot.REWARD in in_force else None
     return {
+        "loop": Loop(
+            project=project,
+            in_force=in_force,
+            active=active,
+            num_open=counts.open,
+            due=due,
+            rule=rule,
+            now=timezone.now(),
+        ),
         "reward": reward,
         "missing": what_is_missing(project, reward) if reward else None,
         "due": due,
@@ -99,6 +109,7 @@ def _page(
     project = membership.project
     context = state_of(project)
     if membership.role in ADMINISTER:
+        context["advice"] = advice_for(context["loop"])
         context["to_roll_back"] = slots_to_roll_back(project)
         context["rule_form"] = RuleForm(
             initial=model_to_dict(context["rule"], RULE_FIELDS) if context["rule"] else None
@@ -142,6 +153,7 @@ def live(request: HttpRequest, membership: Membership) -> HttpResponse:
     """The part that htmx asks for again every few seconds."""
     context = state_of(membership.project)
     if membership.role in ADMINISTER:
+        context["advice"] = advice_for(context["loop"])
         context["to_roll_back"] = slots_to_roll_back(membership.project)
     return project_template(request, membership, "pages/overview_live.html", context)
 

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotation.errors import Conflict
 from annotation.models import JobKind, Membership, ModelVersion, Project, Slot
 from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import promotions_in_force
@@ -129,7 +130,11 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         "children": [(CHILD_WORDS[edge], made) for edge, made in lineage.children.items()],
         "mine": set(services.versions_of(project).values_list("pk", flat=True)),
         "slots": [
-            (slot, slot.value in in_force and in_force[slot.value].version_id == found.pk)
+            (
+                slot,
+                slot.value in in_force and in_force[slot.value].version_id == found.pk,
+                in_force[slot.value].pk if slot.value in in_force else 0,
+            )
             for slot in Slot
             if services.KIND_OF_SLOT[slot] == found.kind and may_stand_in(found, slot)
         ],
@@ -137,19 +142,31 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
     return project_template(request, membership, "pages/version.html", context)
 
 
+def standing_in(request: HttpRequest) -> int | None:
+    """The promotion that the page of the button showed in force, 0 for none; None = not said."""
+    said = request.POST.get("standing", "")
+    return int(said) if said.isdecimal() and len(said) <= 18 else None
+
+
 @project_page(*ADMINISTER, methods=("POST",))
 def promote(request: HttpRequest, membership: Membership, version_id: int) -> HttpResponse:
     """Put a version in force by an admin's decision; the gate's numbers go along."""
     found = version_of(membership.project, version_id)
+    slot = request.POST.get("slot", "")
     with told(request):
-        services.promote(
-            project=membership.project,
-            slot=request.POST.get("slot", ""),
-            version=found,
-            verdict="by_admin",
-            numbers=found.metrics.get("gate", {}),
-            by=user_of(request),
-        )
+        try:
+            services.promote(
+                project=membership.project,
+                slot=slot,
+                version=found,
+                verdict="by_admin",
+                numbers=found.metrics.get("gate", {}),
+                by=user_of(request),
+                seen=standing_in(request),
+            )
+        except Conflict:
+            if services.in_force(membership.project, slot) != found:
+                raise  # else it is the other half of a double click, or an admin of one mind
         messages.success(request, _("%(name)s is in force.") % {"name": found.name})
     return redirect("version", slug=membership.project.slug, version_id=found.pk)
 
@@ -158,7 +175,12 @@ def promote(request: HttpRequest, membership: Membership, version_id: int) -> Ht
 def roll_back(request: HttpRequest, membership: Membership, slot: str) -> HttpResponse:
     """Put the version before the one in force back."""
     with told(request):
-        promotion = services.roll_back(project=membership.project, slot=slot, by=user_of(request))
+        promotion = services.roll_back(
+            project=membership.project,
+            slot=slot,
+            by=user_of(request),
+            seen=standing_in(request),
+        )
         messages.success(
             request, _("%(name)s is in force again.") % {"name": promotion.version.name}
         )

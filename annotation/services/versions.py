@@ -206,8 +206,12 @@ def promote(
     verdict: str,
     numbers: Mapping[str, Any] | None = None,
     by: User | None = None,
+    seen: int | None = None,
 ) -> Promotion:
     """Put a version in force, and queue what follows from it in the same transaction.
+
+    seen: the promotion in force as whoever asks saw it, 0 for none; Conflict is raised where
+    another is by now.
 
     A policy gets a job that samples new comparisons from it; a reward model makes a PPO job due
     where the project's rule says so. Raises BadInput for a version that does not fit the slot, or
@@ -218,7 +222,7 @@ def promote(
         require_no_judge(version)
     elif slot == Slot.JUDGE:
         require_never_rewarded(version)
-    promotion = _append(project, slot, version, verdict, numbers or {}, by)
+    promotion = _append(project, slot, version, verdict, numbers or {}, by, seen)
     audit.record(
         action="version.promote",
         target=version,
@@ -235,20 +239,31 @@ def promote(
 
 
 @transaction.atomic
-def roll_back(*, project: Project, slot: str, by: User | None = None) -> Promotion:
+def roll_back(
+    *, project: Project, slot: str, by: User | None = None, seen: int | None = None
+) -> Promotion:
     """Put the version before the one in force back. Raises Conflict if there is none.
 
     Rolling back twice goes back two versions, not there and back again.
+
+    seen: the promotion that is to be taken back, which whoever asks saw in force. Asked for twice,
+    it is taken back once; Conflict is raised where something else was put in force meanwhile.
     """
     _require_slot(slot)
     Project.objects.select_for_update().get(pk=project.pk)
+    newest = Promotion.objects.in_force(project, slot)
+    if seen is not None and newest is not None and newest.pk != seen:
+        if newest.verdict == "rollback" and newest.numbers.get("takes_back") == seen:
+            return newest
+        _require_standing(newest, seen)
     standing = _standing(project, slot)
     if len(standing) < 2:
         raise Conflict(
             gettext("There is no %(slot)s version before the one in force.") % {"slot": slot}
         )
     left, back = standing[-1], standing[-2]
-    promotion = _append(project, slot, back, "rollback", {"instead_of": left.pk}, by)
+    numbers = {"instead_of": left.pk, "takes_back": newest.pk if newest else None}
+    promotion = _append(project, slot, back, "rollback", numbers, by)
     audit.record(
         action="version.roll_back",
         target=back,
@@ -290,6 +305,7 @@ def _append(
     verdict: str,
     numbers: Mapping[str, Any],
     by: User | None,
+    seen: int | None = None,
 ) -> Promotion:
     _require_slot(slot)
     if version.kind != KIND_OF_SLOT[Slot(slot)]:
@@ -301,9 +317,24 @@ def _append(
     Project.objects.select_for_update().get(pk=project.pk)
     if in_force(project, slot) == version:
         raise Conflict(gettext("%(version)s is in force already.") % {"version": version})
+    if seen is not None:
+        _require_standing(Promotion.objects.in_force(project, slot), seen)
     return Promotion.objects.create(
         project=project, slot=slot, version=version, verdict=verdict, numbers=dict(numbers), by=by
     )
+
+
+def _require_standing(newest: Promotion | None, seen: int) -> None:
+    """Raise Conflict unless this promotion is in force; 0 stands for none."""
+    if (newest.pk if newest else 0) != seen:
+        name = newest.version.name if newest else "–"
+        raise Conflict(
+            gettext(
+                "%(name)s was put in force meanwhile. Nothing is changed: look at it, and ask "
+                "again if you still want to."
+            )
+            % {"name": name}
+        )
 
 
 def _require_slot(slot: str) -> None:
