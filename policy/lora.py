@@ -4,8 +4,6 @@ its own learn. What is published has them merged into the trunk."""
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -20,6 +18,8 @@ def add_adapters(model: Any, *, rank: int, seed: int, head_learns: bool = True) 
     parameters outside the trunk. The output stays as it was: one matrix of each pair begins at 0,
     the other is drawn from `seed`.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # half a second for those who ask for it
+
     trunk = model.base_model_prefix + "."
     matrices = {
         name: module
@@ -47,7 +47,7 @@ def merge_adapters(model: Any) -> Any:
     """The model with its adapters in its own matrices, and every parameter wanting a gradient
     again; a model without adapters as it is. In place, and returned."""
     for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
+        if hasattr(module, "get_base_layer"):  # peft's way to what an adapter stands beside
             module.merge(safe_merge=True)
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, module.get_base_layer())

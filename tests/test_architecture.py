@@ -17,8 +17,8 @@ FORBIDDEN = {
     "fixtures": {"torch", "transformers", "django", "celery", *PACKAGES} - {"fixtures"},
 }
 
-LATE = {"scipy"}
-"""Half a second to import and needed on a few pages only: may be imported where it is used."""
+LATE = {"scipy", "peft"}
+"""Half a second to import and seldom needed: may be imported where it is used."""
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
