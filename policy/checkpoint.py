@@ -86,7 +86,7 @@ def save(
     sync(folder)  # the folder's new name stands before the pointer does
     pointer.replace(folder / POINTER)
     sync(folder)
-    for old in _saved_in(directory)[KEPT:]:
+    for old in saved_in(directory)[KEPT:]:
         _remove(old)
     return final
 
@@ -98,7 +98,7 @@ def latest(directories: Sequence[Path]) -> Checkpoint | None:
 
 def newest_first(directories: Sequence[Path]) -> Iterator[Checkpoint]:
     """The valid checkpoints of these run folders; one that is damaged is told of and left out."""
-    found = [path for directory in directories for path in _saved_in(directory)]
+    found = [path for directory in directories for path in saved_in(directory)]
     for path in sorted(found, key=_step_of, reverse=True):
         if (harm := harm_of(path)) is None:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
@@ -159,6 +159,13 @@ def require_space(directory: Path, num_bytes: int) -> None:
         raise OSError(errno.ENOSPC, told, str(directory))
 
 
+def expected_bytes(modules: Mapping[str, nn.Module]) -> int:
+    """Of a checkpoint of these, whose optimizers keep two numbers for each that learns."""
+    learning = {id(p): p for each in modules.values() for p in each.parameters() if p.requires_grad}
+    weights = sum(bytes_of(tensors_of(module)) for module in modules.values())
+    return weights + 2 * bytes_of(list(learning.values()))
+
+
 def bytes_of(value: Any) -> int:
     """Of all tensors in nested mappings, lists and tuples."""
     if isinstance(value, torch.Tensor):
@@ -208,7 +215,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def _saved_in(directory: Path) -> list[Path]:
+def saved_in(directory: Path) -> list[Path]:
     """Folders of checkpoints that were saved to the end, newest first; all without a pointer."""
     folder = directory / "checkpoints"
     if not folder.is_dir():

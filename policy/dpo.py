@@ -23,7 +23,7 @@ from policy.config import load_config, require, require_all_positive
 from policy.optim import adamw, lr_at, set_lr
 from policy.packing import length_batches
 from policy.pairs import Encoded, Example, PairConfig, logprob_sums, measure, train_step
-from policy.processes import ALONE, Follower, Processes, joined, opened
+from policy.processes import ALONE, Follower, Processes, joined, opened, require_room
 from policy.reader import Reader
 from policy.run import Run, add_training_arguments, device_from, generator_for
 
@@ -154,6 +154,8 @@ class _Loop:
         config, run = self.config, self.run
         per_epoch = -(-len(self.examples) // config.comparisons_per_step)
         total = config.epochs * per_epoch
+        modules = self.modules()
+        require_room(self.processes, run, modules, total=total, every=config.checkpoint_every)
         lengths = [one.num_tokens for one in self.examples]
         for step in range(run.first_step, total):
             if self.impatient():
@@ -200,11 +202,15 @@ class _Loop:
         """Whether dev's loss got no better for too long."""
         return self.config.patience is not None and self.epochs_since >= self.config.patience
 
-    def save(self, step: int) -> None:
+    def modules(self) -> dict[str, Any]:
+        """All whose weights change."""
         best = {} if self.best is None else {"best": self.best}
+        return {"model": self.model, **best}
+
+    def save(self, step: int) -> None:
         self.run.save_checkpoint(
             step,
-            modules={"model": self.model, **best},
+            modules=self.modules(),
             state={
                 "optimizer": self.optimizer.state_dict(),
                 "best_loss": self.best_loss,

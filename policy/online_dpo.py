@@ -31,7 +31,15 @@ from policy.ppo_models import (
     scored_fn_of,
     scorers_of,
 )
-from policy.processes import ALONE, Follower, Processes, joined, neighbours, opened
+from policy.processes import (
+    ALONE,
+    Follower,
+    Processes,
+    joined,
+    neighbours,
+    opened,
+    require_room,
+)
 from policy.reader import Reader
 from policy.response_logprobs import response_logprobs
 from policy.reward import ScoredFn
@@ -227,7 +235,8 @@ class _Loop:
 
     def train(self, on_step: OnStep | None) -> None:
         """All steps that are left, then a look at the last policy; ends early at kl_stop_nats."""
-        total, run = self.config.steps, self.run
+        total, run, every = self.config.steps, self.run, self.config.checkpoint_every
+        require_room(self.processes, run, self.modules(), total=total, every=every)
         if run.restored is None:
             cut = sum(prompt.dropped_turns > 0 for prompt in self.prompts)
             run.log_step(0, "prompts", prompts=len(self.prompts), prompts_cut=cut)
@@ -243,7 +252,7 @@ class _Loop:
             if on_step is not None:
                 on_step(step, metrics)
             should_stop = self.processes.any(run.should_stop)
-            if should_stop or step % self.config.checkpoint_every == 0:
+            if should_stop or step % every == 0:
                 self.save(step)
             if should_stop:
                 run.stop_here(step)
@@ -349,10 +358,14 @@ class _Loop:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         self.run.write_beside(name, text)
 
+    def modules(self) -> dict[str, Any]:
+        """All whose weights change."""
+        return {"policy": self.policy, "within_budget": self.budget.within}
+
     def save(self, step: int) -> None:
         self.run.save_checkpoint(
             step,
-            modules={"policy": self.policy, "within_budget": self.budget.within},
+            modules=self.modules(),
             state={"optimizer": self.optimizer.state_dict(), "kl_smoothed": self.budget.smoothed},
         )
         self.processes.wait()

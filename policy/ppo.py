@@ -28,7 +28,15 @@ from policy.optim import adamw, lr_at, require_finite, set_lr
 from policy.ppo_config import PPOConfig
 from policy.ppo_metrics import Clock, reward_metrics, rollout_metrics, value_metrics
 from policy.ppo_models import Models, draw, prompt_tokens, require_text_fits
-from policy.processes import ALONE, Follower, Processes, joined, neighbours, opened
+from policy.processes import (
+    ALONE,
+    Follower,
+    Processes,
+    joined,
+    neighbours,
+    opened,
+    require_room,
+)
 from policy.reader import Reader
 from policy.reward import REWARD_SETTINGS, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
@@ -167,7 +175,8 @@ class Trainer:
 
     def train(self, on_step: OnStep | None) -> None:
         """All steps that are left, then a look at the last policy; ends early at kl_stop_nats."""
-        total = self.config.steps
+        total, every = self.config.steps, self.config.checkpoint_every
+        require_room(self.processes, self.run, self.modules(), total=total, every=every)
         if self.run.restored is None:
             cut = sum(prompt.dropped_turns > 0 for prompt in self.prompts)
             self.run.log_step(0, "prompts", prompts=len(self.prompts), prompts_cut=cut)
@@ -187,7 +196,7 @@ class Trainer:
                 if on_step is not None:
                     on_step(step, metrics)
             self.run.progress(step, total, "ppo")
-            due = step % self.config.checkpoint_every == 0 and not self.guard.in_a_row
+            due = step % every == 0 and not self.guard.in_a_row
             should_stop = self.processes.any(self.run.should_stop)
             if should_stop or due:  # a skipped step's would push out the good ones
                 self.save(step)

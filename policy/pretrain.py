@@ -20,7 +20,7 @@ from policy.lines import Lines
 from policy.masked import Masking, give_mask_token, new_encoder
 from policy.optim import lr_at, optimizer_for, set_lr
 from policy.orders import Rows, order_of
-from policy.processes import ALONE, Processes, joined, opened
+from policy.processes import ALONE, Processes, joined, opened, require_room
 from policy.reading import Reading, train_step
 from policy.run import Run, add_training_arguments, device_from, generator_for, seed_for
 from policy.sampling import sample
@@ -84,6 +84,9 @@ def train(
         require(
             reading.apart or not config.documents_apart,
             "documents_apart: this model does not read the documents of a window apart",
+        )
+        require_room(
+            processes, run, {"model": model}, total=config.steps, every=config.checkpoint_every
         )
         if run.restored:
             run.restored.restore("model", model)

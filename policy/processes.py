@@ -185,11 +185,25 @@ class Follower(StopsOnRequest):
         self, step: int, *, modules: Mapping[str, nn.Module], state: Mapping[str, Any]
     ) -> None: ...
 
+    def require_room(self, modules: Mapping[str, nn.Module], *, total: int, every: int) -> None: ...
+
     def resumed_otherwise(self, changed: str) -> None: ...
 
     def finish(
         self, write: Callable[[Path], None], fingerprints: Mapping[str, str] | None = None
     ) -> None: ...
+
+
+def require_room(
+    processes: Processes,
+    run: Run | Follower,
+    modules: Mapping[str, nn.Module],
+    *,
+    total: int,
+    every: int,
+) -> None:
+    """`Run.require_room` of the first process's disk, for all."""
+    processes.from_first(lambda: run.require_room(modules, total=total, every=every))
 
 
 def opened(processes: Processes, open_run: Callable[[], Run]) -> Run | Follower:

@@ -133,8 +133,14 @@ class Run(StopsOnRequest):
         super().__exit__(kind, error, trace)
         if self._bar is not None:
             self._bar.close()
-        self._metrics.close()
+        with contextlib.suppress(OSError):  # rows that a full disk did not take
+            self._metrics.close()
         self._lock.close()
+        if isinstance(error, OSError | SafetensorError) and is_disk_full(error):
+            saved = [path for each in self.folders for path in checkpoint.saved_in(each)]
+            step = max(map(_step_of, saved), default=0)
+            how = f"goes on from step {step}" if step else "begins anew: there is no checkpoint yet"
+            raise BadInput(f"the disk is full ({error}); with room on it the same command {how}")
 
     # What the loop says
 
@@ -188,6 +194,21 @@ class Run(StopsOnRequest):
             **state,
         }
         checkpoint.save(self.directory, step, modules=modules, state=kept)
+
+    def require_room(self, modules: Mapping[str, nn.Module], *, total: int, every: int) -> None:
+        """Raise BadInput where the folder's disk has no room for what this run will save there: a
+        checkpoint every so many of `total` steps, of these modules and their optimizers, and the
+        model beside the last ones. To be asked before the first step."""
+        size = checkpoint.expected_bytes(modules)
+        at_once = min((total - 1) // every, checkpoint.KEPT) + 1
+        missing = max(1, at_once - len(checkpoint.saved_in(self.directory)))
+        free = shutil.disk_usage(self.directory).free
+        require(
+            free >= missing * size,
+            f"the disk of {self.directory} has {free / 1e6:,.1f} MB free, and this run will need "
+            f"{missing * size / 1e6:,.1f} MB: {missing} x {size / 1e6:,.1f} MB, for checkpoints "
+            f"and the model",
+        )
 
     def checkpoints(self) -> Iterator[checkpoint.Checkpoint]:
         """The valid checkpoints of this run, its earlier attempts included, newest first."""
@@ -403,8 +424,7 @@ def main_guard(body: Callable[[], int]) -> int:
         if not is_disk_full(error):
             raise
         sys.stderr.write(
-            f"the disk is full ({error}); with room on it the same command can be given again, and "
-            "goes on from its last checkpoint if it has any\n"
+            f"the disk is full ({error}); with room on it the same command can be given again\n"
         )
         return 2
 

@@ -21,7 +21,7 @@ from policy.lines import Lines, packed
 from policy.lora import add_adapters, merge_adapters
 from policy.optim import adamw, lr_at, set_lr
 from policy.packing import NO_TOKEN, length_batches, pad_right
-from policy.processes import ALONE, Processes, joined, opened
+from policy.processes import ALONE, Processes, joined, opened, require_room
 from policy.reading import Reading, train_step
 from policy.run import Run, add_training_arguments, device_from, generator_for
 from policy.text import encode_completion, render_prompt
@@ -124,6 +124,7 @@ def train(
             num_processes=processes.count,
         ),
     ) as run:
+        require_room(processes, run, {"model": model}, total=total, every=config.checkpoint_every)
         if run.restored:
             run.restored.restore("model", model)
             optimizer.load_state_dict(run.restored.state["optimizer"])

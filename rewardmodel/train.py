@@ -23,7 +23,7 @@ from policy.config import Diverged, load_config, refuse_idle, require
 from policy.files import with_bar
 from policy.lora import merge_adapters
 from policy.optim import lr_at, optimizer_for, set_lr
-from policy.processes import ALONE, Follower, Processes, joined, opened
+from policy.processes import ALONE, Follower, Processes, joined, opened, require_room
 from policy.run import Run, add_training_arguments, device_from
 from policy.scoring import Scorer, max_tokens_of
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
@@ -203,6 +203,8 @@ class Training:
 
     def steps(self, on_step: OnStep | None) -> None:
         config, run = self.config, self.run
+        every = config.checkpoint_every
+        require_room(self.processes, run, self._modules(), total=self.total, every=every)
         last = run.first_step
         self.forward.warm_up(self.examples)
         for step in range(run.first_step + 1, self.total + 1):
@@ -227,7 +229,7 @@ class Training:
             if on_step and stats is not None:
                 on_step(step, stats)
             should_stop = self.processes.any(run.should_stop)
-            due = step % config.checkpoint_every == 0 and step < self.total
+            due = step % every == 0 and step < self.total
             if should_stop or (due and stats is not None):
                 self._save(step)
             if should_stop and step < self.total:
@@ -312,10 +314,12 @@ class Training:
                 self.best_model.load_state_dict(self.model.state_dict())
                 self.best_objective.load_state_dict(self.objective.state_dict())
 
+    def _modules(self) -> dict[str, nn.Module]:
+        """All whose weights change."""
+        best = {} if self.best_model is None else {"best": self.best_model}
+        return {"model": self.model, **best}
+
     def _save(self, step: int) -> None:
-        modules = {"model": self.model}
-        if self.best_model is not None:
-            modules["best"] = self.best_model
         state = {
             "objective": self.objective.state_dict(),
             "best_objective": self.best_objective.state_dict(),
@@ -327,7 +331,7 @@ class Training:
             "looks_since_best": self.looks_since_best,
             "guard": self.guard.state(),
         }
-        self.run.save_checkpoint(step, modules=modules, state=state)
+        self.run.save_checkpoint(step, modules=self._modules(), state=state)
         self.processes.wait()  # whoever goes back to it must find it
 
     def _restore(self) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -456,6 +457,13 @@ def test_a_score_of_the_reference_that_is_no_number_is_not_kept(ppo, tmp_path):
     out = ppo(score_fn=broken, steps=2)
     assert [row["step"] for row in metrics_of(out)] == [2]
     assert "NaN" not in "".join(path.read_text() for path in (out / "baselines").iterdir())
+
+
+def test_a_disk_without_room_is_told_of_before_the_first_step(ppo, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(BadInput, match=r"has 0\.0 MB free, and this run will need .* 3 x "):
+        ppo(steps=6)
+    assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
 
 
 def test_the_best_policy_is_published_beside_the_last(ppo):

@@ -1,7 +1,9 @@
 """Two processes that train one model, but for PPO: the losses and weights of one."""
 
 import json
+import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -63,6 +65,15 @@ def words(request, tmp_path, tiny_policy):
     plain = [*command, named, str(data), "--device", "cpu"]
     plain += [f"--set={name}={value}" for name, value in settings.items()]
     return lambda name: [*plain, "--out", str(tmp_path / name)]
+
+
+def test_a_disk_without_room_is_told_of_before_the_first_step(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert main(words("out")) == 2
+    said = f"the disk of {tmp_path / 'out'} has 0.0 MB free, and this run will need "
+    assert said in capsys.readouterr().err
+    rows = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(row)["step"] for row in rows} <= {0}
 
 
 def test_two_processes_learn_as_one(words, run_two, tmp_path):

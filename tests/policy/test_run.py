@@ -435,7 +435,7 @@ def test_a_trainer_ends_with_its_supervisor_and_its_children_too():
     )
 
 
-@pytest.mark.parametrize(
+FULL = pytest.mark.parametrize(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device", "x"),
@@ -443,6 +443,48 @@ def test_a_trainer_ends_with_its_supervisor_and_its_children_too():
         SafetensorError("I/O error: No space left on device (os error 28)"),
     ],
 )
+
+
+@FULL
+@pytest.mark.parametrize(
+    ("saved", "how"),
+    [(0, "begins anew: there is no checkpoint yet"), (7, "goes on from step 7")],
+)
+def test_a_full_disk_ends_a_run_with_what_the_same_command_would_do(opened, error, saved, how):
+    def fill():
+        with opened() as run:
+            if saved:
+                run.save_checkpoint(saved, modules={}, state={})
+            raise error
+
+    with pytest.raises(BadInput) as told:
+        fill()
+    assert str(told.value) == f"the disk is full ({error}); with room on it the same command {how}"
+
+
+@pytest.mark.parametrize(
+    ("total", "times", "saved"),
+    [(4, 1, 0), (5, 2, 0), (8, 2, 0), (9, 3, 0), (100, 3, 0), (100, 2, 1), (100, 1, 2), (4, 1, 2)],
+)
+def test_room_for_what_a_run_will_save_is_asked_for(opened, monkeypatch, total, times, saved):
+    """A checkpoint after 4 and 8 steps, of which two are kept while a third is written; eight
+    numbers of 4 bytes that learn, with two more each in the optimizer, and four that do not."""
+    modules = {"a": nn.Linear(3, 2), "b": nn.Linear(3, 1).requires_grad_(False)}
+    size = 3 * 32 + 16
+    with opened() as run:
+        for step in range(1, saved + 1):
+            run.save_checkpoint(step, modules={}, state={})
+        for free in (times * size - 1, times * size):
+            told = SimpleNamespace(free=free)
+            monkeypatch.setattr(shutil, "disk_usage", lambda folder, told=told: told)
+            if free == times * size:
+                run.require_room(modules, total=total, every=4)
+                continue
+            with pytest.raises(BadInput, match=rf"this run will need .* MB: {times} x 0\.0 MB"):
+                run.require_room(modules, total=total, every=4)
+
+
+@FULL
 def test_a_full_disk_ends_a_command_with_a_sentence(error, capsys):
     def body():
         raise error

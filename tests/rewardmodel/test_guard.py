@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -250,3 +252,10 @@ def test_test_rows_are_never_looked_at(write_rows, tmp_path):
             ]
         )
     assert ends[0] == ends[1] == ends[2]
+
+
+def test_a_disk_without_room_is_told_of_before_the_first_step(write_rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(BadInput, match=r"has 0\.0 MB free, and this run will need .* 2 x "):
+        train(TINY, data=write_rows(pairs(8)), out=tmp_path / "out", init=None)
+    assert rows_of(tmp_path / "out", "train") == []
