@@ -28,6 +28,26 @@ UNJUDGED = _("No dev answers to compare with %(name)s on; it passes unjudged.")
 REWARD_AGAINST = _(
     "Against %(name)s on %(groups)s groups of dev: accuracy %(accuracy)s, log loss %(log_loss)s."
 )
+REWARD_BETTER = _(
+    "Better. Against %(name)s on %(groups)s groups of dev, look %(look)s: log loss %(log_loss)s, "
+    "accuracy %(accuracy)s."
+)
+REWARD_NOT_WORSE = _(
+    "Not worse by %(margin)s nats. Against %(name)s on %(groups)s groups of dev, look %(look)s: "
+    "log loss %(log_loss)s, accuracy %(accuracy)s."
+)
+REWARD_WORSE = _(
+    "Worse. Against %(name)s on %(groups)s groups of dev, look %(look)s: log loss %(log_loss)s, "
+    "accuracy %(accuracy)s."
+)
+REWARD_UNDECIDED = _(
+    "Undecided: about %(more)s more answered dev groups would tell. Against %(name)s on %(groups)s "
+    "groups of dev, look %(look)s: log loss %(log_loss)s, accuracy %(accuracy)s."
+)
+REWARD_NEVER_DECIDED = _(
+    "Undecided, and it looks no better: more answers may never tell. Against %(name)s on "
+    "%(groups)s groups of dev, look %(look)s: log loss %(log_loss)s, accuracy %(accuracy)s."
+)
 NO_PROMPT = _("The project has no prompt to try it on.")
 POLICY_AGAINST = _(
     "Score against %(name)s on %(groups)s groups of %(where)s: %(gain)s; KL to the root "
@@ -44,6 +64,11 @@ SENTENCES = (
     JUDGE,
     UNJUDGED,
     REWARD_AGAINST,
+    REWARD_BETTER,
+    REWARD_NOT_WORSE,
+    REWARD_WORSE,
+    REWARD_UNDECIDED,
+    REWARD_NEVER_DECIDED,
     NO_PROMPT,
     POLICY_AGAINST,
     GATE_FAILED,
@@ -57,13 +82,15 @@ WITHOUT_MEASURE = (FIRST_POLICY, FIRST_REWARD_TOO_FEW, JUDGE_TOO_FEW, UNJUDGED)
 
 
 def outcome_of(gate: Mapping[str, Any]) -> str:
-    """passed, failed, or unjudged: it passed with nothing to judge it by.
+    """passed, failed, undecided, or unjudged: it passed with nothing to judge it by.
 
     gate: as workers/promotion.py keeps it. Rows of before had no such verdict: their sentence says.
     """
     if not gate.get("passed"):
         return "failed"
     why = gate.get("why", "")
+    if gate.get("verdict") == "undecided":
+        return "undecided"
     said = any(_pattern(one).match(why) for one in WITHOUT_MEASURE)  # promoting it may have failed
     return "unjudged" if said or gate.get("verdict") == "unjudged" else "passed"
 

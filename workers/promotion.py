@@ -44,7 +44,16 @@ from rewardmodel.evaluate import evaluate_pairs
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 from workers.judging import judge_figures
 from workers.launch import OUT_OF_REACH
-from workers.statistics import paired_difference, weighted_mean
+from workers.looks import (
+    BETTER,
+    MARGIN_NATS,
+    NOT_WORSE,
+    UNDECIDED,
+    WORSE,
+    Difference,
+    find,
+)
+from workers.statistics import paired_difference, paired_rows, weighted_mean
 
 MAX_GATE_PROMPTS = 64
 SAMPLES_PER_PROMPT = 2
@@ -54,7 +63,8 @@ TOKENS_PER_FORWARD = 4096
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What a gate found. verdict: passed, failed, first (nothing in force to compare with), or
-    unjudged: it passes, for there are too few answers to say anything by."""
+    unjudged: it passes, for there are too few answers to say anything by; undecided: it passes, for
+    nothing shows it to be worse, and it is not shown to be as good."""
 
     passed: bool
     verdict: str
@@ -155,7 +165,7 @@ def judge_reward(version: ModelVersion, project: Project) -> Verdict:
     if in_force is None:
         return first_reward(new)
     old = evaluate_pairs(versions.directory_of(in_force), comparisons)
-    return reward_against(new, old, in_force.name)
+    return reward_against(new, old, in_force.name, look=looks_before(version, project) + 1)
 
 
 def first_reward(rows: Sequence[PairRow]) -> Verdict:
@@ -194,11 +204,23 @@ def against_a_coin(rows: Sequence[PairRow], why: str, too_few: str) -> Verdict:
     )
 
 
-def reward_against(new: Sequence[PairRow], old: Sequence[PairRow], name: str) -> Verdict:
-    """It passes unless accuracy or log loss is worse by more than the interval.
+def looks_before(version: ModelVersion, project: Project) -> int:
+    """How often dev was asked already whether a reward model of this project is better."""
+    asked = ModelVersion.objects.filter(job__project=project, stage=JobKind.REWARD)
+    return (
+        asked.filter(metrics__gate__numbers__has_key="log_loss_difference")
+        .exclude(pk=version.pk)
+        .count()
+    )
 
-    Paired by group: the interval is of the difference, and a group counts if both models could
-    score the same comparisons of it.
+
+def reward_against(
+    new: Sequence[PairRow], old: Sequence[PairRow], name: str, *, look: int = 1
+) -> Verdict:
+    """Better, not worse by a margin, worse, or undecided, by log loss on dev, accuracy beside it.
+
+    Paired by group: a group counts if both models could score the same comparisons of it. A worse
+    accuracy refuses too, unless the log loss is certainly better.
     """
     accuracy = paired_difference(new, old, "correct")
     log_loss = paired_difference(new, old, "log_loss")
@@ -211,17 +233,34 @@ def reward_against(new: Sequence[PairRow], old: Sequence[PairRow], name: str) ->
     }
     if accuracy.groups == 0:
         why = verdicts.UNJUDGED % {"name": name}
+        del numbers["log_loss_difference"]  # dev was not asked
         return Verdict(passed=True, verdict="unjudged", why=why, numbers=numbers)
-    passed = not accuracy.lies_below(0.0) and not log_loss.lies_above(0.0)
-    why = verdicts.REWARD_AGAINST % {
+    found = find(Difference.of(paired_rows(new, old, "log_loss")), look=look)
+    if found.finding != BETTER and accuracy.lies_below(0.0):
+        found = replace(found, finding=WORSE, more_groups=None)
+    numbers["look"] = found.as_json()
+    sentence, verdict = SAID[found.finding]
+    if found.finding == UNDECIDED and found.more_groups is None:
+        sentence = verdicts.REWARD_NEVER_DECIDED
+    why = sentence % {
         "name": name,
         "groups": accuracy.groups,
         "accuracy": accuracy,
         "log_loss": log_loss,
+        "look": look,
+        "margin": MARGIN_NATS,
+        "more": found.more_groups,
     }
-    return Verdict(
-        passed=passed, verdict="passed" if passed else "failed", why=why, numbers=numbers
-    )
+    return Verdict(passed=found.finding != WORSE, verdict=verdict, why=why, numbers=numbers)
+
+
+SAID = {
+    BETTER: (verdicts.REWARD_BETTER, "passed"),
+    NOT_WORSE: (verdicts.REWARD_NOT_WORSE, "passed"),
+    WORSE: (verdicts.REWARD_WORSE, "failed"),
+    UNDECIDED: (verdicts.REWARD_UNDECIDED, "undecided"),
+}
+"""(sentence, verdict) by what a look found."""
 
 
 def judge_policy(version: ModelVersion, project: Project) -> Verdict:
@@ -289,8 +328,10 @@ def policy_verdict(
     where: str,
     numbers: Mapping[str, Any],
 ) -> Verdict:
-    """The rule of the policy gate, apart from the measuring."""
+    """The rule of the policy gate, apart from the measuring. A gain whose interval holds 0 passes
+    as undecided: people's comparisons decide, and they are asked of what is in force."""
     passed = gain.mean > 0 and kl_nats <= budget_nats
+    verdict = "passed" if gain.lies_above(0.0) else "undecided"
     why = verdicts.POLICY_AGAINST % {
         "name": against,
         "groups": gain.groups,
@@ -299,9 +340,7 @@ def policy_verdict(
         "kl_nats": f"{kl_nats:.2f}",
         "budget_nats": f"{budget_nats:g}",
     }
-    return Verdict(
-        passed=passed, verdict="passed" if passed else "failed", why=why, numbers=numbers
-    )
+    return Verdict(passed=passed, verdict=verdict if passed else "failed", why=why, numbers=numbers)
 
 
 SLOTS: dict[str, Slot] = {JobKind.REWARD: Slot.REWARD, JobKind.JUDGE: Slot.JUDGE}

@@ -8,6 +8,13 @@ from rewardmodel.bootstrap import PairRow
 
 def paired_difference(new: Sequence[PairRow], old: Sequence[PairRow], figure: str) -> Mean:
     """Mean of new - old, by groups of which both models scored as many comparisons."""
+    return bootstrap_mean(paired_rows(new, old, figure))
+
+
+def paired_rows(
+    new: Sequence[PairRow], old: Sequence[PairRow], figure: str
+) -> list[tuple[str, float, float]]:
+    """(group, new - old, weight) of the groups of which both scored as many comparisons."""
     sums = {"new": _group_sums(new, figure), "old": _group_sums(old, figure)}
     both = [
         group
@@ -18,7 +25,7 @@ def paired_difference(new: Sequence[PairRow], old: Sequence[PairRow], figure: st
     for group in both:
         (total, weight), (old_total, _) = sums["new"][group], sums["old"][group]
         rows.append((group, (total - old_total) / weight, weight))
-    return bootstrap_mean(rows)
+    return rows
 
 
 def _group_sums(rows: Sequence[PairRow], figure: str) -> dict[str, tuple[float, float]]:

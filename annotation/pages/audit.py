@@ -22,6 +22,7 @@ WORDS = {
     "annotator.warn": gettext_lazy("an annotator fell below the bar"),
     "batch.pause": gettext_lazy("paused a batch"),
     "batch.resume": gettext_lazy("resumed a batch"),
+    "ledger.import": gettext_lazy("imported a raw export"),
     "comparison.reopen": gettext_lazy("put a comparison back into the queue"),
     "comparison.retire": gettext_lazy("retired a comparison"),
     "decision.make": gettext_lazy("decided a comparison"),

@@ -91,6 +91,14 @@ def test_a_policy_passes_with_a_higher_score_within_its_kl_budget(gain, kl_nats,
     assert verdict.passed is passed
 
 
+def test_a_policy_whose_gain_may_be_none_is_undecided():
+    found = [
+        policy_verdict(Mean(0.1, interval, 40), 1.0, 10.0, "sft-1", "dev prompts", {}).verdict
+        for interval in ((0.02, 0.18), (-0.02, 0.22), None)
+    ]
+    assert found == ["passed", "undecided", "undecided"]
+
+
 # --- measuring with real models -----------------------------------------------------------------
 
 

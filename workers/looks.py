@@ -1,0 +1,107 @@
+"""Three verdicts on one difference: better, not worse by a margin, or undecided and for how long.
+
+Dev is looked at once for every candidate, and the more looks the luckier the luckiest. So the k-th
+look may claim something at the level 6 / (pi^2 k^2) x 5 % alone, which sums to 5 % over all looks
+that there will ever be: the chance that any claim was luck. To call a candidate worse the plain 5 %
+will do, for refusing is no claim that somebody relies on.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+FAMILY_LEVEL = 0.05
+MARGIN_NATS = 0.02
+"""A reward model whose dev log loss is at most so much worse is not worse: about half of what a
+doubling of a few hundred votes gains."""
+BETTER, NOT_WORSE, WORSE, UNDECIDED = "better", "not_worse", "worse", "undecided"
+
+
+def level_of_look(look: int) -> float:
+    """What the k-th look may spend, look >= 1; these sum to FAMILY_LEVEL."""
+    return FAMILY_LEVEL * 6 / (math.pi * look) ** 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """New minus old, by groups: a group, such as a thread, is the unit.
+
+    deviation: of the groups about the mean, each weighed by its share of the answers.
+    """
+
+    mean: float
+    deviation: float
+    groups: int
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[str, float, float]]) -> "Difference":
+        """From (group, value, weight), one row for each group."""
+        if not rows:
+            return cls(mean=0.0, deviation=math.nan, groups=0)
+        values = np.array([value for _, value, _ in rows])
+        weights = np.array([weight for _, _, weight in rows])
+        shares = weights / weights.sum() * len(rows)  # mean 1
+        mean = float(np.average(values, weights=weights))
+        if len(rows) < 2:
+            return cls(mean=mean, deviation=math.nan, groups=1)
+        scatter = float(np.sum((shares * (values - mean)) ** 2)) / (len(rows) - 1)
+        return cls(mean=mean, deviation=math.sqrt(scatter), groups=len(rows))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Student's, at 1 - level; endless where fewer than two groups tell nothing."""
+        if self.groups < 2:
+            return -math.inf, math.inf
+        half = self.times(level) * self.deviation / math.sqrt(self.groups)
+        return self.mean - half, self.mean + half
+
+    def times(self, level: float) -> float:
+        """Standard errors on either side."""
+        return float(student.ppf(1 - level / 2, self.groups - 1))
+
+    def groups_to_lie_below(self, limit: float, level: float) -> int | None:
+        """So many more make the interval end below a limit, if mean and deviation stay what they
+        are. None where the mean itself does not lie below it: more might never tell."""
+        if self.groups < 2 or self.mean >= limit:
+            return None
+        wanted = (self.times(level) * self.deviation / (limit - self.mean)) ** 2
+        return max(1, math.ceil(wanted) - self.groups)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What one look at a loss says. finding: better, not_worse, worse or undecided."""
+
+    finding: str
+    look: int
+    interval: tuple[float, float]
+    """At the level of this look."""
+    more_groups: int | None = None
+    """Of an undecided one: about so many more would tell."""
+
+    def as_json(self) -> dict[str, Any]:
+        ends = [end if math.isfinite(end) else None for end in self.interval]
+        return {
+            "finding": self.finding,
+            "look": self.look,
+            "level": level_of_look(self.look),
+            "interval": ends,
+            "more_groups": self.more_groups,
+        }
+
+
+def find(loss: Difference, *, look: int, margin: float = MARGIN_NATS) -> Finding:
+    """What a difference of losses (lower is better) says at the k-th look."""
+    level = level_of_look(look)
+    low, high = loss.interval(level)
+    if high < 0:
+        return Finding(finding=BETTER, look=look, interval=(low, high))
+    if high < margin:
+        return Finding(finding=NOT_WORSE, look=look, interval=(low, high))
+    if loss.interval(FAMILY_LEVEL)[0] > 0:
+        return Finding(finding=WORSE, look=look, interval=(low, high))
+    more = loss.groups_to_lie_below(margin, level)
+    return Finding(finding=UNDECIDED, look=look, interval=(low, high), more_groups=more)
