@@ -14,8 +14,25 @@ from typing import Any
 from django.db import DataError, IntegrityError, transaction
 
 from annotation.errors import BadInput, ConcordError
-from annotation.importers import comparisons, demonstrations, hh_rlhf, oasst_zh, prompts, trl
-from annotation.importers.lines import BadRow, RawRow, read_rows
+from annotation.importers import (
+    argilla,
+    comparisons,
+    demonstrations,
+    helpsteer2,
+    hh_rlhf,
+    label_studio,
+    lmarena,
+    oasst_trees,
+    oasst_zh,
+    prompts,
+    rewardbench,
+    table,
+    trl,
+    ultrafeedback,
+)
+from annotation.importers.csv_rows import header_of, is_table, read_table
+from annotation.importers.lines import BadRow, RawRow, Rows, read_rows
+from annotation.importers.parquet import is_parquet, read_parquet
 from annotation.importers.rows import (
     ComparisonRow,
     DemonstrationRow,
@@ -48,12 +65,22 @@ from annotation.services.ledger import (
 CHUNK_ROWS = 50
 CHUNK_BYTES = 4_000_000
 """A chunk ends at whichever comes first. It is one transaction: others wait for it on SQLite."""
-PREFERENCE_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], ComparisonRow]] = {
+Parse = Callable[[Mapping[str, Any]], ComparisonRow | list[ComparisonRow]]
+PREFERENCE_FORMATS: Mapping[str, Parse] = {
     "hh-rlhf": hh_rlhf.parse,
     "trl": trl.parse,
     "comparisons": comparisons.parse,
     "oasst-zh": oasst_zh.parse,
+    "oasst-trees": oasst_trees.parse,
+    "helpsteer2": helpsteer2.parse,
+    "ultrafeedback": ultrafeedback.parse,
+    "lmarena": lmarena.parse,
+    "rewardbench": rewardbench.parse,
+    "argilla": argilla.parse,
+    "label-studio": label_studio.parse,
 }
+TABLE = "csv"
+"""The format whose columns the caller explains (importers/table.py)."""
 
 MOST_FIELDS = 100
 """Names of fields that are counted: a file may well make up a new one for every row."""
@@ -151,7 +178,7 @@ class Load:
         """Import every row that can be; the account. Raises BadInput for an unreadable file."""
         report = FileReport(self.path.name, file_sha256(self.path))
         try:
-            for chunk in _chunks(read_rows(self.path, self.on_bytes)):
+            for chunk in _chunks(read_any(self.path, self.on_bytes)):
                 with transaction.atomic():
                     store = self.store_for(self.source())
                     outcomes = [_take(store, row) for row in chunk]
@@ -169,6 +196,14 @@ class Load:
                     **asdict(report),
                 )
         return report
+
+
+def read_any(path: Path, on_bytes: Callable[[int], object] = lambda read: None) -> Rows:
+    """Rows of a file by what it is: Parquet by its first bytes, a table by its name, else JSON.
+    Raises BadInput if it can't be opened."""
+    if is_parquet(path):
+        return read_parquet(path, on_bytes)
+    return (read_table if is_table(path) else read_rows)(path, on_bytes)
 
 
 def _take(store: Store, row: RawRow | BadRow) -> RowReport:
@@ -242,16 +277,45 @@ def source_for(*, project: Project, name: str, licence: str = "", terms: str = "
     return source
 
 
-def preference_store(*, project: Project, source: Source, format: str) -> Store:
-    """What takes a row of a preference format into the project."""
-    parse = PREFERENCE_FORMATS[format]
+def preference_store(
+    *, project: Project, source: Source, format: str, columns: Mapping[str, str] | None = None
+) -> Store:
+    """What takes a row of a preference format into the project.
+
+    columns: of a table, what each stands for -> its name; see require_columns.
+    """
+    parse = table.parser(columns or {}) if format == TABLE else PREFERENCE_FORMATS[format]
     batch = batch_for(
         project=project,
         name=f"import {source.name}"[:120],
         source=source,
         review_below=0.0,  # who was asked elsewhere goes to no reviewer here, unless a lead says so
     )
-    return lambda row: store_comparison(batch, parse(row))
+
+    def store(row: Mapping[str, Any]) -> Stored:
+        parsed = parse(row)
+        if not isinstance(parsed, list):
+            return store_comparison(batch, parsed)
+        return _together([store_comparison(batch, one) for one in parsed])
+
+    return store
+
+
+def _together(stored: list[Stored]) -> Stored:
+    """What a row of several comparisons came to."""
+    return Stored(
+        any(one.new for one in stored),
+        next(filter(None, (one.remark for one in stored)), ""),
+        next(filter(None, (one.caught for one in stored)), ""),
+        tuple(name for one in stored for name in one.left_out),
+    )
+
+
+def require_columns(path: Path, columns: Mapping[str, str]) -> None:
+    """Raise BadInput unless the file is a table whose columns can mean that."""
+    if not is_table(path):
+        raise BadInput(f"{path.name} is no table: its name ends with .csv or .tsv.")
+    table.require_mapping(columns, header_of(path))
 
 
 def question_store(

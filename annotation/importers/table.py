@@ -1,0 +1,94 @@
+"""Rows of a table (CSV), by a mapping of columns: which one is the prompt, the answers, the winner.
+
+Either `chosen` and `rejected`, or `first`, `second` and `winner`. What a winner's cell may say
+stands in WINNERS; a cell may also hold the name of the answer's column.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from annotation.errors import BadInput
+from annotation.importers.rows import (
+    ComparisonRow,
+    CompletionRow,
+    RankingRow,
+    Refused,
+    clip,
+    messages_of,
+    name_of,
+    prompt_of,
+    text_of,
+)
+from annotation.importers.side_by_side import (
+    BOTH_BAD,
+    CANNOT_TELL,
+    all_equal,
+    comparison,
+    none_of_them,
+    ranked,
+)
+
+REQUIRED = ("prompt",)
+TWO_WAYS = (("chosen", "rejected"), ("first", "second", "winner"))
+OPTIONAL = ("annotator", "id", "group", "language", "split", "task", "first_model", "second_model")
+COLUMNS = (*REQUIRED, *TWO_WAYS[0], *TWO_WAYS[1], *OPTIONAL)
+WINNERS: dict[str, RankingRow] = {
+    **dict.fromkeys(("1", "a", "first", "left", "model_a", "response_1"), ranked([0], [1])),
+    **dict.fromkeys(("2", "b", "second", "right", "model_b", "response_2"), ranked([1], [0])),
+    **dict.fromkeys(("0", "tie", "equal", "same", "draw"), all_equal(2)),
+    **dict.fromkeys(("both_bad", "neither", "tie (bothbad)"), none_of_them(BOTH_BAD)),
+    **dict.fromkeys(("cannot_tell", "unsure"), none_of_them(CANNOT_TELL)),
+}
+
+
+def require_mapping(mapping: Mapping[str, str], header: list[str]) -> None:
+    """Raise BadInput unless it names what a comparison needs, by columns that there are."""
+    if unknown := sorted(set(mapping) - set(COLUMNS)):
+        raise BadInput(f"A table has {', '.join(COLUMNS)}: not {unknown[0]!r}.")
+    for meaning, column in mapping.items():
+        if column not in header:
+            raise BadInput(
+                f"The file has no column {column!r} for {meaning}; it has {', '.join(header)}."
+            )
+    twice = [one for one in mapping.values() if list(mapping.values()).count(one) > 1]
+    if twice:
+        raise BadInput(f"Column {twice[0]!r} stands for two things.")
+    if "prompt" not in mapping or not any(set(way) <= set(mapping) for way in TWO_WAYS):
+        raise BadInput(
+            "A table needs a column for prompt, and those for chosen and rejected or for first, "
+            f"second and winner: there are {', '.join(mapping) or 'none'}."
+        )
+
+
+def parser(mapping: Mapping[str, str]) -> Callable[[Mapping[str, Any]], ComparisonRow]:
+    """What takes a row of a table whose columns mean what the mapping says."""
+
+    def parse(row: Mapping[str, Any]) -> ComparisonRow:
+        said = {meaning: row.get(column) or "" for meaning, column in mapping.items()}
+        messages = messages_of(text_of(said["prompt"], "prompt"), "prompt")
+        if "winner" in said:
+            names, ranking = ("first", "second"), _ranking(str(said["winner"]), mapping)
+        else:
+            names, ranking = ("chosen", "rejected"), ranked([0], [1])
+        optional = {key: said.get(key) or None for key in ("id", "group", "split")}
+        unread = [name for name in row if name not in mapping.values() and row[name]]
+        return comparison(
+            prompt=prompt_of({**said, **optional}, messages),
+            completions=[
+                CompletionRow(text=text_of(said[name], name), writer=name_of(said, f"{name}_model"))
+                for name in names
+            ],
+            said=[(name_of(said, "annotator"), ranking)],
+            left_out=[clip(name, 42).strip('"') for name in unread],
+        )
+
+    return parse
+
+
+def _ranking(cell: str, mapping: Mapping[str, str]) -> RankingRow:
+    if cell in (mapping["first"], mapping["second"]):
+        return ranked([0], [1]) if cell == mapping["first"] else ranked([1], [0])
+    found = WINNERS.get(cell.strip().lower())
+    if found is None:
+        raise Refused(f"winner must be one of {', '.join(WINNERS)}: {clip(cell)}")
+    return found
