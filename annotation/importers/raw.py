@@ -51,6 +51,7 @@ from annotation.services.disagreements import look_again
 from annotation.services.ledger import content_hash_of, prompt_hash
 from annotation.services.positions import VOID, VOID_DECISION
 from annotation.services.projects import DEFAULT_SOURCE, create_project, outside_annotator
+from annotation.services.search_text import index_texts
 
 Row = Mapping[str, Any]
 COMPARISONS_AT_ONCE = 200
@@ -288,7 +289,7 @@ class _Ledger:
         prompts: list[Prompt],
         completions: list[dict[str, Completion]],
     ) -> list[Comparison]:
-        made, entries = [], []
+        made, entries, texts = [], [], []
         for group, prompt, by_name in zip(groups, prompts, completions, strict=True):
             said, batch = group[0]["comparison"], self.batches[group[0]["comparison"]["batch"]]
             placed = [
@@ -314,12 +315,14 @@ class _Ledger:
                 },
             )
             made.append(comparison)
+            texts.append((comparison, prompt, placed))
             entries += [
                 ComparisonCompletion(comparison=comparison, completion=one, position=place)
                 for place, one in enumerate(placed)
             ]
         Comparison.objects.bulk_create(made)
         ComparisonCompletion.objects.bulk_create(entries)
+        index_texts(texts)
         return made
 
     def _votes(

@@ -73,6 +73,7 @@ from annotation.models.registry import (
     TrainingJob,
     VersionKind,
 )
+from annotation.models.search import SearchText, Tag, Tagging
 from annotation.models.sendbacks import SendBack, SendBackState
 from annotation.models.voids import RangeVoid
 from annotation.models.worktime import WorkDay
@@ -139,6 +140,7 @@ __all__ = [
     "Role",
     "Scheme",
     "Scope",
+    "SearchText",
     "SendBack",
     "SendBackState",
     "SkipMode",
@@ -146,6 +148,8 @@ __all__ = [
     "Source",
     "Split",
     "Strategy",
+    "Tag",
+    "Tagging",
     "TrainingJob",
     "TurnState",
     "User",

@@ -144,6 +144,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("chats", _("Chat"), permissions.LABEL if has_chat else ()),
         ("overview", _("Overview"), permissions.ANY),
         ("batches", _("Batches"), permissions.REVIEW),
+        ("search", _("Search"), permissions.WATCH),
         ("preferences", _("Preferences"), permissions.ANY),
         ("sent-back", _("Sent back"), permissions.LABEL),
         ("questions", _("Questions"), permissions.LABEL),

@@ -33,6 +33,7 @@ from annotation.models.projects import BY_MODEL
 from annotation.overlap import FIRST, is_always_full
 from annotation.services.audit import record
 from annotation.services.projects import current_scheme, lock_project
+from annotation.services.search_text import index_texts
 from annotation.storable import require_storable
 
 ROLES = ("system", "user", "assistant")
@@ -293,6 +294,7 @@ def open_comparison(
             ComparisonCompletion(comparison=comparison, completion=one, position=place)
             for place, one in enumerate(completions)
         )
+        index_texts([(comparison, prompt, completions)])
     return comparison, created
 
 

@@ -23,6 +23,7 @@ from annotation.models import (
     Ranking,
     Review,
 )
+from annotation.services import search
 from annotation.services.decisions import decide, void_decision
 from annotation.services.disagreements import look_again
 from annotation.services.ledger import add_completion, record_generation
@@ -328,6 +329,13 @@ def test_the_command_says_what_it_made_and_answers_that_differ_are_compared(tmp_
     assert Review.objects.get(project=made).lowest == 0
     with pytest.raises(CommandError, match="no user 'nobody'"):
         call_command("import_raw", tmp_path / "out", slug="third", admin="nobody")
+
+
+def test_what_came_is_found_by_its_text(folder):
+    again = import_raw(folder=folder, slug="again").project
+    text = Preference.objects.filter(project=again)[0].comparison.prompt.messages[0]["content"]
+    rows = search.found(again, search.Wanted(text=text))
+    assert text in [row.prompt.messages[0]["content"] for row in rows]
 
 
 def test_it_takes_a_handful_of_queries_for_many_comparisons(tmp_path):

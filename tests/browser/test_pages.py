@@ -80,6 +80,7 @@ def everything(cast, settings, tmp_path):
         "/p/shop/questions/?state=all",
         f"/p/shop/questions/{question.pk}/",
         "/p/shop/sent-back/",
+        "/p/shop/search/?text=one",
         "/p/shop/preferences/",
         f"/p/shop/preferences/{answer.pk}/",
         "/p/shop/export/",
