@@ -34,10 +34,16 @@ class Best:
             return
         before = score if self.smoothed is None else self.smoothed
         self.smoothed = self.past * before + (1.0 - self.past) * score
-        within = self.limit_nats is None or kl_nats <= self.limit_nats
-        if within and (self.score is None or self.smoothed > self.score):
-            self.step, self.score, self.kl_nats = steps_done, self.smoothed, kl_nats
-            load_tensors(self.model, tensors_of(policy))
+        if self.is_within(kl_nats) and (self.score is None or self.smoothed > self.score):
+            self.take(policy, steps_done=steps_done, score=self.smoothed, kl_nats=kl_nats)
+
+    def is_within(self, kl_nats: float) -> bool:
+        return self.limit_nats is None or kl_nats <= self.limit_nats
+
+    def take(self, policy: Any, *, steps_done: int, score: float, kl_nats: float) -> None:
+        """This policy is the best from now on."""
+        self.step, self.score, self.kl_nats = steps_done, score, kl_nats
+        load_tensors(self.model, tensors_of(policy))
 
     def state(self) -> dict[str, Any]:
         names = ("step", "score", "kl_nats", "smoothed")

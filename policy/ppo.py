@@ -38,7 +38,7 @@ from policy.processes import (
     require_room,
 )
 from policy.reader import Reader
-from policy.reward import REWARD_SETTINGS, names_and_weights
+from policy.reward import REWARD_SETTINGS, Judged, names_and_weights
 from policy.rollout import PromptTokens, Rollouts, ScoreFn, recompute, write_shard
 from policy.run import Run, add_training_arguments, device_from, seed_for
 from policy.sampling import Sampled, sample
@@ -207,6 +207,7 @@ class Trainer:
             self.run.log_step(total + 1, "kl_stop", **self.budget.go_back())
             return
         self.look_for_best(final, steps_done=total)
+        self.hold_best_against(final, steps_done=total)
         self.run.log_step(total, "final", **self.metrics_of(final))
 
     def tell(self, rollouts: Rollouts, metrics: dict[str, float]) -> None:
@@ -235,13 +236,34 @@ class Trainer:
     def look_for_best(self, rollouts: Rollouts, *, steps_done: int) -> None:
         if self.best is None:
             return
-        scores = rollouts.seen[self.watched[0]] if self.watched else rollouts.scores.tolist()
         self.best.look(
             self.models.policy,
             steps_done=steps_done,
-            score=statistics.fmean(scores),
+            score=self.score_for_best(rollouts),
             kl_nats=rollouts.kl_nats,
         )
+
+    def score_for_best(self, answers: Rollouts | Judged) -> float:
+        """By the watched reward model where there is one."""
+        scores = answers.seen[self.watched[0]] if self.watched else answers.scores
+        return statistics.fmean(map(float, scores))
+
+    def hold_best_against(self, final: Rollouts, *, steps_done: int) -> None:
+        """Ask the best policy what the last was asked, with the same seeds: each step has other
+        prompts, and may have had easier ones. The last one is the best unless that scores higher.
+        """
+        best = self.best
+        if best is None or best.score is None or best.step == steps_done:
+            return
+        if not best.is_within(final.kl_nats):
+            return
+        asked = [prompt.ids for prompt in final.prompts]
+        samples = self.sample_from(best.model, asked, final.seeds)
+        judged = self.models.reward.judge(final.prompts, self.whole(samples))
+        score = self.score_for_best(final)
+        if not self.score_for_best(judged) > score:
+            kl_nats = final.kl_nats
+            best.take(self.models.policy, steps_done=steps_done, score=score, kl_nats=kl_nats)
 
     def publish(self, directory: Path) -> None:
         """The policy and its value model, and the best policy where that is another one."""
@@ -251,6 +273,8 @@ class Trainer:
         best, last = tensors_of(self.best.model), tensors_of(self.models.policy)
         if not all(torch.equal(best[name], last[name]) for name in last):
             (directory / "best").mkdir()
+            kept = {"kept_step": self.best.step, "score": self.best.score}
+            self.run.log_step(self.config.steps, "kept", **kept, kl_nats=self.best.kl_nats)
             best_policy = whole(self.best.model, self.config)
             save_model(best_policy, self.models.tokenizer, directory / "best")
 

@@ -150,7 +150,8 @@ class PPOConfig:
 
     keep_best: bool = True
     """Keep the policy of the best smoothed score within kl_stop_nats, and publish it as OUT/best/
-    where it is not the last one. The score is a watched reward model's where there is one."""
+    where it is not the last one and scores higher on the same prompts. The score is a watched
+    reward model's where there is one."""
     skips_in_a_row: int = 3
     """Steps with numbers that are not finite, after which training goes back to the last
     checkpoint."""

@@ -144,6 +144,9 @@ def _ppo(job: TrainingJob) -> list[str]:
         reference=job.reference or versions.root_of(init),
         reward=reward,
     )
+    if project.kl_budget_nats and "kl_stop_nats" not in job.config:
+        # what ends beyond the budget would fail its gate
+        _choose(job, config={**job.config, "kl_stop_nats": project.kl_budget_nats})
     prompts = _data_file(job, "prompts", [Split.TRAIN])
     return [
         *("policy", "ppo", "--prompts", str(prompts), "--init", _directory(job.init)),

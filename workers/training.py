@@ -33,6 +33,8 @@ from workers.launch import OUT_OF_REACH, Ended, launch, shutting_down
 
 STOPPED = (3, -signal.SIGTERM)
 """Stopped on request; SIGTERM itself where it came before the trainer listened for it."""
+BEST = "best"
+"""Beside a policy: the run's best one within its KL limit, where that is not the last."""
 SCORING = (JobKind.REWARD, JobKind.JUDGE)
 """Jobs whose model scores; the others make policies."""
 log = logging.getLogger(__name__)
@@ -173,13 +175,17 @@ def error_of(code: int, log_tail: str) -> str:
 def publish(job: TrainingJob, model: Path) -> ModelVersion | None:
     """Move a finished model into place and give it its row as the job ends; None if fenced off.
 
+    Where the run kept a better policy than its last one, the version is that: it goes before the
+    gate, and later rounds start from it. The last one stays in the folder above it.
+
     The fence, the rename and the row are one transaction: while it holds the job's row, no other
     attempt can be claimed. Killed after the rename, the next attempt finds the directory.
     """
     target = published_folder(job)
     target.parent.mkdir(parents=True, exist_ok=True)
-    versions.require_model_directory(model)
-    sha256 = versions.sha256_of_directory(model)
+    best = BEST if (model / BEST).is_dir() else ""
+    versions.require_model_directory(model / best)
+    sha256 = versions.sha256_of_directory(model / best)
     figures = figures_of(model)
     with transaction.atomic():
         if not jobs.finish_job(job_id=job.pk, attempt=job.attempt, result=figures):
@@ -190,7 +196,8 @@ def publish(job: TrainingJob, model: Path) -> ModelVersion | None:
         version = versions.register_version(
             kind=VersionKind.REWARD if job.kind in SCORING else VersionKind.POLICY,
             stage=job.kind,
-            directory=target,
+            name=target.name,
+            directory=target / best,
             sha256=sha256,
             job=job,
             init=job.init,
@@ -220,4 +227,7 @@ def figures_of(model: Path) -> dict[str, Any]:
     figures = {"wall_seconds": run["wall_seconds"], "final": final}
     if "kl_nats" in final.get("final", {}):  # of a policy after its last step
         figures["kl_nats"] = final["final"]["kl_nats"]
+    if (model / BEST).is_dir():
+        kept = final["kept"]
+        figures |= {"kept_step": kept["kept_step"], "kl_nats": kept["kl_nats"]}
     return figures

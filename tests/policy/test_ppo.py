@@ -466,15 +466,15 @@ def test_a_disk_without_room_is_told_of_before_the_first_step(ppo, tmp_path, mon
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
 
 
+def falling_and_then(last: float):
+    """Scores that fall from step to step, so that the best policy is the one it began with; and
+    what that policy is given on the prompts of the last look, where the last policy had -4."""
+    scores = iter([-1.0, -2.0, -3.0, -4.0, last])
+    return lambda prompts, completions: [next(scores)] * len(completions)
+
+
 def test_the_best_policy_is_published_beside_the_last(ppo):
-    """Scores fall with every call, so that the best policy is the one it began with."""
-    calls: list[int] = []
-
-    def falling(prompts, completions):
-        calls.append(1)
-        return [-float(len(calls))] * len(completions)
-
-    out = ppo(score_fn=falling, steps=3, lr_peak=1e-2, baseline_samples=0)
+    out = ppo(score_fn=falling_and_then(-3.5), steps=3, lr_peak=1e-2, baseline_samples=0)
     first, best, last = (
         load_file(folder / "model.safetensors")
         for folder in (out.parent / "init", out / "best", out)
@@ -482,6 +482,14 @@ def test_the_best_policy_is_published_beside_the_last(ppo):
     assert all(torch.equal(first[name], best[name]) for name in first)
     assert not all(torch.equal(last[name], best[name]) for name in first)
     load_causal_lm(out / "best")
+    (kept,) = metrics_of(out, "kept")
+    assert (kept["step"], kept["kept_step"], kept["score"]) == (3, 0, -1.0)
+
+
+def test_a_policy_that_only_had_easier_prompts_is_not_the_best(ppo):
+    out = ppo(score_fn=falling_and_then(-4.0), steps=3, lr_peak=1e-2, baseline_samples=0)
+    assert not (out / "best").exists()
+    assert metrics_of(out, "kept") == []
 
 
 def test_an_alarm_is_a_number_of_its_step_and_a_line_in_the_log(ppo, caplog):

@@ -223,6 +223,10 @@ def test_ppo_improves_the_policy_in_force_and_measures_kl_from_the_root(ask, pro
     versions.promote(project=project, slot="policy", version=newer, verdict="by_admin")
     again = jobs.TrainingJob.objects.select_related("init", "reference", "reward", "snapshot")
     assert freeze_inputs(again.get(pk=job.pk)) == arguments
+    job.refresh_from_db()
+    assert job.config["kl_stop_nats"] == project.kl_budget_nats  # its gate's
     elsewhere = make_version("another-sft", stage="sft")
-    arguments = freeze_inputs(ask("ppo", init=elsewhere))  # an experiment has a root of its own
+    own = ask("ppo", init=elsewhere, config={"kl_stop_nats": None})
+    arguments = freeze_inputs(own)  # an experiment has a root of its own
+    assert own.config == {"kl_stop_nats": None}
     assert option(arguments, "--reference") == str(versions.directory_of(elsewhere))

@@ -100,6 +100,22 @@ def test_a_published_model_is_where_its_row_says_with_its_figures(job, model):
     assert job.result == version.metrics
 
 
+def test_of_a_run_that_kept_a_better_policy_than_its_last_that_one_is_the_version(job, model):
+    best = finished(model / "best")
+    (best / "run.json").unlink()
+    (best / "model.safetensors").write_bytes(b"better weights")
+    run = json.loads((model / "run.json").read_text())
+    run["final_metrics"]["kept"] = {"step": 60, "kept_step": 40, "score": 1.0, "kl_nats": 0.75}
+    (model / "run.json").write_text(json.dumps(run))
+    version = publish(job, model)
+    assert (version.name, version.path) == (f"sft-{job.pk}", f"models/sft-{job.pk}/best")
+    directory = versions.directory_of(version)
+    assert (directory / "model.safetensors").read_bytes() == b"better weights"
+    assert version.sha256 == versions.sha256_of_directory(directory)
+    assert (version.metrics["kept_step"], version.metrics["kl_nats"]) == (40, 0.75)
+    assert (directory.parent / "model.safetensors").read_bytes() == b"weights"  # the last one
+
+
 @pytest.mark.parametrize(
     ("folder", "config", "descends"),
     [("value", {}, True), ("value", {"value": "head"}, False), ("no-value", {}, False)],
