@@ -28,6 +28,10 @@ ENTROPY_LOW, ENTROPY_HIGH = 1 / 3, 1.5
 of it, from long ones a small one: a bound in nats would fit one length alone."""
 ENTROPY_LEAST = 0.1
 """Nats per token; a smaller change counts for nothing."""
+AGREES, MOVED = 0.1, 0.7
+"""A watched model rings below this correlation with the score, once entropy is below this share of
+the first answers'. Either alone says little: models of few votes agree badly from the start, and a
+policy may go far with good reason."""
 LEAST_ANSWERS = 8
 """In a step, for a correlation to say anything."""
 
@@ -221,17 +225,22 @@ class Alarms:
                     "learned from: stop here, or collect preferences on them.",
                 )
 
-    def _entropy(self, figures: Mapping[str, Sequence[float]]) -> Iterator[Alarm]:
-        """Against the first answers', as a share of it."""
+    def _entropy_left(self, figures: Mapping[str, Sequence[float]]) -> float:
+        """As a share of the first answers'; 1 where it changed by next to nothing or is unknown."""
         if "entropy" not in figures:
-            return
+            return 1.0
         now, before = statistics.fmean(figures["entropy"]), self.first["entropy"][0]
-        within = ENTROPY_LOW * before <= now <= ENTROPY_HIGH * before
-        if not within and abs(now - before) > ENTROPY_LEAST:
+        if abs(now - before) <= ENTROPY_LEAST:
+            return 1.0
+        return now / before if before else math.inf
+
+    def _entropy(self, figures: Mapping[str, Sequence[float]]) -> Iterator[Alarm]:
+        left = self._entropy_left(figures)
+        if not ENTROPY_LOW <= left <= ENTROPY_HIGH:
             yield Alarm(
                 "entropy_drift",
-                now / before if before else math.inf,
-                f"from {ENTROPY_LOW:.2f} to {ENTROPY_HIGH:g} of the first answers' {before:.4g}",
+                left,
+                f"from {ENTROPY_LOW:.2f} to {ENTROPY_HIGH:g} of the first answers'",
                 "Low, the policy says one thing only; high, it has come apart: raise kl_coef, and "
                 "read its answers.",
             )
@@ -262,12 +271,13 @@ class Alarms:
     def _against(
         self, figures: Mapping[str, Sequence[float]], rollouts: Rollouts
     ) -> Iterator[Alarm]:
-        """Watched models that call worse what the policy's own score calls better.
+        """Watched models that no longer call better what the policy's own score does.
 
         Their levels may rise for long after that, with what all models know of the first answers.
         Among the answers of today the two go together only as far as the score still measures
         something that another model, of other votes, finds too.
         """
+        moved = self._entropy_left(figures) < MOVED
         own = rollouts.scores.tolist()
         prompts = [prompt.id for prompt in rollouts.prompts]
         for name in self.watched:
@@ -276,14 +286,14 @@ class Alarms:
                 continue
             before = self.agreements.get(name, found)
             now = self.agreements[name] = PAST * before + (1.0 - PAST) * found
-            if now < 0.0:
+            if now < AGREES and moved:
                 yield Alarm(
                     f"{name}_against",
                     now,
-                    "a correlation with the score above 0",
-                    "Of two answers the one with the higher score is the worse one to it: what the "
-                    "policy still learns is its reward model's error. Stop, take the best policy, "
-                    "and collect preferences on these answers.",
+                    f"a correlation with the score above {AGREES:g}",
+                    "It no longer calls better what scores higher: what the policy still learns is "
+                    "its reward model's error. Stop, take the best policy, and collect preferences "
+                    "on these answers.",
                 )
 
 

@@ -75,17 +75,19 @@ def test_it_runs_in_small(bench, tmp_path, capsys):
 
 def test_an_alarm_is_held_against_the_steps_where_gold_was_highest(alarms):
     """Gold rises by 2 until step 3. Two runs lose half of it: one alarm is a step early, which
-    counts as nothing lost, and two steps late; the third run keeps 95 %, so its alarm is false."""
-    far = [1.0, 2.0, 3.0, 2.5, 2.0]
+    counts as nothing lost, and two steps late. The third run keeps 95 %, and the fourth's proxy has
+    fallen too, so that their alarms are false."""
+    far, rising = [1.0, 2.0, 3.0, 2.5, 2.0], [0.0, 1.0, 2.0, 3.0, 4.0]
     runs = [
-        alarms.Watched(far, {"x": 2}),
-        alarms.Watched(far, {"x": 5, "y": 4}),
-        alarms.Watched([1.0, 2.0, 3.0, 2.95, 2.9], {"x": 4}),
+        alarms.Watched(far, rising, {"x": 2}),
+        alarms.Watched(far, rising, {"x": 5, "y": 4}),
+        alarms.Watched([1.0, 2.0, 3.0, 2.95, 2.9], rising, {"x": 4}),
+        alarms.Watched(far, [0.0, 1.0, 2.0, 1.5, 1.0], {}),
     ]
-    assert [run.went_too_far for run in runs] == [True, True, False]
+    assert [run.went_too_far for run in runs] == [True, True, False, False]
     assert alarms.rows_of(runs) == [
-        ["x", "2 of 2", "+0.5 [-1, +2]", "75 % [50]", "1 of 1"],
-        ["y", "1 of 2", "+1 [+1, +1]", "75 % [75]", "0 of 1"],
+        ["x", "2 of 2", "+0.5 [-1, +2]", "75 % [50]", "1 of 2"],
+        ["y", "1 of 2", "+1 [+1, +1]", "75 % [75]", "0 of 2"],
     ]
 
 

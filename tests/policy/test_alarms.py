@@ -190,13 +190,16 @@ def test_agreement_says_nothing_of_few_answers_or_of_one_score():
     assert agreement([0.0, 1.0] * 4, [2.0] * 8, ["a"] * 8) is None
 
 
-def test_a_watched_model_that_calls_worse_what_the_score_calls_better_rings():
-    """Correlations 1, -1, -1, 1 smoothed by 0.3 a step: 1, 0.4, -0.02, 0.286."""
+@pytest.mark.parametrize(("entropy", "rings"), [(0.69, True), (0.71, False)])
+def test_a_watched_model_that_no_longer_agrees_rings_once_the_policy_has_moved(entropy, rings):
+    """Correlations 1, -1, 1, -1 smoothed by 0.3 a step: 1, 0.4, 0.58, 0.106; then below 0.1."""
     alarms = Alarms(PPOConfig(), watched=["reward_model_2"])
     scores = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
     found = []
-    for step, sign in enumerate((1.0, -1.0, -1.0, 1.0), start=1):
-        rollouts = rollouts_of(ANSWERS * 2, reward_model_2=[sign * each for each in scores])
+    for step, sign in enumerate((1.0, -1.0, 1.0, -1.0, -1.0), start=1):
+        seen = [sign * each for each in scores]
+        left = 1.0 if step == 1 else entropy
+        rollouts = rollouts_of(ANSWERS * 2, entropy=left, reward_model_2=seen)
         rollouts.scores.copy_(torch.tensor(scores))
         found.append(names(alarms, step, rollouts, reward_model_2=1.0))
-    assert found == [[], [], ["reward_model_2_against"], []]
+    assert found == [[], [], [], [], ["reward_model_2_against"] if rings else []]
