@@ -187,8 +187,23 @@ def reward_model(
     members: int = 1,
 ) -> Path:
     """One trained on `votes` comparisons of its own; or an ensemble, on the same."""
-    data = write_rows(folder / f"{name}.jsonl", comparisons(answers, votes, f"{name} {seed}"))
-    words = words_of(REWARD | {"seed": seed, "members": members})
+    rows = comparisons(answers, votes, f"{name} {seed}")
+    return trained_on(folder, name, rows, init=init, seed=seed, members=members)
+
+
+def trained_on(
+    folder: Path,
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    *,
+    init: Path,
+    seed: int,
+    members: int = 1,
+    epochs: int = 1,
+) -> Path:
+    """A reward model, or an ensemble, from these comparisons."""
+    data = write_rows(folder / f"{name}.jsonl", rows)
+    words = words_of(REWARD | {"seed": seed, "members": members, "epochs": epochs})
     config = load_config(RewardConfig, None, words)
     out = folder / name
     if members > 1:
@@ -206,15 +221,18 @@ def drive(
     seed: int,
     settings: dict[str, Any],
     overrides: Sequence[str] = (),
+    init: Path | None = None,
 ) -> None:
-    """PPO in this world against the first reward model; the others only watch."""
+    """PPO in this world against the first reward model; the others only watch. init: where the
+    policy starts, the reference unless given."""
     prompts = out.parent / "prompts.jsonl"
     write_rows(prompts, [{"id": prompt, "prompt": said(prompt)} for prompt in PROMPTS])
     weights = {"reward_weights": [1.0, *(0.0 for _ in rewards[1:])]}
     words = words_of(PPO | weights | settings | {"seed": seed})
     train_policy(
         load_config(PPOConfig, None, [*words, *overrides]),
-        init=reference,
+        init=init or reference,
+        reference=reference,
         prompts=prompts,
         reward_model=rewards,
         out=out,
