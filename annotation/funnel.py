@@ -6,6 +6,7 @@ later one never sees, so the buckets of any set of votes sum to its size.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +46,11 @@ class Bucket(StrEnum):
     FILTERED_LANGUAGE = "filtered_language"
     FILTERED_PURPOSE = "filtered_purpose"
     FILTERED_SPLIT = "filtered_split"
+    FILTERED_DATE = "filtered_date"
+    FILTERED_SCHEME = "filtered_scheme"
+    FILTERED_GUIDELINE = "filtered_guideline"
+    FILTERED_SOURCE = "filtered_source"
+    FILTERED_LICENCE = "filtered_licence"
 
 
 OFF, INSTEAD = "off", "instead"
@@ -54,6 +60,16 @@ WEIGHTS = ("none", "dawid_skene", "bradley_terry")
 """What votes weigh: all the same, or as services.weights estimates their annotators."""
 BUCKET_OF_SPLIT = {Split.TRAIN: Bucket.TRAINED, Split.DEV: Bucket.DEV, Split.TEST: Bucket.TEST}
 IN_THE_FILE = tuple(BUCKET_OF_SPLIT.values())
+NARROWING = {
+    "since": Bucket.FILTERED_DATE,
+    "until": Bucket.FILTERED_DATE,
+    "schemes": Bucket.FILTERED_SCHEME,
+    "guidelines": Bucket.FILTERED_GUIDELINE,
+    "sources": Bucket.FILTERED_SOURCE,
+    "licences": Bucket.FILTERED_LICENCE,
+}
+"""Options that stand in a query where they are asked for alone, and the bucket of what they leave
+out: it is counted by such queries alone, so that the others' manifests stay what they were."""
 WITHOUT_PAIRS = (Bucket.NO_STRICT_PAIR, Bucket.BOTH_BAD, Bucket.CANNOT_TELL)
 
 
@@ -70,6 +86,20 @@ class VoteQuery:
     weights: str = "none"
     groups: GroupShare | None = None
     """Of train prompts; None = all."""
+    since: str = ""
+    until: str = ""
+    """Of votes, in ISO 8601, UTC where nothing else is said; until is not included."""
+    schemes: tuple[str, ...] = ()
+    guidelines: tuple[str, ...] = ()
+    """Versions that the vote followed."""
+    sources: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    """Of the prompt's source, by name."""
+
+    @property
+    def narrowing(self) -> list[Bucket]:
+        """Buckets that this query may fill and one without its filters never does."""
+        return [bucket for name, bucket in NARROWING.items() if getattr(self, name)]
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "VoteQuery":
@@ -79,11 +109,16 @@ class VoteQuery:
             "languages": None,
             "purposes": [str(purpose) for purpose in USABLE],
             "splits": Split.values,
+            **dict.fromkeys(("schemes", "guidelines", "sources", "licences")),
         }
+        times = {key: _moment(key, options.get(key)) for key in ("since", "until")}
+        options = {key: value for key, value in options.items() if key not in times}
+        if times["until"] and times["since"] >= times["until"]:
+            raise BadInput(f"since lies before until: {times['since']}, {times['until']}.")
         lists = {k: value for k, value in options.items() if k not in ONE_OF and k != "groups"}
         groups = GroupShare.of(options.get("groups"))
         checked = checked_options(lists, known)
-        return cls(groups=groups, **checked, **_one_of(options))  # type: ignore[arg-type]
+        return cls(groups=groups, **checked, **_one_of(options), **times)  # type: ignore[arg-type]
 
     def as_json(self) -> dict[str, Any]:
         """An option of one value stands here only where it is not the default, groups where they
@@ -93,11 +128,28 @@ class VoteQuery:
             for key, value in asdict(self).items()
         }
         defaults = {key: values[0] for key, values in ONE_OF.items()} | {"groups": None}
-        return {k: v for k, v in found.items() if k not in defaults or v != defaults[k]}
+        return {
+            key: value
+            for key, value in found.items()
+            if not (key in NARROWING and not value)
+            and (key not in defaults or value != defaults[key])
+        }
 
 
 ONE_OF: Mapping[str, tuple[str, ...]] = {"decisions": DECISIONS, "weights": WEIGHTS}
 """Options of one value, the default first."""
+
+
+def _moment(key: str, value: Any) -> str:
+    """A time as all queries have it, so that one asked in two ways is one query; "" for none.
+    Raises BadInput."""
+    if value in (None, ""):
+        return ""
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise BadInput(f"{key} is a date or time like 2026-01-31: {value!r:.80}.") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def _one_of(options: Mapping[str, Any]) -> dict[str, str]:
@@ -151,6 +203,12 @@ class VoteFacts:
     """Its prompt's split_group."""
     decided: bool = False
     """A reviewer's decision on its comparison is in force."""
+    given_at: datetime | None = None
+    scheme: str = ""
+    guideline: str = ""
+    source: str = ""
+    licence: str = ""
+    """These are looked at by queries that narrow by them alone."""
     answered: Bucket | None
     """What `answered` says of its rankings: None = it orders at least one pair."""
 
@@ -185,6 +243,8 @@ def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
         return Bucket.FILTERED_PURPOSE
     if vote.split not in query.splits:
         return Bucket.FILTERED_SPLIT
+    if narrowed := _narrowed(vote, query):
+        return narrowed
     if not vote.text_alone:
         return Bucket.NOT_TEXT
     if vote.split == Split.TRAIN and query.groups and not query.groups.holds(vote.group):
@@ -192,3 +252,16 @@ def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
     if vote.decided and query.decisions == INSTEAD:
         return Bucket.DECIDED
     return vote.answered or BUCKET_OF_SPLIT[Split(vote.split)]
+
+
+def _narrowed(vote: VoteFacts, query: VoteQuery) -> Bucket | None:
+    """The bucket of what the query's filters leave out; None where they leave the vote in."""
+    if query.since or query.until:
+        given_at = vote.given_at.astimezone(UTC).isoformat() if vote.given_at else ""
+        if given_at < query.since or (query.until and given_at >= query.until):
+            return Bucket.FILTERED_DATE
+    for name in ("scheme", "guideline", "source", "licence"):
+        wanted = getattr(query, f"{name}s")
+        if wanted and getattr(vote, name) not in wanted:
+            return NARROWING[f"{name}s"]
+    return None

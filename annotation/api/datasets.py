@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotation import model_card
-from annotation.api.views import ProjectView
+from annotation.api.views import NewestFirst, ProjectView
 from annotation.exporters.files import FILES
 from annotation.exporters.folder import (
     CARD,
@@ -23,8 +23,10 @@ from annotation.exporters.folder import (
     exports_of,
     make_export,
 )
-from annotation.models import ModelVersion, Scope
+from annotation.models import DatasetSnapshot, ModelVersion, Scope
 from annotation.permissions import RESEARCH
+from annotation.services.snapshot_diff import diff
+from annotation.services.snapshots import PLANS, count
 from annotation.services.versions import directory_of, versions_of
 from annotation.streaming import attachment, file_pieces, tar_pieces
 
@@ -37,7 +39,8 @@ class ExportIn(serializers.Serializer[Any]):
     files = serializers.ChoiceField(choices=FILES, default=FILES[0])
     query = serializers.DictField(
         default=dict,
-        help_text="annotators, languages, purposes, splits (lists); decisions (off, instead); "
+        help_text="annotators, languages, purposes, splits, schemes, guidelines, sources, "
+        "licences (lists); since and until (ISO 8601); decisions (off, instead); "
         "weights (none, dawid_skene, bradley_terry); up_to (a position).",
     )
 
@@ -118,6 +121,68 @@ class ExportArchiveView(ProjectView):
         return attachment(request._request, pieces, name=f"{export_id}.tar")
 
 
+class CountIn(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=list(PLANS), default="comparisons")
+    query = serializers.DictField(default=dict, help_text="As an export takes it.")
+
+
+class CountOut(serializers.Serializer[Any]):
+    rows = serializers.IntegerField()
+    funnel = serializers.DictField(child=serializers.IntegerField())
+
+
+class CountView(ProjectView):
+    roles = {"POST": RESEARCH}
+
+    @extend_schema(request=CountIn, responses=CountOut)
+    def post(self, request: Request, slug: str) -> Response:
+        """What freezing a query would give now; nothing is written."""
+        wish = CountIn(data=request.data)
+        wish.is_valid(raise_exception=True)
+        rows, counts = count(project=self.project, **wish.validated_data)
+        return Response(CountOut({"rows": rows, "funnel": counts}).data)
+
+
+class SnapshotOut(serializers.ModelSerializer[DatasetSnapshot]):
+    class Meta:
+        model = DatasetSnapshot
+        fields = ("id", "kind", "sha256", "query", "ledger_position", "rows", "counts", "notes")
+
+
+class SnapshotsView(ProjectView):
+    roles = {"GET": RESEARCH}
+    pagination_class = NewestFirst
+
+    @extend_schema(responses=SnapshotOut(many=True))
+    def get(self, request: Request, slug: str) -> Response:
+        """Frozen datasets, newest first."""
+        return self.page(DatasetSnapshot.objects.filter(project=self.project), SnapshotOut)
+
+
+class DiffPartOut(serializers.Serializer[Any]):
+    comparisons = serializers.IntegerField()
+    why = serializers.DictField(child=serializers.IntegerField())
+    examples = serializers.ListField(child=serializers.CharField())
+
+
+class DiffOut(serializers.Serializer[Any]):
+    same = serializers.IntegerField()
+    gone = DiffPartOut()
+    new = DiffPartOut()
+    changed = DiffPartOut()
+
+
+class DiffView(ProjectView):
+    roles = {"GET": RESEARCH}
+
+    @extend_schema(responses=DiffOut)
+    def get(self, request: Request, slug: str, before_id: int, after_id: int) -> Response:
+        """What came, went and changed between two frozen datasets, and why."""
+        snapshots = DatasetSnapshot.objects.filter(project=self.project)
+        one, other = (get_object_or_404(snapshots, pk=pk) for pk in (before_id, after_id))
+        return Response(DiffOut(diff(one, other)).data)
+
+
 class VersionArchiveView(ProjectView):
     roles = {"GET": RESEARCH}
     scopes = {"GET": Scope.EXPORT}
@@ -140,6 +205,9 @@ class VersionArchiveView(ProjectView):
 
 
 urlpatterns = [
+    path("projects/<slug:slug>/snapshots/", SnapshotsView.as_view()),
+    path("projects/<slug:slug>/snapshots/count/", CountView.as_view()),
+    path("projects/<slug:slug>/snapshots/<int:before_id>/diff/<int:after_id>/", DiffView.as_view()),
     path("projects/<slug:slug>/exports/", ExportsView.as_view()),
     path("projects/<slug:slug>/exports/<slug:export_id>.tar", ExportArchiveView.as_view()),
     path("projects/<slug:slug>/exports/<slug:export_id>/<str:file>", ExportFileView.as_view()),

@@ -5,15 +5,17 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation.exporters import folder
 from annotation.exporters.files import FILES
-from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Split
+from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Project, Split
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import RESEARCH
+from annotation.services.snapshot_diff import diff
+from annotation.services.snapshots import count
 
 SNAPSHOTS_SHOWN = 12
 EXPORTS_SHOWN = 30
@@ -68,7 +70,17 @@ BUCKETS = {
     "filtered_language": gettext_lazy("other languages"),
     "filtered_purpose": gettext_lazy("other purposes"),
     "filtered_split": gettext_lazy("other splits"),
+    "filtered_date": gettext_lazy("before or after the dates asked for"),
+    "filtered_scheme": gettext_lazy("other schemes"),
+    "filtered_guideline": gettext_lazy("other guidelines"),
+    "filtered_source": gettext_lazy("other sources"),
+    "filtered_licence": gettext_lazy("other licences"),
+    "later": gettext_lazy("given later"),
+    "otherwise": gettext_lazy("the same votes, with another weight, writer or decision"),
 }
+
+
+DAY = forms.DateInput(attrs={"type": "date"})
 
 
 class ExportForm(forms.Form):
@@ -90,6 +102,16 @@ class ExportForm(forms.Form):
         initial=[AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE],
         widget=forms.CheckboxSelectMultiple,
     )
+    since = forms.DateField(label=gettext_lazy("Given from"), required=False, widget=DAY)
+    until = forms.DateField(label=gettext_lazy("and before"), required=False, widget=DAY)
+    sources = forms.MultipleChoiceField(
+        label=gettext_lazy("Prompts of"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    licences = forms.MultipleChoiceField(
+        label=gettext_lazy("Under the licence"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
     decisions = forms.ChoiceField(
         label=gettext_lazy("Reviewers' decisions"),
         choices=[
@@ -108,6 +130,16 @@ class ExportForm(forms.Form):
         required=False,
     )
 
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        sources = list(project.sources.order_by("name").values_list("name", "licence"))
+        names = [(name, name) for name, _licence in sources]
+        licences = sorted({licence for _name, licence in sources if licence})
+        for name, choices in (("sources", names), ("licences", [(one, one) for one in licences])):
+            field = self.fields[name]
+            assert isinstance(field, forms.MultipleChoiceField)
+            field.choices = choices
+
 
 def query_of(asked: dict[str, Any]) -> dict[str, Any]:
     """The query that the form asks for; ideal answers have no votes to choose among."""
@@ -119,6 +151,10 @@ def query_of(asked: dict[str, Any]) -> dict[str, Any]:
         "annotators": asked["annotators"],
         "decisions": asked["decisions"] or None,
         "weights": asked["weights"] or None,
+        "since": asked["since"].isoformat() if asked["since"] else "",
+        "until": asked["until"].isoformat() if asked["until"] else "",
+        "sources": asked["sources"],
+        "licences": asked["licences"],
     }
 
 
@@ -137,6 +173,12 @@ def funnel(counts: dict[str, int]) -> list[tuple[str, int]]:
 @project_page(*RESEARCH)
 def export(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Exports made so far, and the snapshots that jobs and exports froze."""
+    return _page(request, membership, ExportForm(project=membership.project))
+
+
+def _page(
+    request: HttpRequest, membership: Membership, form: ExportForm, **more: Any
+) -> HttpResponse:
     project = membership.project
     snapshots = (
         DatasetSnapshot.objects.filter(project=project)
@@ -144,16 +186,18 @@ def export(request: HttpRequest, membership: Membership) -> HttpResponse:
         .prefetch_related("versions")
         .order_by("-pk")[:SNAPSHOTS_SHOWN]
     )
+    shown = [(one, funnel(one.counts), sum(one.counts.values())) for one in snapshots]
     context: dict[str, Any] = {
-        "form": ExportForm(),
+        "form": form,
         "dropped": [(FORMATS[name], words) for name, words in DROPPED.items()],
         "exports": [
             {**manifest, "buckets": funnel(manifest["funnel"]), "files": _files(manifest)}
             for manifest in folder.exports_of(project)[:EXPORTS_SHOWN]
         ],
-        "snapshots": [(one, funnel(one.counts), sum(one.counts.values())) for one in snapshots],
+        "snapshots": shown,
+        "comparable": [one for one, _funnel, _sum in shown if one.kind == "comparisons"],
     }
-    return project_template(request, membership, "pages/export.html", context)
+    return project_template(request, membership, "pages/export.html", context | more)
 
 
 def _files(manifest: dict[str, Any]) -> list[tuple[str, int | None]]:
@@ -164,14 +208,16 @@ def _files(manifest: dict[str, Any]) -> list[tuple[str, int | None]]:
 
 @project_page(*RESEARCH, methods=("POST",))
 def make(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Freeze what is there now and write it out."""
-    form = ExportForm(request.POST)
+    """Freeze what is there now and write it out; or, where it is asked for, count first."""
+    form = ExportForm(request.POST, project=membership.project)
     if not form.is_valid():
         for name, sentences in form.errors.items():
             label = form.fields[name].label if name in form.fields else name
             messages.error(request, f"{label}: {' '.join(str(one) for one in sentences)}")
         return redirect("export", slug=membership.project.slug)
     asked = form.cleaned_data
+    if "count" in request.POST:
+        return _counted(request, membership, form)
     with told(request):
         folder.make_export(
             project=membership.project,
@@ -182,3 +228,35 @@ def make(request: HttpRequest, membership: Membership) -> HttpResponse:
         )
         messages.success(request, _("The export is ready."))
     return redirect("export", slug=membership.project.slug)
+
+
+def _counted(request: HttpRequest, membership: Membership, form: ExportForm) -> HttpResponse:
+    """The form again, with what freezing it would give."""
+    asked = form.cleaned_data
+    kind = "demonstrations" if asked["format"] == "sft" else "comparisons"
+    with told(request):
+        rows, counts = count(project=membership.project, kind=kind, query=query_of(asked))
+        counted = {"rows": rows, "buckets": funnel(counts), "total": sum(counts.values())}
+        return _page(request, membership, form, counted=counted)
+    return redirect("export", slug=membership.project.slug)
+
+
+@project_page(*RESEARCH)
+def compare(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Two frozen datasets of comparisons: what came, what went, what changed, and why."""
+    found = DatasetSnapshot.objects.filter(project=membership.project)
+    asked = [request.GET.get(name, "") for name in ("before", "after")]
+    if not all(one.isascii() and one.isdecimal() and len(one) < 18 for one in asked):
+        return redirect("export", slug=membership.project.slug)
+    before, after = (get_object_or_404(found, pk=int(one)) for one in asked)
+    held = diff(before, after)
+    parts = [
+        (heading, part, [(bucket_name(name), n) for name, n in part.why.most_common()])
+        for heading, part in (
+            (_("Gone"), held.gone),
+            (_("New"), held.new),
+            (_("Changed"), held.changed),
+        )
+    ]
+    context = {"before": before, "after": after, "same": held.same, "parts": parts}
+    return project_template(request, membership, "pages/export_diff.html", context)

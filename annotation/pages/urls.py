@@ -113,6 +113,7 @@ in_project = [
     path("timesheet.csv", timesheet.timesheet_csv, name="timesheet-csv"),
     path("export/", exports.export, name="export"),
     path("export/make/", exports.make, name="export-make"),
+    path("export/compare/", exports.compare, name="export-compare"),
     path("members/", members.members, name="members"),
     path("members/add/", members.add, name="member-add"),
     path("members/<int:member_id>/change/", members.change, name="member-change"),

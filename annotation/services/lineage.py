@@ -26,6 +26,7 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.services.audit import name_of
+from annotation.services.plans.comparisons import narrow_facts, with_versions
 from annotation.services.positions import VOIDS, in_force
 
 EDGES = ("init", "reference", "reward", "value_init")
@@ -176,7 +177,8 @@ def _names(version: ModelVersion) -> Q:
 
 def _asked(votes: QuerySet[Preference]) -> list[Preference]:
     return list(
-        votes.select_related("annotator", "comparison__prompt")
+        with_versions(votes)
+        .select_related("annotator", "scheme", "guideline", "comparison__prompt__source")
         .prefetch_related("rankings")
         .order_by("pk")[:VOTES_ASKED]
     )
@@ -202,7 +204,7 @@ def _holding(
     """
     if not votes:
         return []
-    history = _History(votes)
+    history = History(votes)
     found = []
     for snapshot in _candidates(project, votes[0].pk).exclude(pk__in=known).order_by("pk"):
         buckets = (history.bucket_in(snapshot, vote) for vote in votes)
@@ -212,7 +214,7 @@ def _holding(
     return found
 
 
-class _History:
+class History:
     """When votes were revised and voided: what a bucket as of a position needs."""
 
     def __init__(self, votes: Iterable[Preference]) -> None:
@@ -238,6 +240,7 @@ class _History:
         if vote.pk > position["preference"]:
             return None
         voided_by = self.voids.get(f"preference:{vote.pk}")
+        query = VoteQuery.of(snapshot.query)
         facts = VoteFacts(
             superseded=any(
                 revision > vote.revision and pk <= position["preference"]
@@ -252,8 +255,9 @@ class _History:
             group=vote.comparison.prompt.split_group,
             answered=answered(vote.rankings.all()),
             decided=self._is_decided(vote, position),
+            **(narrow_facts(vote, vote.comparison) if query.narrowing else {}),
         )
-        return bucket_of(facts, VoteQuery.of(snapshot.query))
+        return bucket_of(facts, query)
 
     def _is_decided(self, vote: Preference, position: Mapping[str, int]) -> bool:
         """Whether a decision on the vote's comparison was in force at a position."""

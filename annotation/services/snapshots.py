@@ -47,7 +47,8 @@ def freeze(
 ) -> DatasetSnapshot:
     """The snapshot of this query at this position, written if it isn't there yet.
 
-    query: annotators, languages, purposes, splits (each a list); `decisions`, off or instead (of
+    query: annotators, languages, purposes, splits, schemes, guidelines (versions), sources,
+    licences (each a list); since and until, in ISO 8601; `decisions`, off or instead (of
     the votes); `weights`, none, dawid_skene or bradley_terry; `groups`, one side of the train
     groups (annotation/group_shares.py); `up_to`, a position as another snapshot has it, missing
     parts = now. Comparisons take people's votes of all splits unless told
@@ -69,6 +70,19 @@ def freeze(
         if snapshot := _keep(project, kind, plan, position, by):
             return snapshot
     raise Conflict(gettext("The ledger did not come to rest while it was read; try again."))
+
+
+def count(
+    *, project: Project, kind: str, query: Mapping[str, Any] | None = None
+) -> tuple[int, dict[str, int]]:
+    """Rows and funnel that freeze would give now, with nothing written. Raises as freeze does."""
+    if kind not in PLANS:
+        raise BadInput(f"A snapshot holds {', '.join(PLANS)}: not {kind!r}.")
+    options = dict(query or {})
+    plan = PLANS[kind](project, {key: one for key, one in options.items() if key != "up_to"})
+    position = plan.position(options.get("up_to") or {})
+    rows = sum(1 for _row in plan.rows(position))
+    return rows, {str(bucket): number for bucket, number in sorted(plan.counts.items())}
 
 
 def path_of(snapshot: DatasetSnapshot) -> Path:

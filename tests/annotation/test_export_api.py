@@ -72,6 +72,23 @@ def test_a_researcher_makes_lists_and_downloads_an_export(project, researcher):
         assert body(researcher.get(f"{URL}/exports/{listed['id']}/{name}"))
 
 
+def test_snapshots_are_counted_listed_and_held_together(project, researcher):
+    cast(compare(project))
+    wish = {"query": {"since": "2999-01-01"}}
+    post = {"content_type": "application/json"}
+    counted = researcher.post(f"{URL}/snapshots/count/", json.dumps(wish), **post).json()
+    assert (counted["rows"], counted["funnel"]["filtered_date"]) == (0, 1)
+    assert researcher.get(f"{URL}/snapshots/").json()["results"] == []
+    make(researcher, format="trl")
+    cast(compare(project))
+    make(researcher, format="trl")
+    new, old = researcher.get(f"{URL}/snapshots/").json()["results"]
+    found = researcher.get(f"{URL}/snapshots/{old['id']}/diff/{new['id']}/").json()
+    assert found["same"] == 1
+    assert found["new"]["why"] == {"later": 1}
+    assert researcher.get(f"{URL}/snapshots/{old['id']}/diff/999/").status_code == 404
+
+
 def test_a_whole_export_comes_as_one_archive(project, researcher):
     cast(compare(project))
     made = make(researcher, format="comparisons", files="parquet").json()

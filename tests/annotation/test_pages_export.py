@@ -8,6 +8,7 @@ from annotation.models import DatasetSnapshot
 from annotation.services import queue
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from annotation.services.snapshots import freeze
 
 EVERYTHING = {
     "format": "trl",
@@ -62,3 +63,43 @@ def test_before_the_first_export_the_page_says_what_one_is(cast, enter, settings
     settings.ARTIFACTS_DIR = tmp_path
     html = enter(cast.researcher).get("/p/shop/export/").content.decode()
     assert "No export yet" in html
+
+
+def test_what_would_be_frozen_is_counted_first(voted, enter):
+    client = enter(voted.researcher)
+    html = client.post("/p/shop/export/make/", EVERYTHING | {"count": "1"}).content.decode()
+    assert "1 row would be frozen." in html
+    assert not DatasetSnapshot.objects.exists()
+    late = EVERYTHING | {"count": "1", "since": "2999-01-01"}
+    html = client.post("/p/shop/export/make/", late).content.decode()
+    assert "0 rows would be frozen." in html
+    assert "before or after the dates asked for" in html
+    response = client.post("/p/shop/export/make/", late | {"count": "", "until": "x"}, follow=True)
+    assert "Enter a valid date." in response.content.decode()
+
+
+def test_a_filter_that_selects_nothing_is_a_sentence_and_makes_no_export(voted, enter):
+    client = enter(voted.researcher)
+    wish = EVERYTHING | {"since": "2999-01-01"}
+    html = client.post("/p/shop/export/make/", wish, follow=True).content.decode()
+    assert "Nothing is left to export as trl" in html
+    assert "No export yet" in html
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", ("Gone", "Why", "other licences")), ("zh-hans", ("移除", "原因"))],
+)
+def test_two_frozen_datasets_are_held_together(voted, enter, language, words):
+    client = enter(voted.researcher)
+    client.post("/p/shop/export/make/", EVERYTHING)
+    frozen = DatasetSnapshot.objects.get()
+    other = freeze(project=voted.project, kind="comparisons", query={"licences": ["MIT"]})
+    client.cookies["django_language"] = language
+    address = f"/p/shop/export/compare/?before={frozen.pk}&after={other.pk}"
+    html = client.get(address).content.decode()
+    for word in words:
+        assert word in html
+    assert client.get(f"/p/shop/export/compare/?before={frozen.pk}&after=999").status_code == 404
+    assert client.get("/p/shop/export/compare/?before=x").status_code == 302
+    assert "export/compare/" in client.get("/p/shop/export/").content.decode()

@@ -13,7 +13,10 @@ from annotation.funnel import DECISIONS, WEIGHTS
 from annotation.importers.command import project_named
 from annotation.models import AnnotatorKind, Split
 
-ASKED = ("splits", "languages", "annotators", "decisions", "weights")
+ASKED = (
+    *("splits", "languages", "annotators", "decisions", "weights", "since", "until"),
+    *("schemes", "guidelines", "sources", "licences"),
+)
 
 
 class Command(BaseCommand):
@@ -42,6 +45,12 @@ class Command(BaseCommand):
             choices=DECISIONS,
             help="instead: a reviewer's decision stands in the place of the votes",
         )
+        parser.add_argument("--since", metavar="DATE", help="votes from then on")
+        parser.add_argument("--until", metavar="DATE", help="votes before then")
+        for name in ("schemes", "guidelines"):
+            parser.add_argument(f"--{name}", nargs="+", metavar="VERSION")
+        for name in ("sources", "licences"):
+            parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help="of the prompt")
         parser.add_argument("--weights", choices=WEIGHTS, help="of votes, by their annotators")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -8,6 +8,7 @@ from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 
 from annotation.funnel import (
     IN_THE_FILE,
+    NARROWING,
     OFF,
     WITHOUT_PAIRS,
     Bucket,
@@ -45,7 +46,8 @@ class ComparisonsPlan:
         self.project = project
         self.votes = VoteQuery.of(options)
         self.query = self.votes.as_json()
-        self.counts: Counter[str] = Counter(dict.fromkeys(Bucket, 0))
+        seldom = set(NARROWING.values()) - set(self.votes.narrowing)
+        self.counts: Counter[str] = Counter(dict.fromkeys(set(Bucket) - seldom, 0))
         self.notes: dict[str, Any] = {}
         self.num_voids = 0
 
@@ -115,11 +117,14 @@ def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]
     )
     return (
         Comparison.objects.filter(Exists(votes.filter(comparison=OuterRef("pk"))), project=project)
-        .select_related("prompt")
+        .select_related("prompt__source")
         .prefetch_related(
             "entries__completion",
             Prefetch("entries__completion__generations", written),
-            Prefetch("preferences", votes.select_related("annotator", "scheme").order_by("pk")),
+            Prefetch(
+                "preferences",
+                votes.select_related("annotator", "scheme", "guideline").order_by("pk"),
+            ),
             Prefetch("decisions", decisions_at(project, position).select_related("by")),
             "preferences__rankings",
             "preferences__judgments",
@@ -154,5 +159,24 @@ def facts_at(
                 group=comparison.prompt.split_group,
                 answered=answered(vote.rankings.all()),
                 decided=decided,
+                **narrow_facts(vote, comparison),
             ),
         )
+
+
+def with_versions(votes: QuerySet[Preference]) -> QuerySet[Preference]:
+    """Votes with who gave them and the versions they followed, without a guideline's words."""
+    related = votes.select_related("annotator", "scheme", "guideline")
+    return related.defer("guideline__texts", "guideline__faq")
+
+
+def narrow_facts(vote: Preference, comparison: Comparison) -> dict[str, Any]:
+    """What a query may narrow by, of a vote whose scheme, guideline and source are at hand."""
+    source = comparison.prompt.source
+    return {
+        "given_at": vote.created_at,
+        "scheme": str(vote.scheme.version),
+        "guideline": str(vote.guideline.version) if vote.guideline else "",
+        "source": source.name,
+        "licence": source.licence,
+    }
