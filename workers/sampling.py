@@ -1,4 +1,5 @@
-"""A sample job from claim to end; what it writes is said in workers/pairs.py."""
+"""A sample job from claim to end; what it writes is said in workers/pairs.py and
+workers/versus.py."""
 
 from annotation.errors import BadInput
 from annotation.services import jobs
@@ -7,6 +8,7 @@ from workers.beating import Beating, Interrupted
 from workers.launch import OUT_OF_REACH
 from workers.pairs import write_comparisons
 from workers.training import fail_crashed, settle_interrupted, worker_name
+from workers.versus import write_versus
 
 
 def run_sample_job(job_id: int) -> None:
@@ -16,7 +18,8 @@ def run_sample_job(job_id: int) -> None:
         return
     try:
         with Beating.of(job) as beating:
-            result = write_comparisons(job, beating)
+            write = write_versus if "against" in job.inputs else write_comparisons
+            result = write(job, beating)
         jobs.finish_job(job_id=job.pk, attempt=job.attempt, result=result)
     except Interrupted as interrupted:
         settle_interrupted(job, interrupted.pulse)

@@ -26,6 +26,7 @@ INPUT_NAMES: Mapping[str, str | Promise] = {
     "comparisons": gettext_lazy("Comparisons to write"),
     "init": gettext_lazy("Starts from"),
     "judge_of": gettext_lazy("Makes the judge's start beside job"),
+    "against": gettext_lazy("Head to head with version"),
     "planned": gettext_lazy("Prompts chosen"),
 }
 FEW_STEPS = 3

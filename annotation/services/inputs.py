@@ -30,6 +30,10 @@ def _is_number_of_comparisons(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_COMPARISONS
 
 
+def _is_id(value: object) -> bool:
+    return type(value) is int and 1 <= value < 2**63
+
+
 def _is_number_of_processes(value: object) -> bool:
     return type(value) is int and 1 <= value <= MAX_PROCESSES
 
@@ -41,6 +45,7 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "weights": (lambda value: value in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     "processes": (_is_number_of_processes, f"a whole number from 1 to {MAX_PROCESSES}"),
     "judge_share": (is_share, f"a share from 0 to {MOST_FOR_THE_JUDGE}"),
+    "against": (_is_id, "the id of a policy version"),
     "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
 }
 

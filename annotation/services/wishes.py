@@ -23,10 +23,11 @@ from annotation.models import (
     Split,
     TrainingJob,
     User,
+    VersionKind,
 )
 from annotation.services.jobs import request_training
 from annotation.services.judges import request_own_start, share_for
-from annotation.services.versions import in_force
+from annotation.services.versions import in_force, versions_of
 
 
 def ask_for_training(*, by: User, key: str | None = None, **wish: Any) -> TrainingJob:
@@ -83,8 +84,20 @@ def _missing(job: TrainingJob) -> str:
         return gettext("PPO needs a reward model in force, and the project has none.")
     if kind == JobKind.PPO and not (has_data or project.prompts.filter(split=Split.TRAIN).exists()):
         return gettext("PPO needs prompts, and the project has none to train on.")
+    if "against" in job.inputs and (missing := _missing_head_to_head(job, policy)):
+        return missing
     if kind == JobKind.SAMPLE and not project.prompts.exists():
         return gettext("Sampling needs prompts, and the project has none.")
+    return ""
+
+
+def _missing_head_to_head(job: TrainingJob, policy: ModelVersion | None) -> str:
+    project = job.project
+    other = versions_of(project).filter(pk=job.inputs["against"], kind=VersionKind.POLICY).first()
+    if job.kind != JobKind.SAMPLE or job.init is None or other is None or other == policy:
+        return gettext("A head to head is a sampling job of two different policies of the project.")
+    if not project.prompts.filter(split=Split.DEV).exists():
+        return gettext("A head to head wants dev prompts, and the project has none.")
     return ""
 
 

@@ -1,0 +1,276 @@
+"""Head to head: who answers better by people's word, how sure that is, and what more it takes."""
+
+import csv
+import io
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation.models import (
+    JobKind,
+    Lane,
+    Membership,
+    ModelVersion,
+    Project,
+    Split,
+    VersionKind,
+)
+from annotation.pages.job_form import key_of, new_key
+from annotation.pages.shell import project_page, project_template, told, user_of
+from annotation.permissions import ADMINISTER, WATCH
+from annotation.sequential import answers_for, running_interval
+from annotation.services.battles import PEOPLE, Trial, battles_of
+from annotation.services.versions import versions_of
+from annotation.services.wishes import ask_for_training
+from annotation.standings import Board, board_of
+
+WIDTH, MARGIN = 220, 6
+"""Of a bar, SVG user units."""
+USUAL_HALF_WIDTH = 0.05
+MOST_PROMPTS = 2000
+
+
+class AskForm(forms.Form):
+    """Which two versions people compare, on how many prompts."""
+
+    one = forms.ModelChoiceField(ModelVersion.objects.none(), label=gettext_lazy("Version"))
+    other = forms.ModelChoiceField(ModelVersion.objects.none(), label=gettext_lazy("Against"))
+    prompts = forms.IntegerField(
+        label=gettext_lazy("Dev prompts"), min_value=1, max_value=MOST_PROMPTS, initial=50
+    )
+
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        policies = versions_of(project).filter(kind=VersionKind.POLICY)
+        for name in ("one", "other"):
+            field = self.fields[name]
+            field.queryset = policies  # type: ignore[attr-defined]
+            field.label_from_instance = lambda one: f"{one.name} #{one.pk}"  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("one") and data.get("one") == data.get("other"):
+            raise forms.ValidationError(_("Choose two different versions."))
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An interval as a picture: where its ends, its middle and the line to compare with lie."""
+
+    low: float
+    middle: float
+    high: float
+    zero: float
+    width: int = WIDTH
+
+
+def bar_of(
+    low: float, middle: float, high: float, *, span: tuple[float, float], zero: float
+) -> Bar:
+    """Places within a span of values, which become the width of the picture."""
+    least, most = span
+    scale = (WIDTH - 2 * MARGIN) / ((most - least) or 1.0)
+
+    def place(value: float) -> float:
+        return round(MARGIN + (min(max(value, least), most) - least) * scale, 1)
+
+    return Bar(place(low), place(middle), place(high), place(zero))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One player of the board."""
+
+    name: str
+    points: int
+    low: int
+    high: int
+    fair: int | None
+    battles: int
+    bar: Bar
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two players, by the trials between them."""
+
+    one: str
+    other: str
+    trials: int
+    ties: int
+    share: float
+    low: float
+    high: float
+    more: int | None
+    """Trials until the interval is as narrow as wanted; 0 = it is, None = beyond a million."""
+    bar: Bar
+
+    @property
+    def verdict(self) -> str:
+        """one, other or undecided: at any look, wrong in one of twenty at most."""
+        if self.low > 0.5:
+            return "one"
+        return "other" if self.high < 0.5 else "undecided"
+
+
+def name_of(player: Hashable) -> str:
+    """What a player is called."""
+    return _("People's own answers") if player == PEOPLE else str(player)
+
+
+def rows_of(board: Board) -> list[Row]:
+    """The board's lines, best first."""
+    if not board.standings:
+        return []
+    span = (min(one.low for one in board.standings), max(one.high for one in board.standings))
+    return [
+        Row(
+            name_of(one.player),
+            round(one.points),
+            round(one.low),
+            round(one.high),
+            None if one.at_equal_length is None else round(one.at_equal_length),
+            one.battles,
+            bar_of(one.low, one.points, one.high, span=span, zero=0.0),
+        )
+        for one in board.standings
+    ]
+
+
+def pairs_of(trials: Sequence[Trial], half_width: float) -> list[Pair]:
+    """Every pair that met, the most trials first."""
+    met: dict[tuple[str, str], list[float]] = {}
+    for trial in trials:
+        met.setdefault((trial.left, trial.right), []).append(trial.score)
+    found = []
+    for (one, other), scores in met.items():
+        interval = running_interval(scores)
+        low, high = float(interval.low[-1]), float(interval.high[-1])
+        share = sum(scores) / len(scores)
+        deviation = (sum((score - share) ** 2 for score in scores) / len(scores)) ** 0.5
+        wanted = answers_for(half_width, max(deviation, 0.1))
+        found.append(
+            Pair(
+                *(name_of(one), name_of(other), len(scores)),
+                scores.count(0.5),
+                share,
+                low,
+                high,
+                None if wanted is None else max(0, wanted - len(scores)),
+                bar_of(low, share, high, span=(0.0, 1.0), zero=0.5),
+            )
+        )
+    return sorted(found, key=lambda pair: -pair.trials)
+
+
+def matrix_of(board: Board) -> list[tuple[str, list[str]]]:
+    """(player, share of wins against each, in the board's order)."""
+    players = [one.player for one in board.standings]
+    return [
+        (
+            name_of(one),
+            [
+                f"{board.wins[one, other][0]:.0%} ({board.wins[one, other][1]})"
+                if (one, other) in board.wins
+                else ("·" if one == other else "–")
+                for other in players
+            ],
+        )
+        for one in players
+    ]
+
+
+def _half_width(request: HttpRequest) -> float:
+    """Wanted by the reader, in share of wins; the usual one where it is no such number."""
+    try:
+        wanted = float(request.GET.get("width", USUAL_HALF_WIDTH))
+    except ValueError:
+        return USUAL_HALF_WIDTH
+    return wanted if 0.005 <= wanted <= 0.5 else USUAL_HALF_WIDTH
+
+
+@project_page(*WATCH)
+def head_to_head(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The board, the pairs, who beat whom; admins ask for more."""
+    return _page(request, membership, AskForm(project=membership.project))
+
+
+def _page(
+    request: HttpRequest, membership: Membership, form: AskForm, status: int = 200
+) -> HttpResponse:
+    project = membership.project
+    battles, trials = battles_of(project)
+    board = board_of(battles)
+    half_width = _half_width(request)
+    context = {
+        "rows": rows_of(board),
+        "pairs": pairs_of(trials, half_width),
+        "matrix": matrix_of(board),
+        "half_width": half_width,
+        "ask_form": form,
+        "key": new_key(),
+        "num_dev": project.prompts.filter(split=Split.DEV).count(),
+    }
+    return project_template(request, membership, "pages/head_to_head.html", context, status)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def ask(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Have two versions answer dev prompts, and put their answers to people."""
+    project = membership.project
+    form = AskForm(request.POST, project=project)
+    if not form.is_valid():
+        for sentences in form.errors.values():
+            messages.error(request, " ".join(str(one) for one in sentences))
+        return _page(request, membership, form, status=422)
+    asked = form.cleaned_data
+    with told(request):
+        job = ask_for_training(
+            project=project,
+            by=user_of(request),
+            key=key_of(request.POST),
+            kind=JobKind.SAMPLE,
+            lane=Lane.EXPERIMENT,
+            init=asked["one"],
+            inputs={"against": asked["other"].pk, "comparisons": asked["prompts"]},
+        )
+        messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
+        return redirect("job", slug=project.slug, job_id=job.pk)
+    return redirect("head-to-head", slug=project.slug)
+
+
+@project_page(*WATCH)
+def numbers_csv(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """Both tables as CSV, in full digits."""
+    battles, trials = battles_of(membership.project)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["player", "against", "figure", "value", "low", "high", "n"])
+    for one in board_of(battles).standings:
+        points = [one.points, one.low, one.high]
+        writer.writerow([_plain(one.player), "", "points", *points, one.battles])
+        if one.at_equal_length is not None:
+            fair = [one.at_equal_length, "", ""]
+            writer.writerow([_plain(one.player), "", "points at equal length", *fair, one.battles])
+    for pair in pairs_of(trials, USUAL_HALF_WIDTH):
+        share = [pair.share, pair.low, pair.high, pair.trials]
+        writer.writerow([_plain(pair.one), _plain(pair.other), "share of wins", *share])
+    return HttpResponse(
+        text.getvalue(),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="head-to-head.csv"'},
+    )
+
+
+def _plain(player: Hashable) -> str:
+    """A name that no spreadsheet takes for a formula."""
+    name = name_of(player)
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name

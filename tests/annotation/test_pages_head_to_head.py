@@ -1,0 +1,184 @@
+"""Head to head: who wrote what, ties by themselves, verdicts, the board, and asking for more."""
+
+import csv
+import io
+
+import pytest
+
+from annotation.models import (
+    AnnotatorKind,
+    Generation,
+    ModelVersion,
+    Promotion,
+    Purpose,
+    Split,
+    TrainingJob,
+)
+from annotation.pages.head_to_head import pairs_of
+from annotation.services import ledger, queue
+from annotation.services.battles import PEOPLE, Trial, battles_of
+from annotation.services.projects import annotator_for
+from annotation.services.rankings import AxisRanking
+
+HERE = "/p/shop/head-to-head/"
+
+
+@pytest.fixture
+def versions(cast):
+    """Two policies of the project, a and b."""
+    found = []
+    for name in "ab":
+        version = ModelVersion.objects.create(
+            kind="policy", stage="registered", name=name, path=name, sha256=name * 64
+        )
+        Promotion.objects.create(
+            project=cast.project, slot="policy", version=version, verdict="registered"
+        )
+        found.append(version)
+    return found
+
+
+@pytest.fixture
+def meet(cast, versions):
+    """Ask about one dev prompt: texts of a, of b, and what was said (1 a, 0 b, 0.5 equal)."""
+    job = TrainingJob.objects.create(
+        project=cast.project, kind="sample", inputs={"against": versions[1].pk}
+    )
+    source = cast.project.sources.get()
+    annotator = annotator_for(user=cast.labeler, project=cast.project)
+
+    def one(number, score, *, texts=("Yes.", "No."), split=Split.DEV, **settings):
+        prompt, _ = ledger.add_prompt(
+            project=cast.project,
+            source=source,
+            messages=[{"role": "user", "content": f"Question {number}?"}],
+            split=split,
+        )
+        wrote = []
+        for seed, (version, text) in enumerate(zip(versions, texts, strict=True)):
+            completion, _ = ledger.add_completion(prompt=prompt, source=source, text=text)
+            ledger.record_generation(
+                completion=completion, origin="policy", model_version=version, seed=seed, job=job
+            )
+            wrote.append(completion)
+        if wrote[0] == wrote[1]:
+            return
+        batch = ledger.batch_for(
+            project=cast.project, name="a / b", source=source, purpose=Purpose.EVALUATION
+        )
+        ledger.open_comparison(
+            batch=batch, prompt=prompt, completions=wrote, answers_wanted=1, **settings
+        )
+        lease = queue.claim_comparison(annotator=annotator)
+        a, b = (completion.pk for completion in wrote)
+        groups = {1: [[a], [b]], 0: [[b], [a]], 0.5: [[a, b]]}[score]
+        outcome = "equal" if score == 0.5 else "ranked"
+        queue.submit_preference(
+            assignment=lease,
+            rankings=[AxisRanking(outcome=outcome, groups=groups)],
+            key=f"key {lease.pk}",
+        )
+
+    return one
+
+
+def test_answers_are_battles_of_those_who_wrote(cast, versions, meet):
+    a, b = (f"{one.name} #{one.pk}" for one in versions)
+    for number, score in enumerate([1, 0.5, 0]):
+        meet(number, score, propensity=0.5, texts=("Yes!", "No"))
+    meet(3, None, texts=("Same.", "Same."))
+    meet(4, 1, split=Split.TEST)  # sealed
+    battles, trials = battles_of(cast.project)
+    assert [(one.left, one.right, one.score, one.weight) for one in battles] == [
+        *((a, b, score, 2.0) for score in (1.0, 0.5, 0.0)),
+        (a, b, 0.5, 1.0),
+    ]
+    assert (battles[0].left_length, battles[0].right_length) == (4, 2)
+    assert [trial.score for trial in trials] == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_people_are_players_and_models_votes_do_not_count(cast, versions, meet):
+    meet(0, 1)
+    Generation.objects.filter(model_version=versions[0]).update(
+        origin="demonstration", model_version=None, job=None
+    )
+    battles, _ = battles_of(cast.project)
+    assert [(one.left, one.right, one.score) for one in battles] == [
+        (f"b #{versions[1].pk}", PEOPLE, 0.0)
+    ]
+    cast.project.annotators.update(kind=AnnotatorKind.MODEL)
+    assert battles_of(cast.project) == ([], [])
+
+
+def test_a_verdict_is_given_once_the_interval_excludes_one_half():
+    even = [Trial("a", "b", score, n) for n, score in enumerate([1.0, 0.0] * 100)]
+    (pair,) = pairs_of(even, 0.05)
+    assert (pair.verdict, pair.trials, pair.share) == ("undecided", 200, 0.5)
+    assert pair.more is not None
+    assert pair.more > 500
+    (won,) = pairs_of([Trial("a", "b", 1.0, n) for n in range(60)], 0.4)
+    assert (won.verdict, won.more) == ("one", 0)
+    (lost,) = pairs_of([Trial("a", "b", 0.0, n) for n in range(60)], 0.4)
+    assert lost.verdict == "other"
+
+
+def test_the_page_shows_board_pairs_and_matrix(cast, enter, versions, meet):
+    for number in range(6):
+        meet(number, 1)
+    client = enter(cast.reviewer)
+    html = client.get(HERE).content.decode()
+    a, b = (f"{one.name} #{one.pk}" for one in versions)
+    assert html.index(f"<td>{a}</td>") < html.index(f"<td>{b}</td>")
+    assert "100% (6)" in html
+    assert "0 ties" in html
+    assert "undecided" in html
+    assert "Ask people" not in html
+    rows = list(csv.reader(io.StringIO(client.get(f"{HERE}numbers.csv").content.decode())))
+    assert [row[:3] for row in rows[1:]] == [
+        *([name, "", figure] for name in (a, b) for figure in ("points", "points at equal length")),
+        [a, b, "share of wins"],
+    ]
+    assert rows[-1][3] == "1.0"
+    for width in ("x", "nan", "9", "0.1"):
+        assert client.get(HERE, {"width": width}).status_code == 200
+
+
+def test_a_name_that_is_a_formula_is_none_in_a_spreadsheet(cast, enter, versions, meet):
+    ModelVersion.objects.filter(pk=versions[0].pk).update(name="=1+1")
+    meet(0, 1)
+    text = enter(cast.admin).get(f"{HERE}numbers.csv").content.decode()
+    assert "'=1+1" in text
+    assert "\n=1+1" not in text
+
+
+def test_an_admin_asks_for_more_once(cast, enter, versions, meet):
+    meet(0, 1)
+    TrainingJob.objects.all().exclude(pk=TrainingJob.objects.get().pk).delete()
+    client = enter(cast.admin)
+    key = client.get(HERE).content.decode().split('name="key" value="')[1][:36]
+    body = {"one": versions[0].pk, "other": versions[1].pk, "prompts": 20, "key": key}
+    for _ in range(2):
+        client.post(f"{HERE}ask/", body)
+    job = TrainingJob.objects.exclude(status="done").latest("pk")
+    assert TrainingJob.objects.count() == 2
+    assert (job.kind, job.lane, job.init) == ("sample", "experiment", versions[0])
+    assert job.inputs == {"against": versions[1].pk, "comparisons": 20}
+    same = body | {"other": versions[0].pk, "key": ""}
+    response = client.post(f"{HERE}ask/", same)
+    assert response.status_code == 422
+    assert "Choose two different versions." in response.content.decode()
+    assert TrainingJob.objects.count() == 2
+
+
+def test_an_empty_page_says_what_is_missing(cast, enter):
+    html = enter(cast.admin).get(HERE).content.decode()
+    assert "Nobody has compared anything yet." in html
+    assert "has no dev prompts" in html
+
+
+def test_the_page_has_a_query_budget(cast, enter, meet, django_assert_max_num_queries):
+    for number in range(4):
+        meet(number, number % 2)
+    client = enter(cast.admin)
+    with django_assert_max_num_queries(16):
+        client.get(HERE)

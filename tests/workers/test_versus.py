@@ -1,0 +1,88 @@
+"""workers.versus: two real (tiny) policies answer the same dev prompts."""
+
+import pytest
+
+from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
+from annotation.services import jobs, versions
+from annotation.services.wishes import ask_for_training
+from tests.annotation.making import make_member, make_prompts
+from tests.workers.tiny import tiny_policy
+from workers.sampling import run_sample_job
+
+pytestmark = pytest.mark.django_db
+CONFIG = {"max_new_tokens": 6, "temperature": 1.0}
+
+
+@pytest.fixture
+def pair(project, artifacts):
+    found = []
+    for seed, name in enumerate("pq"):
+        folder = tiny_policy(artifacts / "models" / name, seed=seed)
+        version = versions.register_version(kind="policy", stage="registered", directory=folder)
+        versions.promote(project=project, slot="policy", version=version, verdict="registered")
+        found.append(version)
+    TrainingJob.objects.all().delete()
+    return found
+
+
+def run(project, pair, **config):
+    inputs = {"against": pair[1].pk, "comparisons": 4}
+    job = ask_for_training(
+        project=project,
+        by=make_member(project, "admin"),
+        kind="sample",
+        lane="experiment",
+        init=pair[0],
+        config=CONFIG | config,
+        inputs=inputs,
+    )
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    return job
+
+
+def test_both_answer_the_same_dev_prompts_and_people_are_asked(project, pair):
+    make_prompts(project, ["train"] * 3 + ["dev"] * 5 + ["test"] * 2)
+    job = run(project, pair)
+    assert job.status == JobStatus.DONE, job.error
+    assert len(job.inputs["planned"]) == 4
+    asked = list(Comparison.objects.all())
+    assert len(asked) == job.result["comparisons"] > 0
+    assert sum(job.result.values()) == 4
+    for comparison in asked:
+        assert (comparison.purpose, comparison.prompt.split) == (Purpose.EVALUATION, "dev")
+        assert comparison.propensity == 4 / 5
+        wrote = Generation.objects.filter(completion__entries__comparison=comparison)
+        assert set(wrote.values_list("model_version", flat=True)) == {one.pk for one in pair}
+
+
+def test_the_same_text_of_both_is_a_tie_without_a_question(project, pair, artifacts):
+    make_prompts(project, ["dev"] * 3)
+    folder = tiny_policy(artifacts / "models" / "twin", seed=0)  # the weights of the first
+    twin = versions.register_version(kind="policy", stage="registered", directory=folder)
+    versions.promote(project=project, slot="policy", version=twin, verdict="registered")
+    job = run(project, [pair[0], twin], temperature=0.0)
+    assert job.status == JobStatus.DONE, job.error
+    assert (job.result["identical"], job.result["comparisons"]) == (3, 0)
+    assert not Comparison.objects.exists()
+    assert Generation.objects.count() == 6
+
+
+def test_a_run_that_is_repeated_writes_nothing_twice(project, pair):
+    make_prompts(project, ["dev"] * 3)
+    job = run(project, pair)
+    counts = (Comparison.objects.count(), Generation.objects.count())
+    TrainingJob.objects.filter(pk=job.pk).update(status=JobStatus.QUEUED)
+    run_sample_job(job.pk)
+    assert (Comparison.objects.count(), Generation.objects.count()) == counts
+
+
+def test_a_job_of_one_policy_alone_fails_with_a_sentence(project, pair):
+    make_prompts(project, ["dev"])
+    job = jobs.request_training(
+        project=project, kind="sample", config=CONFIG, inputs={"against": pair[0].pk}, init=pair[0]
+    )
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.exit_code) == (JobStatus.FAILED, 2)
+    assert job.error.startswith("A head to head wants two policies")
