@@ -81,7 +81,7 @@ def board_of(battles: Sequence[Battle], *, seed: int = 0) -> Board:
     row_of = row_of.ravel()
 
     def points(weights: Floats) -> Floats:
-        together = np.bincount(row_of, weights=weights, minlength=rows.shape[1])
+        together = np.bincount(row_of, weights=weights, minlength=rows.shape[1]).astype(np.float64)
         strengths = fit(of_left, of_right, outcome, together, count)
         return SCALE * (strengths - strengths.mean())
 
