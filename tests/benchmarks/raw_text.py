@@ -73,23 +73,24 @@ def corpus(data: Path, folder: Path, lines: int | None) -> list[Path]:
 
 
 def demonstrations(data: Path) -> Iterator[Row]:
-    """Instructions with short answers, each with the language it is in."""
+    """Instructions with short answers, each with the language it is in. What stands among the test
+    rankings is not learned here either."""
     for language in ("zh", "en"):
         path = data / "llama-factory" / f"alpaca_{language}_demo.json.gz"
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            yield from _of_alpaca(json.load(file), language)
+            yield from _of_alpaca("alpaca", json.load(file), language)
     path = data / "oasst1" / "oasst_sft_zh.json"
-    yield from _of_alpaca(json.loads(path.read_text(encoding="utf-8")), "zh")
+    yield from _of_alpaca("oasst", json.loads(path.read_text(encoding="utf-8")), "zh")
 
 
-def _of_alpaca(rows: Sequence[Row], language: str) -> Iterator[Row]:
+def _of_alpaca(name: str, rows: Sequence[Row], language: str) -> Iterator[Row]:
     for number, row in enumerate(rows):
         asked = "\n".join(part for part in (row["instruction"], row["input"]) if part)
-        answer = row["output"].strip()
+        answer, split = row["output"].strip(), _split(asked)
         if answer and len(answer.encode()) <= LONGEST_ANSWER and not row.get("history"):
             yield {
-                "id": f"{language}-{number}-{len(answer)}",
-                "split": "train" if _split(asked) != "dev" else "dev",
+                "id": f"{name}-{language}-{number}",
+                "split": "train" if name == "alpaca" and split == "test" else split,
                 "prompt": [_message("user", asked)],
                 "completion": answer,
                 "language": language,
