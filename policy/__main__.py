@@ -16,6 +16,8 @@ COMMANDS = {
         "evaluate",
         "figures of a policy's answers to held-out prompts, and a page to read",
     ),
+    "bundle": ("bundle", "all that a finished model is made of, in one folder"),
+    "rebuild": ("rebuild", "a bundle's model made again, verified hash by hash"),
     "sweep": ("sweep", "a training command over settings, seeds and sizes, with a table"),
 }
 

@@ -17,6 +17,9 @@ FORBIDDEN = {
     "fixtures": {"torch", "transformers", "django", "celery", *PACKAGES} - {"fixtures"},
 }
 
+CLIENT = "annotation.client"
+"""Of the API, by HTTP: one file that imports nothing of Concord, so whoever wants may import it."""
+
 LATE = {"scipy", "peft"}
 """Half a second to import and seldom needed: may be imported where it is used."""
 
@@ -35,6 +38,8 @@ def imported(node: ast.Import | ast.ImportFrom) -> set[str]:
     """The top-level packages that one statement names; a relative import is named by its dots."""
     if isinstance(node, ast.Import):
         return {alias.name.split(".")[0] for alias in node.names}
+    if node.module == CLIENT:
+        return {CLIENT}
     return {(node.module or "").split(".")[0]} if node.level == 0 else {"." * node.level}
 
 
@@ -52,6 +57,11 @@ def test_a_package_imports_only_what_it_may(package):
         if name in FORBIDDEN[package]
     ]
     assert not broken, broken
+
+
+def test_the_client_can_be_copied_by_itself():
+    path = ROOT / f"{CLIENT.replace('.', '/')}.py"
+    assert {name for _, name in imports(path)} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("package", PACKAGES)
