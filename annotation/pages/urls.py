@@ -11,6 +11,7 @@ from annotation.pages import (
     gold,
     guidelines,
     head_to_head,
+    health,
     home,
     invitations,
     job_form,
@@ -35,6 +36,7 @@ from annotation.pages import (
 in_project = [
     path("", overview.overview, name="overview"),
     path("live/", overview.live, name="overview-live"),
+    path("health/", health.health, name="health"),
     path("rule/", overview.rule, name="rule"),
     path("auto-promote/", overview.auto_promote, name="auto-promote"),
     path("label/", label.label, name="label"),
@@ -134,6 +136,8 @@ in_project = [
     path("scheme/preview/", members.scheme_preview, name="scheme-preview"),
 ]
 urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
     path("", home.home, name="home"),
     path("sign-in/", home.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),

@@ -71,6 +71,7 @@ def act(
 PAGES_OF_A_PROJECT: dict[str, Line] = {
     "": look(ALL),
     "live/": look(ALL),
+    "health/": look(ADMINS),
     "rule/": act(ADMINS, after_preferences=7),
     "auto-promote/": act(ADMINS),
     "label/": look(LABEL),
@@ -251,6 +252,8 @@ API_OF_A_PROJECT: dict[str, Line] = {
 """Below /api/projects/<slug:slug>/."""
 
 ELSEWHERE: dict[str, Line] = {
+    "healthz": look(EVERYBODY),
+    "readyz": look(EVERYBODY),
     "": look(SIGNED_IN),
     "sign-in/": look(EVERYBODY) | act(EVERYBODY),
     "sign-out/": act(EVERYBODY),
