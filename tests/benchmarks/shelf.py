@@ -1,0 +1,282 @@
+"""How fast datasets leave and enter a large ledger, in how much memory, and at how many bytes.
+
+    python tests/benchmarks/shelf.py [--votes 1000000]
+    python tests/with_postgres.py python tests/benchmarks/shelf.py [--votes 1000000]
+
+The database is the environment's (DATABASE_URL), else SQLite in a folder that is removed again. One
+vote per comparison, 20 comparisons per prompt, answers of some 300 characters: what is counted is
+rows of the export, which for these votes is one row a vote in every format. Freezing is measured
+by itself; each export is of the snapshot that is there by then. Every step is a process of its own,
+whose highest resident memory is told; the pages are asked in the last one. Prints Markdown.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
+os.environ.setdefault("CONCORD_MODE", "laptop")
+
+SLUG = "shelf"
+ANNOTATORS = 50
+EXPORTS = (("comparisons", "jsonl"), ("trl", "jsonl"), ("trl", "parquet"), ("raw", "jsonl"))
+PAGE_TIMES = 20
+PAGES = ("export/", "preferences/", "versions/")
+
+
+def fill(votes: int) -> dict[str, Any]:
+    """A project with so many votes, written in bulk."""
+    from django.utils import timezone
+
+    from annotation.models import (
+        Annotator,
+        Comparison,
+        ComparisonCompletion,
+        Completion,
+        Generation,
+        Preference,
+        Prompt,
+        Ranking,
+    )  # fmt: skip
+    from annotation.services import ledger
+    from annotation.services.projects import create_project
+    from tests.benchmarks import desk_data as desk
+
+    project = create_project(name="Shelf", slug=SLUG, by=None)
+    source, scheme, guideline = (
+        project.sources.get(), project.schemes.get(), project.guidelines.get()
+    )  # fmt: skip
+    batch = ledger.batch_for(project=project, name="all", source=source)
+    rng, now = random.Random(5), timezone.now()
+    sentences = [" ".join(rng.choices(desk.WORDS, k=12)).capitalize() + "." for _ in range(2000)]
+    per_prompt, each = desk.PAIRS_PER_PROMPT, desk.COMPLETIONS_PER_PROMPT
+    prompts = -(-votes // per_prompt)
+    people = [
+        Annotator.objects.create(
+            project=project, kind="outside", pseudonym=f"p{one}", external_id=f"p{one}"
+        )
+        for one in range(ANNOTATORS)
+    ]
+
+    def prompt(number: int) -> Prompt:
+        messages = [{"role": "user", "content": f"{rng.choice(sentences)} ({number})?"}]
+        group = ledger.normalised_first_turn(messages)
+        return Prompt(
+            pk=number, project=project, source=source, messages=messages, split_group=group,
+            split=ledger.split_of_group(group), content_hash=ledger.prompt_hash(messages, {}),
+            language=("en", "zh")[number % 2], created_at=now,
+        )  # fmt: skip
+
+    both = list(combinations(range(each), 2))
+
+    def pairs() -> Iterator[tuple[int, int, list[int]]]:
+        for number in range(1, votes + 1):
+            of, place = divmod(number - 1, per_prompt)
+            first = 1 + of * each
+            yield number, of + 1, [first + one for one in both[place]]
+
+    desk.copy(Prompt, map(prompt, range(1, prompts + 1)))
+    desk.copy(
+        Completion,
+        (
+            Completion(
+                pk=number, prompt_id=1 + (number - 1) // each, source=source, created_at=now,
+                text=f"{' '.join(rng.choices(sentences, k=5))} ({number})",
+                text_hash=f"{number:064d}",
+            )
+            for number in range(1, prompts * each + 1)
+        ),
+    )  # fmt: skip
+    desk.copy(
+        Generation,
+        (
+            Generation(
+                pk=number, completion_id=number, origin="imported", writer=f"model-{number % 5}",
+                created_at=now,
+            )
+            for number in range(1, prompts * each + 1)
+        ),
+    )  # fmt: skip
+    desk.copy(
+        Comparison,
+        (
+            Comparison(
+                pk=number, project=project, batch=batch, prompt_id=of, purpose="production",
+                content_hash=f"{number:064d}", answers_wanted=0, open_slots=0,
+                language=("en", "zh")[of % 2], sort_key=rng.random(), created_at=now,
+            )
+            for number, of, _pair in pairs()
+        ),
+    )  # fmt: skip
+    desk.copy(
+        ComparisonCompletion,
+        (
+            ComparisonCompletion(comparison_id=number, completion_id=pair[place], position=place)
+            for number, _of, pair in pairs()
+            for place in (0, 1)
+        ),
+    )
+    desk.copy(
+        Preference,
+        (
+            Preference(
+                pk=number, project=project, comparison_id=number, scheme=scheme,
+                annotator=people[number % ANNOTATORS], guideline=guideline, presented_order=pair,
+                source=source, seconds=20.0, created_at=now,
+            )
+            for number, _of, pair in pairs()
+        ),
+    )  # fmt: skip
+    desk.copy(
+        Ranking,
+        (
+            Ranking(preference_id=number, outcome="ranked", groups=[[one] for one in pair])
+            for number, _of, pair in pairs()
+        ),
+    )
+    desk._settle()
+    return {"rows": votes}
+
+
+def freeze(folder: Path) -> dict[str, Any]:
+    """A snapshot of everything."""
+    from annotation.models import Project
+    from annotation.services import snapshots
+
+    made = snapshots.freeze(project=Project.objects.get(slug=SLUG), kind="comparisons", query={})
+    return {"rows": made.rows, "bytes": snapshots.path_of(made).stat().st_size}
+
+
+def export(folder: Path, format: str, files: str) -> dict[str, Any]:
+    """The snapshot as a folder."""
+    from annotation.exporters.folder import write_export
+    from annotation.models import Project
+
+    project = Project.objects.get(slug=SLUG)
+    out = folder / f"{format}-{files}"
+    manifest = write_export(project=project, format=format, files=files, out=out)
+    sizes = [(file["rows"], file["bytes"]) for file in manifest["files"]]
+    return {"rows": sum(rows for rows, _ in sizes), "bytes": sum(size for _, size in sizes)}
+
+
+def restore(folder: Path) -> dict[str, Any]:
+    """The raw export into a new project."""
+    from annotation.importers.raw import import_raw
+
+    made = import_raw(folder=folder / "raw-jsonl", slug="again")
+    return {"rows": made.votes}
+
+
+def pages(folder: Path) -> dict[str, Any]:
+    """Milliseconds at p95 and queries of the researcher's pages."""
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from annotation.models import Project, User
+    from annotation.services.projects import add_member
+
+    user = User.objects.create(username="researcher")
+    add_member(project=Project.objects.get(slug=SLUG), user=user, role="admin", by=None)
+    client, found = Client(), {}
+    client.force_login(user)
+    for page in PAGES:
+        client.get(f"/p/{SLUG}/{page}")  # templates are compiled once
+        times = []
+        for _ in range(PAGE_TIMES):
+            started = time.perf_counter()
+            with CaptureQueriesContext(connection) as queries:
+                response = client.get(f"/p/{SLUG}/{page}")
+            times.append((time.perf_counter() - started) * 1000)
+            if response.status_code != 200:
+                raise RuntimeError(f"{page}: {response.status_code}")
+        found[page] = [quantiles(times, n=20)[-1], len(queries)]
+    return {"pages": found}
+
+
+STEPS: dict[str, Callable[..., dict[str, Any]]] = {
+    "freeze": freeze,
+    "export": export,
+    "restore": restore,
+    "pages": pages,
+}
+
+
+def step(name: str, folder: Path, *more: str) -> dict[str, Any]:
+    """One step in this process: what it did, in how many seconds and how much memory."""
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    settings.ALLOWED_HOSTS = ["*"]
+    started = time.perf_counter()
+    if name == "fill":
+        call_command("migrate", verbosity=0)
+        done = fill(int(more[0]))
+    else:
+        done = STEPS[name](folder, *more)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {**done, "seconds": time.perf_counter() - started, "peak_bytes": peak}
+
+
+def measured(folder: Path, name: str, *more: str) -> dict[str, Any]:
+    """One step in a process of its own."""
+    command = [sys.executable, __file__, "--step", name, "--folder", str(folder), *more]
+    environment = os.environ | {"CONCORD_VAR": str(folder / "var")}
+    (folder / "var" / "static").mkdir(parents=True, exist_ok=True)
+    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
+def table(votes: int) -> Iterator[str]:
+    """The whole benchmark, line by line."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measured(folder, "fill", str(votes))
+        yield "| step | rows | rows/s | bytes per row | peak memory, MB |"
+        yield "| --- | ---: | ---: | ---: | ---: |"
+        steps = [("freeze",), *(("export", *one) for one in EXPORTS), ("restore",)]
+        for one in steps:
+            found = measured(folder, *one)
+            size = f"{found['bytes'] / found['rows']:.0f}" if "bytes" in found else ""
+            rate, peak = found["rows"] / found["seconds"], found["peak_bytes"] / 1e6
+            yield f"| {' '.join(one)} | {found['rows']:,} | {rate:,.0f} | {size} | {peak:.0f} |"
+        yield ""
+        yield "| page | p95, ms | queries |"
+        yield "| --- | ---: | ---: |"
+        for page, (p95, queries) in measured(folder, "pages")["pages"].items():
+            yield f"| {page} | {p95:.0f} | {queries} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--votes", type=int, default=1_000_000)
+    parser.add_argument("--step")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("more", nargs="*")
+    asked = parser.parse_args()
+    if asked.step:
+        print(json.dumps(step(asked.step, asked.folder, *asked.more)))
+        return
+    for line in table(asked.votes):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
