@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from annotation.faults import in_words as fault_in_words
 from annotation.models import (
     Batch,
     JobKind,
@@ -94,7 +95,7 @@ def _failed(loop: Loop, newest: dict[str, TrainingJob]) -> Iterator[Advice]:
     """The newest job of its kind failed, and nobody has asked again."""
     for job in newest.values():
         if job.status == JobStatus.FAILED:
-            error = job.error.strip()[:LONGEST_ERROR]
+            error = fault_in_words(job.error.strip())[:LONGEST_ERROR]
             named = {"number": job.pk, "kind": job.get_kind_display(), "error": error}
             yield Advice(
                 STUCK,

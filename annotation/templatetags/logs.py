@@ -4,6 +4,8 @@ import re
 
 from django import template
 
+from annotation.faults import in_words
+
 register = template.Library()
 ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -17,3 +19,9 @@ ESCAPES = re.compile(
 def without_colours(text: str) -> str:
     """The text without the escape sequences of terminals."""
     return ESCAPES.sub("", text)
+
+
+@register.filter
+def as_fault(error: str) -> str:
+    """{{ job.error|as_fault }}: why a job failed, in the reader's language, without colours."""
+    return in_words(without_colours(error))
