@@ -50,6 +50,7 @@ def test_dates_take_the_first_day_and_not_the_last(project):
     assert snapshot.counts["filtered_date"] == 2
     assert ids(frozen(project, since="2026-01-02T12:00:00+00:00")) == [second.pk, third.pk]
     assert ids(frozen(project, since="2026-01-02T12:00:01+00:00")) == [third.pk]
+    assert ids(frozen(project, until="2026-01-02T12:00:00+00:00")) == [first.pk]
 
 
 def test_schemes_guidelines_sources_and_licences_narrow_and_are_counted(project):
