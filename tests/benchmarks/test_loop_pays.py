@@ -33,16 +33,18 @@ def test_the_interval_is_that_of_students_t(bench):
     assert bench.with_interval([1.0]) == "+1.000"
 
 
-def test_it_runs_in_small(bench, tmp_path, capsys):
+def test_it_runs_in_small(bench, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "ROUNDS", 2)
+    monkeypatch.setattr(bench, "EPOCHS", 1)
     words = ["--folder", str(tmp_path / "out"), "--seeds", "3", "--labels", "16", "--steps", "1"]
     words += ["--answers", "6", "--measured-on", "4", "--demonstrations", "64"]
     assert bench.main([*words, "--set", "rollouts_per_step=8"]) == 0
     assert "ramp - offline at equal KL: " in capsys.readouterr().out
     with (tmp_path / "out" / "points.csv").open(encoding="utf-8") as file:
         ways = [row["way"] for row in csv.DictReader(file)]
-    assert [ways.count(way) for way in ("online", "ramp", "offline")] == [4, 4, 3]
+    assert [ways.count(way) for way in ("online", "ramp", "offline")] == [2, 2, 3]
     of_seed = tmp_path / "out" / "seed-3"
-    for way, labels in (("online-1", 16), ("online-4", 64), ("offline", 64)):
+    for way, labels in (("online-1", 16), ("online-2", 32), ("ramp-2", 32), ("offline", 32)):
         votes = (of_seed / way / "reward.jsonl").read_text(encoding="utf-8").splitlines()
         assert len({json.loads(vote)["id"] for vote in votes}) == labels
     inputs = [
