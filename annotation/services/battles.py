@@ -7,6 +7,7 @@ learns; test stays sealed. A text that two versions wrote alike is a tie without
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import combinations
 
 from annotation.models import (
@@ -32,13 +33,13 @@ HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
 class Trial:
     """What one comparison (or identical text) says of two players: the mean of its answers' words.
 
-    at: the first answer's place in the ledger, which orders trials as they came.
+    at: when the first answer came, or the later of two identical texts, which orders the trials.
     """
 
     left: str
     right: str
     score: float
-    at: int
+    at: datetime
 
 
 def battles_of(project: Project) -> tuple[list[Battle], list[Trial]]:
@@ -89,8 +90,8 @@ def _met(
                 yield other, one, 1 - score
 
 
-Facts = tuple[str, float | None, dict[int, int], int]
-"""(group, propensity, characters by completion, id of the first answer)."""
+Facts = tuple[str, float | None, dict[int, int], datetime]
+"""(group, propensity, characters by completion, when the first answer came)."""
 
 
 def _by_comparison(
@@ -110,6 +111,7 @@ def _by_comparison(
         .values_list(
             "comparison_id",
             "pk",
+            "created_at",
             "annotator_id",
             "rankings__groups",
             "comparison__prompt__split_group",
@@ -118,13 +120,13 @@ def _by_comparison(
     )
     texts = _lengths(project)
     votes: dict[int, list[tuple[int, dict[int, int]]]] = defaultdict(list)
-    facts: dict[int, tuple[str, float | None, int]] = {}
+    facts: dict[int, tuple[str, float | None, datetime]] = {}
     answered: set[int] = set()
-    for comparison, pk, annotator, groups, group, propensity in answers.iterator():
+    for comparison, pk, at, annotator, groups, group, propensity in answers.iterator():
         if pk in answered:
             continue  # the first axis speaks
         answered.add(pk)
-        facts.setdefault(comparison, (group, propensity, pk))
+        facts.setdefault(comparison, (group, propensity, at))
         places = {one: place for place, tied in enumerate(groups) for one in tied}
         votes[comparison].append((annotator, places))
     for comparison, found in votes.items():
@@ -172,13 +174,13 @@ def _identical(project: Project) -> tuple[list[Battle], list[Trial]]:
         model_version__isnull=False,
         job__inputs__has_key="against",
     ).order_by("pk")
-    seen: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
+    seen: dict[tuple[int, int], list[tuple[str, datetime]]] = defaultdict(list)
     groups: dict[int, str] = {}
-    for pk, completion, job, version, name, group in rows.values_list(
-        *("pk", "completion_id", "job_id", "model_version_id", "model_version__name"),
+    for at, completion, job, version, name, group in rows.values_list(
+        *("created_at", "completion_id", "job_id", "model_version_id", "model_version__name"),
         "completion__prompt__split_group",
     ).iterator():
-        seen[job, completion].append((f"{name} #{version}", pk))
+        seen[job, completion].append((f"{name} #{version}", at))
         groups[completion] = group
     battles, trials = [], []
     for (_job, completion), wrote in seen.items():

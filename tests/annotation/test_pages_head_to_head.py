@@ -4,6 +4,7 @@ import csv
 import io
 
 import pytest
+from django.utils import timezone
 
 from annotation.models import (
     AnnotatorKind,
@@ -111,14 +112,15 @@ def test_people_are_players_and_models_votes_do_not_count(cast, versions, meet):
 
 
 def test_a_verdict_is_given_once_the_interval_excludes_one_half():
-    even = [Trial("a", "b", score, n) for n, score in enumerate([1.0, 0.0] * 100)]
+    now = timezone.now()
+    even = [Trial("a", "b", score, now) for score in [1.0, 0.0] * 100]
     (pair,) = pairs_of(even, 0.05)
     assert (pair.verdict, pair.trials, pair.share) == ("undecided", 200, 0.5)
     assert pair.more is not None
     assert pair.more > 500
-    (won,) = pairs_of([Trial("a", "b", 1.0, n) for n in range(60)], 0.4)
+    (won,) = pairs_of([Trial("a", "b", 1.0, now) for _ in range(60)], 0.4)
     assert (won.verdict, won.more) == ("one", 0)
-    (lost,) = pairs_of([Trial("a", "b", 0.0, n) for n in range(60)], 0.4)
+    (lost,) = pairs_of([Trial("a", "b", 0.0, now) for _ in range(60)], 0.4)
     assert lost.verdict == "other"
 
 
