@@ -130,7 +130,9 @@ def test_two_processes_learn_as_one(inputs, tmp_path, run_two, settings):
 
 
 def test_what_reaches_one_process_stops_both_and_one_alone_goes_on(inputs, tmp_path, run_two):
-    words = partial(words_for, inputs, settings={"baseline_samples": 1, "steps": 3, "minibatches": 1})
+    words = partial(
+        words_for, inputs, settings={"baseline_samples": 1, "steps": 3, "minibatches": 1}
+    )
     assert main(words(tmp_path / "one")) == 0
 
     def stopped_after_a_step(wanted: str) -> int:
