@@ -147,9 +147,10 @@ def _moment(key: str, value: Any) -> str:
         return ""
     try:
         found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):  # the last one: in UTC it lies before year 1
         raise BadInput(f"{key} is a date or time like 2026-01-31: {value!r:.80}.") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    return found.isoformat()
 
 
 def _one_of(options: Mapping[str, Any]) -> dict[str, str]:

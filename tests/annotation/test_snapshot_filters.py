@@ -95,6 +95,8 @@ def test_one_moment_said_in_two_ways_is_one_query():
     [
         ({"since": "yesterday"}, "since is a date or time like 2026-01-31: 'yesterday'"),
         ({"until": 3}, "until is a date"),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since is a date or time .* '0001-01-01T00"),
+        ({"until": "9999-12-31T23:00:00-14:00"}, "until is a date or time .* '9999-12-31T23"),
         ({"since": "2026-02-01", "until": "2026-01-01"}, "since lies before until"),
         ({"schemes": 3}, "schemes must be a list of texts: 3"),
     ],
