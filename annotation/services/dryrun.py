@@ -94,19 +94,19 @@ def dry_run(*, project: Project, by: User, **wish: Any) -> DryRun:
     """Raises BadInput wherever asking for the job would."""
     with transaction.atomic():
         job = ask_for_training(project=project, by=by, **wish)
-        found = _described(job)
         transaction.set_rollback(True)
-    return found
+    return _described(job)  # counted with no lock held: on SQLite nobody could write meanwhile
 
 
 def _described(job: TrainingJob) -> DryRun:
+    """Of a job that is not in the ledger any more."""
     starts = _starts(job)
     files = tuple(
         (path.name, path.stat().st_size)
         for path in (readable_data_files(job.inputs["data"]) if "data" in job.inputs else ())
     )
-    earlier = job.project.jobs.filter(kind=job.kind).exclude(pk=job.pk)
-    last = earlier.filter(status=JobStatus.DONE).select_related("snapshot").order_by("-pk").first()
+    done = job.project.jobs.filter(kind=job.kind, status=JobStatus.DONE)
+    last = done.select_related("snapshot").order_by("-pk").first()
     before = last.snapshot if last else None
     funnel = None if files else _funnel(job, before)
     artifacts = Path(settings.ARTIFACTS_DIR)

@@ -4,13 +4,14 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from annotation.models import AuditEntry, JobKind, JobStatus, Split, TrainingJob
 from annotation.pages.job_form import read_config
 from annotation.pages.job_presets import PRESETS, USUAL
 from annotation.pages.job_tables import config_lines, input_lines, minutes_left, result_phases
-from annotation.services import queue
+from annotation.services import dryrun, queue
 from annotation.services.dryrun import dry_run
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
@@ -166,6 +167,21 @@ def test_a_look_counts_what_is_new_and_keeps_nothing(cast, enter, settings, tmp_
     assert "about 8 minutes, by job" in html
     assert '<td class="number">+3</td>' in html
     assert (TrainingJob.objects.count(), AuditEntry.objects.count()) == (1, before)
+
+
+def test_a_look_counts_while_others_may_write(cast, monkeypatch):
+    """On SQLite a transaction that has written holds the one lock until its end."""
+    answer(cast, 2)
+    held, count = [], dryrun._funnel
+    outside = list(connection.savepoint_ids)  # of the test's own transaction
+
+    def counting(*given):
+        held.append(connection.savepoint_ids != outside)
+        return count(*given)
+
+    monkeypatch.setattr(dryrun, "_funnel", counting)
+    found = dry_run(project=cast.project, by=cast.admin, kind="reward", config={}, lane="loop")
+    assert (held, found.funnel.rows) == ([False], 2)
 
 
 def test_a_look_refuses_what_the_queue_would(cast, enter):
