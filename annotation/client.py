@@ -11,6 +11,7 @@ answers is given as it came, dicts that /api/docs/ describes; whoever may do wha
 a token must have, is said there too. A client may serve several threads.
 """
 
+import base64
 import hashlib
 import http.client
 import ipaddress
@@ -123,13 +124,14 @@ class Concord:
     ) -> Path:
         """Stream a file under /api/ to `to`, which is there whole or not at all.
 
-        sha256: hex digest that it must have. on_bytes gets the length of each piece, for a progress
-        bar. Raises DownloadFailed where the digest differs.
+        sha256: hex digest that it must have; one that the server tells in Repr-Digest (RFC 9530) is
+        checked too. on_bytes gets the length of each piece, for a progress bar. Raises
+        DownloadFailed where a digest differs.
         """
         target = Path(to)
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
 
-        def take(answer: http.client.HTTPResponse) -> str:
+        def take(answer: http.client.HTTPResponse) -> tuple[str, str | None]:
             digest, count = hashlib.sha256(), 0
             with part.open("wb") as file:
                 while piece := answer.read(PIECE_BYTES):
@@ -140,12 +142,13 @@ class Concord:
             promised = answer.headers.get("Content-Length")
             if promised is not None and int(promised) != count:
                 raise http.client.IncompleteRead(b"", int(promised) - count)
-            return digest.hexdigest()
+            return digest.hexdigest(), _told_sha256(answer.headers.get("Repr-Digest"))
 
         try:
-            found = self._send("GET", path, None, take, again=True)
-            if sha256 is not None and found != sha256:
-                raise DownloadFailed(f"{path} has SHA-256 {found}, not {sha256}.")
+            found, told = self._send("GET", path, None, take, again=True)
+            for wanted in (sha256, told):
+                if wanted is not None and found != wanted:
+                    raise DownloadFailed(f"{path} has SHA-256 {found}, not {wanted}.")
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
@@ -346,8 +349,11 @@ class ProjectClient:
         *,
         on_bytes: Callable[[int], object] = lambda count: None,
     ) -> Path:
-        """All files of an export into a folder, which may be new; each is checked against its
-        SHA-256. Returns the folder."""
+        """All files of an export into a folder, which may be new. Returns the folder.
+
+        Data files are checked against the SHA-256 that the export names, its documents (manifest
+        and card) against the one that the server tells as it sends them.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         digests = {file["name"]: file["sha256"] for file in export["files"]}
@@ -396,6 +402,18 @@ def _seconds(header: str | None) -> float | None:
         return max(0.0, float(header)) if header else None
     except ValueError:
         return None
+
+
+def _told_sha256(header: str | None) -> str | None:
+    """The hex SHA-256 of a Repr-Digest header, `sha-256=:BASE64:`; None where it has none."""
+    for told in (header or "").split(","):
+        name, _, value = told.strip().partition("=")
+        if name.lower() == "sha-256":
+            try:
+                return base64.b64decode(value.strip(":"), validate=True).hex()
+            except ValueError:
+                return value  # which no file has
+    return None
 
 
 def _body_of(error: urllib.error.HTTPError) -> JSON:

@@ -3,6 +3,7 @@
 The folder is one that Hugging Face's `load_dataset` takes as it is.
 """
 
+import hashlib
 import json
 import platform
 import re
@@ -94,8 +95,8 @@ def export_folder(project: Project, export_id: str) -> Path | None:
 
 
 def export_file(project: Project, export_id: str, name: str) -> tuple[Path, str] | None:
-    """A file of one of the project's exports with the SHA-256 that the manifest has of it ("" for
-    the manifest and the card), or None; no name leads out of its folder."""
+    """A file of one of the project's exports with its SHA-256, as the manifest has it (of the
+    manifest and the card, as they are now), or None; no name leads out of its folder."""
     folder = export_folder(project, export_id)
     if folder is None:
         return None
@@ -104,7 +105,7 @@ def export_file(project: Project, export_id: str, name: str) -> tuple[Path, str]
         return None
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     digests = {str(file["name"]): str(file["sha256"]) for file in manifest["files"]}
-    return found, digests.get(name, "")
+    return found, digests.get(name) or hashlib.sha256(found.read_bytes()).hexdigest()
 
 
 def _exports_of(project: Project) -> Path:

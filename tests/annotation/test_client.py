@@ -161,6 +161,26 @@ def test_a_download_is_there_whole_or_not_at_all(scripted, waits, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["f"]
 
 
+@pytest.mark.parametrize(
+    ("header", "is_right"),
+    [
+        ("sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:", True),  # of "abc", FIPS 180-2
+        ("sha-512=:AAAA:, SHA-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:", True),
+        ("sha-512=:AAAA:", True),  # nothing that is looked at
+        ("sha-256=:AAAA:", False),
+        ("sha-256=:no base64:", False),
+    ],
+)
+def test_a_digest_that_the_server_tells_is_checked(scripted, tmp_path, header, is_right):
+    concord = Concord(scripted((200, {"Repr-Digest": header}, b"abc")).address, "t")
+    if is_right:
+        assert concord.download("f", tmp_path / "f").read_bytes() == b"abc"
+        return
+    with pytest.raises(DownloadFailed, match="f has SHA-256 ba7816bf"):
+        concord.download("f", tmp_path / "f")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_job_is_followed_to_its_end(scripted, waits):
     states = [("queued", 0), ("running", 1), ("running", 1), ("failed", 2)]
     jobs = [
