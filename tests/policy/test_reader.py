@@ -246,6 +246,34 @@ def test_what_is_appended_gets_the_logits_of_a_whole_forward(letters, make, by, 
         decoding.append(tokens)
 
 
+def test_no_recording_is_replayed_for_other_rows_than_its_own(letters):
+    """It reads and writes where the rows of before were; the fake one here counts its replays."""
+    model = gpt2(letters)
+    step = step_of(model, torch.float32)
+    prompts = [(3, 7, 8), (5, 6), (9, 4)]
+    decoding = ByReplay(model, step, prompts, room=3)
+    recording = Recording()
+    decoding.append(torch.tensor([3, 4, 5]))
+    decoding._recorded = recording
+    decoding.append(torch.tensor([6, 7, 8]))
+    assert (recording.replays, decoding._warm) == (1, True)
+    decoding.keep(torch.tensor([0, 2]))
+    assert not decoding._warm, "else the next step would be recorded before its kernels ran"
+    before = decoding.logits.clone()
+    decoding.append(torch.tensor([3, 4]))
+    assert recording.replays == 1
+    assert not torch.equal(decoding.logits, before)
+
+
+class Recording:
+    """In place of a CUDA graph: replayed, it does nothing."""
+
+    replays = 0
+
+    def replay(self):
+        self.replays += 1
+
+
 def test_a_model_with_adapters_steps_by_its_own_forward(letters):
     """Adapters begin at nothing: what is tried at the start would not show them."""
     model = of_groups(letters)
