@@ -4,7 +4,8 @@
 
 with p = exp(strength). nu is one number for all. A faint prior, as if every player had tied half a
 game with a player of strength 0, keeps who never lost at a finite strength. Intervals draw groups
-and annotators again, both at once (a pigeonhole bootstrap), for answers share either.
+and annotators again, both at once (a pigeonhole bootstrap), for answers share either. What nobody
+was asked about has no annotator, and its groups alone are drawn.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -26,13 +27,16 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Battle:
-    """One annotator's word on two players. score: 1 the left one, 0 the right one, 1/2 a tie."""
+    """One annotator's word on two players, or nobody's (None) where the texts speak by themselves.
+
+    score: 1 the left one, 0 the right one, 1/2 a tie.
+    """
 
     left: Hashable
     right: Hashable
     score: float
     group: str
-    annotator: Hashable
+    annotator: Hashable | None
     weight: float = 1.0
     left_length: int = 0
     right_length: int = 0
@@ -179,21 +183,30 @@ def _longer(one: Battle) -> float:
 
 
 def _redrawn(battles: Sequence[Battle], seed: int) -> list[Floats]:
-    """Weights of each resample: how often its group was drawn times how often its annotator was."""
+    """Weights of each resample: how often its group was drawn times how often its annotator was.
+
+    Nobody is no annotator: were "nobody" drawn among a few, all ties by themselves would go or
+    double at once.
+    """
     generator = np.random.default_rng(seed)
-    parts = []
-    for names in ([one.group for one in battles], [one.annotator for one in battles]):
-        known = {name: at for at, name in enumerate(dict.fromkeys(names))}
-        parts.append((np.array([known[name] for name in names]), len(known)))
+    groups, num_groups = _places([one.group for one in battles])
+    people, num_people = _places([one.annotator for one in battles])
     found = []
     for _ in range(RESAMPLES):
         weights = np.ones(len(battles))
-        for places, count in parts:
+        for places, count in ((groups, num_groups), (people, num_people)):
             if count > 1:
                 drawn = np.bincount(generator.integers(count, size=count), minlength=count)
-                weights = weights * drawn[places]
+                weights = weights * np.append(drawn, 1)[places]  # at -1 stands nobody
         found.append(weights)
     return found
+
+
+def _places(names: Sequence[Hashable | None]) -> tuple[Ints, int]:
+    """(N,) the number of each name, -1 for None, and how many names there are."""
+    distinct = dict.fromkeys(name for name in names if name is not None)
+    known = {name: at for at, name in enumerate(distinct)}
+    return np.array([-1 if name is None else known[name] for name in names]), len(known)
 
 
 def _wins(battles: Sequence[Battle]) -> dict[tuple[Hashable, Hashable], tuple[float, int]]:

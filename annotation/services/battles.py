@@ -22,8 +22,6 @@ from annotation.models import (
 )
 from annotation.standings import Battle
 
-BY_ITSELF = "identical texts"
-"""The annotator of a tie that nobody was asked about."""
 PEOPLE = "people"
 """Who wrote a demonstration."""
 HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
@@ -192,7 +190,7 @@ def _identical(project: Project) -> tuple[list[Battle], list[Trial]]:
                         right=other,
                         score=0.5,
                         group=groups[completion],
-                        annotator=BY_ITSELF,
+                        annotator=None,
                     )
                 )
                 trials.append(Trial(one, other, 0.5, max(first, second)))

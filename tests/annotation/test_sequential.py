@@ -148,3 +148,61 @@ def test_a_propensity_weighs():
     rare = [battle("a", "b", 1.0, place, weight=9.0) for place in range(10)]
     often = [battle("a", "b", 0.0, place) for place in range(10, 20)]
     assert board_of([*rare, *often]).standings[0].player == "a"
+
+
+def asked_of(num_groups, num_people, generator):
+    """Every person on every group's text; a group's answers mostly agree, and so do a person's."""
+    of_group = generator.normal(size=num_groups)
+    of_person = generator.normal(size=num_people)
+    return [
+        battle("a", "b", float(of_group[group] + of_person[person] > 0), group, person)
+        for group in range(num_groups)
+        for person in range(num_people)
+    ]
+
+
+def slow_interval_of_first(battles, times=1000):
+    """A pigeonhole bootstrap as it is told: draw groups, draw people, and count every battle as
+    often as its group came times as often as its person did. Two players, 95 %."""
+    generator = np.random.default_rng(11)
+    groups = sorted({one.group for one in battles})
+    people = sorted({one.annotator for one in battles if one.annotator is not None})
+    points = []
+    for _ in range(times):
+        drawn_groups = list(generator.choice(groups, size=len(groups)))
+        drawn_people = list(generator.choice(people, size=len(people)))
+        often = {1.0: 0.0, 0.5: 0.0, 0.0: 0.0}
+        for one in battles:
+            share = 1 if one.annotator is None else drawn_people.count(one.annotator)
+            often[one.score] += drawn_groups.count(one.group) * share
+        place = np.zeros(3, int)
+        strengths = fit(place, place + 1, np.array([*often]), np.array([*often.values()]), 2)
+        points.append(SCALE * (strengths[0] - strengths.mean()))
+    points.sort()
+    return points[int(times * 0.025)], points[int(times * 0.975)]
+
+
+def test_an_interval_is_that_of_a_slow_pigeonhole_bootstrap():
+    battles = asked_of(10, 5, np.random.default_rng(8))
+    battles += [battle("a", "b", 0.5, 100 + place, annotator=None) for place in range(8)]
+    low, high = slow_interval_of_first(battles)
+    found = [
+        next(one for one in board_of(battles, seed=seed).standings if one.player == "a")
+        for seed in range(6)
+    ]
+    near = 0.05 * (high - low)
+    assert np.mean([one.low for one in found]) == pytest.approx(low, abs=near)
+    assert np.mean([one.high for one in found]) == pytest.approx(high, abs=near)
+
+
+def test_ties_by_themselves_are_not_drawn_as_if_somebody_had_given_them():
+    """One person: nobody is drawn, so whose the ties are changes nothing."""
+    said = [battle("a", "b", float(place % 4 > 0), place, "one") for place in range(60)]
+
+    def interval(whose):
+        ties = [battle("a", "b", 0.5, 60 + place, whose) for place in range(30)]
+        first = board_of([*said, *ties]).standings[0]
+        return first.player, first.low, first.high
+
+    assert interval(None) == interval("one")
+    assert interval(None)[1] > 0
