@@ -35,7 +35,9 @@ class Running:
 def running_interval(values: Sequence[float], level: float = LEVEL) -> Running:
     """The sequence over values in [0, 1], in the order in which they came.
 
-    The ends are the tightest that were seen so far. Raises ValueError for a value outside [0, 1].
+    The ends are the tightest that were seen so far. Where these exclude each other, the mean has
+    moved, and the ends at that value stand, which hold by themselves and are never empty. Raises
+    ValueError for a value outside [0, 1].
     """
     seen = np.asarray(values, dtype=np.float64)  # (T,)
     if len(seen) and not (seen.min() >= 0 and seen.max() <= 1):
@@ -50,9 +52,10 @@ def running_interval(values: Sequence[float], level: float = LEVEL) -> Running:
     surprise = np.cumsum((seen - earlier_mean) ** 2 * _cost(bets))
     middle = np.cumsum(bets * seen) / np.maximum(total, 1e-300)
     half = (math.log(2 / level) + surprise) / np.maximum(total, 1e-300)
-    low = np.maximum.accumulate(np.clip(middle - half, 0, 1))
-    high = np.minimum.accumulate(np.clip(middle + half, 0, 1))
-    return Running(middle, low, high)
+    alone_low, alone_high = np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+    low, high = np.maximum.accumulate(alone_low), np.minimum.accumulate(alone_high)
+    empty = low > high
+    return Running(middle, np.where(empty, alone_low, low), np.where(empty, alone_high, high))
 
 
 def answers_for(half_width: float, deviation: float, level: float = LEVEL) -> int | None:

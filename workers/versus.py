@@ -58,7 +58,9 @@ def write_versus(job: TrainingJob, beating: Beating) -> dict[str, int]:
                 _record(job, version, prompts[pk], source, one, sampling)
                 for version, one in zip(pair, texts, strict=True)
             ]
-            done[_ask(project, pair, source, prompts[pk], completions, len(planned))] += 1
+            done[
+                _ask(project, pair, source, prompts[pk], completions, job.inputs["propensities"][0])
+            ] += 1
     beating.progress(len(planned), len(planned), "sample")
     return dict(done)
 
@@ -72,13 +74,16 @@ def _pair(job: TrainingJob) -> tuple[ModelVersion, ModelVersion]:
 
 
 def _planned(job: TrainingJob, seed: int) -> list[int]:
-    """Dev prompts of the job, chosen at its first start and kept in its row."""
-    if "planned" not in job.inputs:
+    """Dev prompts of the job, chosen at its first start and kept in its row, in an order
+    that knows nothing of what will become of them."""
+    if "propensities" not in job.inputs:
         dev = Prompt.objects.filter(project=job.project, split=Split.DEV).order_by("pk")
         known = list(dev.values_list("pk", flat=True))
         wanted = min(job.inputs.get("comparisons", USUAL_PROMPTS), len(known))
-        chosen = random.Random(seed_for(seed, job.pk, "versus")).sample(known, wanted)
-        job.inputs = {**job.inputs, "planned": chosen}
+        drawn = random.Random(seed_for(seed, job.pk, "versus")).sample(known, wanted)
+        chosen = job.inputs.get("planned", drawn)
+        chances = [len(chosen) / max(len(known), 1)] * len(chosen)
+        job.inputs = {**job.inputs, "planned": chosen, "propensities": chances}
         jobs.store_inputs(job_id=job.pk, attempt=job.attempt, chosen={"inputs": job.inputs})
     if not job.inputs["planned"]:
         raise BadInput("A head to head wants prompts of the dev split, and the project has none.")
@@ -130,7 +135,7 @@ def _ask(
     source: Source,
     prompt: Prompt,
     completions: list[Completion],
-    number: int,
+    propensity: float,
 ) -> str:
     """Put the two texts to people; what became of them, as the job's result counts it."""
     if completions[0].pk == completions[1].pk:
@@ -142,13 +147,12 @@ def _ask(
         source=source,
         purpose=Purpose.EVALUATION,
     )
-    dev = Prompt.objects.filter(project=project, split=Split.DEV).count()
     ledger.open_comparison(
         batch=batch,
         prompt=prompt,
         completions=completions,
         answers_wanted=project.answers_wanted,
         selector=SELECTOR,
-        propensity=number / dev,
+        propensity=propensity,
     )
     return "comparisons"

@@ -26,10 +26,11 @@ from annotation.pages.job_form import key_of, new_key
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.sequential import answers_for, running_interval
-from annotation.services.battles import PEOPLE, Trial, battles_of
+from annotation.services.battles import PEOPLE, battles_of
 from annotation.services.versions import versions_of
 from annotation.services.wishes import ask_for_training
 from annotation.standings import Board, board_of
+from annotation.trials import Trial
 
 WIDTH, MARGIN = 220, 6
 """Of a bar, SVG user units."""

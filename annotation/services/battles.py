@@ -6,12 +6,12 @@ learns; test stays sealed. A text that two versions wrote alike is a tie without
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 
 from annotation.models import (
     AnnotatorKind,
+    ComparisonCompletion,
     Generation,
     Origin,
     Outcome,
@@ -20,37 +20,31 @@ from annotation.models import (
     Purpose,
     Split,
 )
+from annotation.services.meetings import meetings_of, player_of
 from annotation.standings import Battle
+from annotation.trials import Trial, in_turn
 
 PEOPLE = "people"
 """Who wrote a demonstration."""
 HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What one comparison (or identical text) says of two players: the mean of its answers' words.
-
-    at: when the first answer came, or the later of two identical texts, which orders the trials.
-    """
-
-    left: str
-    right: str
-    score: float
-    at: datetime
-
-
 def battles_of(project: Project) -> tuple[list[Battle], list[Trial]]:
     """All battles of the project's held-out evaluation, and its trials in the order they came.
 
-    A player is a version by its name and id, an outside writer by name, or PEOPLE.
+    A player is a version by its name and id, an outside writer by name, or PEOPLE. What needs no
+    answer counts once its turn among the answers of its job has come, in both.
     """
     writers = _writers(project)
+    meetings = meetings_of(project)
+    # a question that a later job repeats is the earlier one's
+    met_in = {texts: meeting for meeting in reversed(meetings) for texts in meeting.asked}
+    answered: dict[int, list[Trial]] = defaultdict(list)
     battles: list[Battle] = []
     trials: list[Trial] = []
     for comparison, votes in _by_comparison(project):
         of_pair: dict[tuple[str, str], list[float]] = defaultdict(list)
-        group, propensity, texts, first = comparison
+        group, propensity, shown, texts, first = comparison
         for annotator, places in votes:
             for left, right in combinations(sorted(places), 2):
                 for one, other, score in _met(writers, left, right, places):
@@ -67,12 +61,20 @@ def battles_of(project: Project) -> tuple[list[Battle], list[Trial]]:
                             right_length=texts.get(right, 0),
                         )
                     )
-        trials += [
-            Trial(one, other, sum(scores) / len(scores), first)
-            for (one, other), scores in of_pair.items()
-        ]
-    ties, alike = _identical(project)
-    return [*battles, *ties], sorted([*trials, *alike], key=lambda trial: trial.at)
+        meeting = met_in.get(shown)
+        for pair, scores in of_pair.items():
+            trial = Trial(*pair, sum(scores) / len(scores), first)
+            if meeting and pair == meeting.pair:
+                answered[meeting.job].append(trial)
+            else:
+                trials.append(trial)
+    for meeting in meetings:
+        come = sorted(answered[meeting.job], key=lambda trial: trial.at)
+        for trial, battle in in_turn(meeting.drawn, come, meeting.since):
+            trials.append(trial)
+            if battle is not None:
+                battles.append(battle)
+    return battles, sorted(trials, key=lambda trial: trial.at)
 
 
 def _met(
@@ -88,14 +90,17 @@ def _met(
                 yield other, one, 1 - score
 
 
-Facts = tuple[str, float | None, dict[int, int], datetime]
-"""(group, propensity, characters by completion, when the first answer came)."""
+Facts = tuple[str, float | None, frozenset[int], dict[int, int], datetime]
+"""(group, propensity, completions shown, characters by completion, when the first answer came)."""
 
 
 def _by_comparison(
     project: Project,
 ) -> Iterator[tuple[Facts, list[tuple[int, dict[int, int]]]]]:
-    """Of each comparison its facts and (annotator, completion -> place) of each valid answer."""
+    """Of each comparison its facts and (annotator, completion -> place) of each valid answer.
+
+    The first axis speaks: both bad there is a tie, and who cannot tell there says nothing.
+    """
     answers = (
         Preference.objects.valid()
         .filter(
@@ -103,7 +108,6 @@ def _by_comparison(
             annotator__kind__in=HUMAN,
             comparison__purpose=Purpose.EVALUATION,
             comparison__prompt__split=Split.DEV,
-            rankings__outcome__in=(Outcome.RANKED, Outcome.EQUAL),
         )
         .order_by("comparison_id", "pk", "rankings__pk")
         .values_list(
@@ -111,25 +115,44 @@ def _by_comparison(
             "pk",
             "created_at",
             "annotator_id",
+            "rankings__outcome",
             "rankings__groups",
             "comparison__prompt__split_group",
             "comparison__propensity",
         )
     )
-    texts = _lengths(project)
+    texts, shown = _lengths(project), _shown(project)
     votes: dict[int, list[tuple[int, dict[int, int]]]] = defaultdict(list)
     facts: dict[int, tuple[str, float | None, datetime]] = {}
-    answered: set[int] = set()
-    for comparison, pk, at, annotator, groups, group, propensity in answers.iterator():
-        if pk in answered:
-            continue  # the first axis speaks
-        answered.add(pk)
+    read: set[int] = set()
+    for comparison, pk, at, annotator, outcome, groups, group, propensity in answers.iterator():
+        if pk in read:
+            continue
+        read.add(pk)
+        if outcome in (Outcome.RANKED, Outcome.EQUAL):
+            places = {one: place for place, tied in enumerate(groups) for one in tied}
+        elif outcome == Outcome.BOTH_BAD:
+            places = dict.fromkeys(shown[comparison], 0)
+        else:
+            continue
         facts.setdefault(comparison, (group, propensity, at))
-        places = {one: place for place, tied in enumerate(groups) for one in tied}
         votes[comparison].append((annotator, places))
     for comparison, found in votes.items():
         group, propensity, first = facts[comparison]
-        yield (group, propensity, texts, first), found
+        yield (group, propensity, frozenset(shown[comparison]), texts, first), found
+
+
+def _shown(project: Project) -> dict[int, list[int]]:
+    """The completions of each comparison that may count."""
+    entries = ComparisonCompletion.objects.filter(
+        comparison__project=project,
+        comparison__purpose=Purpose.EVALUATION,
+        comparison__prompt__split=Split.DEV,
+    )
+    found: dict[int, list[int]] = defaultdict(list)
+    for comparison, completion in entries.values_list("comparison_id", "completion_id").iterator():
+        found[comparison].append(completion)
+    return found
 
 
 def _lengths(project: Project) -> dict[int, int]:
@@ -159,39 +182,6 @@ def _generations(project: Project) -> Iterator[tuple[int, str]]:
     )
     for pk, origin, version, name, writer in rows.iterator():
         if version is not None:
-            yield pk, f"{name} #{version}"
+            yield pk, player_of(name, version)
         else:
             yield pk, PEOPLE if origin == Origin.DEMONSTRATION else writer
-
-
-def _identical(project: Project) -> tuple[list[Battle], list[Trial]]:
-    """Ties of texts that two versions wrote alike when they were set against each other."""
-    rows = Generation.objects.filter(
-        completion__prompt__project=project,
-        completion__prompt__split=Split.DEV,
-        model_version__isnull=False,
-        job__inputs__has_key="against",
-    ).order_by("pk")
-    seen: dict[tuple[int, int], list[tuple[str, datetime]]] = defaultdict(list)
-    groups: dict[int, str] = {}
-    for at, completion, job, version, name, group in rows.values_list(
-        *("created_at", "completion_id", "job_id", "model_version_id", "model_version__name"),
-        "completion__prompt__split_group",
-    ).iterator():
-        seen[job, completion].append((f"{name} #{version}", at))
-        groups[completion] = group
-    battles, trials = [], []
-    for (_job, completion), wrote in seen.items():
-        for (one, first), (other, second) in combinations(sorted(wrote), 2):
-            if one != other:
-                battles.append(
-                    Battle(
-                        left=one,
-                        right=other,
-                        score=0.5,
-                        group=groups[completion],
-                        annotator=None,
-                    )
-                )
-                trials.append(Trial(one, other, 0.5, max(first, second)))
-    return battles, trials

@@ -10,16 +10,19 @@ from annotation.models import (
     AnnotatorKind,
     Generation,
     ModelVersion,
+    Preference,
     Promotion,
     Purpose,
+    Ranking,
     Split,
     TrainingJob,
 )
 from annotation.pages.head_to_head import pairs_of
 from annotation.services import ledger, queue
-from annotation.services.battles import PEOPLE, Trial, battles_of
+from annotation.services.battles import PEOPLE, battles_of
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from annotation.trials import Trial
 
 HERE = "/p/shop/head-to-head/"
 
@@ -41,9 +44,13 @@ def versions(cast):
 
 @pytest.fixture
 def meet(cast, versions):
-    """Ask about one dev prompt: texts of a, of b, and what was said (1 a, 0 b, 0.5 equal)."""
+    """Ask about one dev prompt: texts of a, of b, and what was said (1 a, 0 b, 0.5 equal, another
+    outcome by its name, None nothing)."""
     job = TrainingJob.objects.create(
-        project=cast.project, kind="sample", inputs={"against": versions[1].pk}
+        project=cast.project,
+        kind="sample",
+        init=versions[0],
+        inputs={"against": versions[1].pk, "planned": [], "propensities": []},
     )
     source = cast.project.sources.get()
     annotator = annotator_for(user=cast.labeler, project=cast.project)
@@ -55,6 +62,9 @@ def meet(cast, versions):
             messages=[{"role": "user", "content": f"Question {number}?"}],
             split=split,
         )
+        job.inputs["planned"].append(prompt.pk)
+        job.inputs["propensities"].append(0.5)
+        job.save()
         wrote = []
         for seed, (version, text) in enumerate(zip(versions, texts, strict=True)):
             completion, _ = ledger.add_completion(prompt=prompt, source=source, text=text)
@@ -70,10 +80,12 @@ def meet(cast, versions):
         ledger.open_comparison(
             batch=batch, prompt=prompt, completions=wrote, answers_wanted=1, **settings
         )
+        if score is None:
+            return
         lease = queue.claim_comparison(annotator=annotator)
         a, b = (completion.pk for completion in wrote)
-        groups = {1: [[a], [b]], 0: [[b], [a]], 0.5: [[a, b]]}[score]
-        outcome = "equal" if score == 0.5 else "ranked"
+        groups = {1: [[a], [b]], 0: [[b], [a]], 0.5: [[a, b]]}.get(score, [])
+        outcome = {1: "ranked", 0: "ranked", 0.5: "equal"}.get(score, score)
         queue.submit_preference(
             assignment=lease,
             rankings=[AxisRanking(outcome=outcome, groups=groups)],
@@ -92,10 +104,67 @@ def test_answers_are_battles_of_those_who_wrote(cast, versions, meet):
     battles, trials = battles_of(cast.project)
     assert [(one.left, one.right, one.score, one.weight) for one in battles] == [
         *((a, b, score, 2.0) for score in (1.0, 0.5, 0.0)),
-        (a, b, 0.5, 1.0),
+        (a, b, 0.5, 2.0),  # as its job's answered ones
     ]
+    assert [one.annotator is None for one in battles] == [False, False, False, True]
     assert (battles[0].left_length, battles[0].right_length) == (4, 2)
     assert [trial.score for trial in trials] == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_ties_by_themselves_wait_until_their_turn_among_the_answers(cast, meet):
+    alike = ("Same.", "Same.")
+    meet(0, None, texts=alike)
+    meet(1, None)  # asked, and not answered: the next answer takes its place
+    meet(2, None, texts=alike)
+    meet(3, None, texts=alike)
+    assert battles_of(cast.project) == ([], [])
+    meet(4, 1)
+    battles, trials = battles_of(cast.project)
+    assert [(one.score, one.asked) for one in trials] == [(0.5, False), (1.0, True)]
+    assert len(battles) == 2
+    meet(5, 0)
+    _, trials = battles_of(cast.project)
+    assert [one.score for one in trials] == [0.5, 1.0, 0.5, 0.5, 0.0]
+
+
+def test_the_same_texts_of_a_later_job_are_no_new_trial(cast, versions, meet):
+    meet(0, None, texts=("Same.", "Same."))
+    meet(1, 1)
+    job = TrainingJob.objects.get()
+    again = TrainingJob.objects.create(
+        project=cast.project, kind="sample", init=job.init, inputs=job.inputs
+    )
+    for one in list(Generation.objects.filter(job=job)):
+        ledger.record_generation(
+            completion=one.completion,
+            origin="policy",
+            model_version=one.model_version,
+            seed=one.seed,
+            job=again,
+        )
+    assert [one.score for one in battles_of(cast.project)[1]] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("axes", "scores"),
+    [
+        ((("overall", "ranked", "ba"), ("style", "ranked", "ab")), [0.0]),
+        ((("overall", "both_bad", ""), ("style", "ranked", "ab")), [0.5]),
+        ((("overall", "cannot_tell", ""), ("style", "ranked", "ab")), []),
+        ((("style", "ranked", "ab"), ("overall", "both_bad", "")), [1.0]),
+    ],
+)
+def test_the_first_axis_speaks_whatever_it_says(cast, meet, axes, scores):
+    meet(0, 1)
+    (preference,) = Preference.objects.all()
+    a, b = preference.rankings.get().groups
+    Ranking.objects.all().delete()
+    for axis, outcome, order in axes:
+        groups = [{"a": a, "b": b}[one] for one in order]
+        Ranking.objects.create(preference=preference, axis=axis, outcome=outcome, groups=groups)
+    battles, trials = battles_of(cast.project)
+    assert [one.score for one in battles] == scores
+    assert [one.score for one in trials] == scores
 
 
 def test_people_are_players_and_models_votes_do_not_count(cast, versions, meet):

@@ -37,6 +37,12 @@ def test_the_sequence_is_its_definition():
         running_interval([0.2, 1.5])
 
 
+def test_an_interval_of_a_mean_that_moved_is_not_empty():
+    found = running_interval([0.5] * 60 + [1.0] * 140)
+    assert (found.low <= found.high).all()
+    assert found.low[-1] < 0.85 < found.high[-1]
+
+
 def test_of_equals_looked_at_after_every_answer_hardly_any_are_called_unequal():
     """A/A: 1,000 runs of 1,000 answers, a third of them ties, each looked at 1,000 times."""
     generator = np.random.default_rng(0)
