@@ -1,6 +1,7 @@
 """Argilla's records: `fields`, and `responses` by question, each a list of value and user.
 
-Answers are the fields that are numbered (response_1, response_2 ...); what is asked are the others.
+Answers are the fields that are numbered (response_1, response_2 ...), what is asked is one of the
+others; the rest is left out by name.
 A label question names the better field or a tie, a ranking question gives each field its rank.
 """
 
@@ -23,6 +24,7 @@ from annotation.importers.side_by_side import (
     BOTH_BAD,
     CANNOT_TELL,
     all_equal,
+    asked_in,
     by_number,
     comparison,
     list_of,
@@ -41,17 +43,19 @@ OUTCOMES = {
 TIES = ("tie", "equal", "both", "same")
 
 
-def parse(row: Mapping[str, Any]) -> ComparisonRow:
-    """The comparison of one record. Raises Refused with the reason."""
+def parse(row: Mapping[str, Any], asked: str = "") -> ComparisonRow:
+    """The comparison of one record. asked: the field with the question (side_by_side.asked_in).
+    Raises Refused with the reason."""
     require(row, "fields", "responses")
     fields = {str(key): value for key, value in object_of(row, "fields").items() if value}
-    answers = [name for name in fields if NUMBERED.fullmatch(name)]
-    asked = [text_of(text, name) for name, text in fields.items() if name not in answers]
-    if len(answers) < 2 or not asked:
+    named = asked.split(",")
+    answers = [name for name in fields if NUMBERED.fullmatch(name) and name not in named]
+    if len(answers) < 2:
         raise Refused(f"it needs a question and two numbered answers: {clip(list(fields))}")
+    question, left_out = asked_in(fields, answers, asked, "fields")
     said: dict[str, RankingRow] = {}
-    for question in object_of(row, "responses"):
-        for response in list_of(row["responses"], question):
+    for name in object_of(row, "responses"):
+        for response in list_of(row["responses"], name):
             if not isinstance(response, dict):
                 raise Refused(f"a response must be an object: {clip(response)}")
             if response.get("status") in ("draft", "discarded"):
@@ -64,15 +68,17 @@ def parse(row: Mapping[str, Any]) -> ComparisonRow:
     metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
     prompt = {"id": row.get("id"), "metadata": metadata}
     return comparison(
-        prompt=prompt_of(prompt, [{"role": "user", "content": "\n".join(asked)}]),
+        prompt=prompt_of(prompt, [{"role": "user", "content": question}]),
         completions=[CompletionRow(text=text_of(fields[name], name)) for name in answers],
         said=list(said.items()),
-        left_out=["suggestions"] if row.get("suggestions") else [],
+        left_out=left_out + (["suggestions"] if row.get("suggestions") else []),
     )
 
 
 def _ranking(value: Any, answers: list[str]) -> RankingRow:
     if isinstance(value, list):
+        if len(value) < 2:
+            raise Refused(f"a ranking of one field says nothing of the others: {clip(value)}")
         return by_number({_place(one, answers): -float(_rank(one)) for one in value})
     if value in answers:
         best = answers.index(value)

@@ -1,7 +1,8 @@
 """Label Studio's JSON export: tasks with `data` and `annotations`, pairwise or ranker results.
 
 Pairwise: `selected` is left or right, an empty result is a tie. Ranker: ids of `data.items` from
-best to worst. Cancelled annotations are skips and say nothing.
+best to worst. Cancelled annotations are skips and say nothing. What is asked is one field of
+`data`; the others are left out by name.
 """
 
 import re
@@ -20,6 +21,7 @@ from annotation.importers.rows import (
 )
 from annotation.importers.side_by_side import (
     all_equal,
+    asked_in,
     comparison,
     list_of,
     object_of,
@@ -30,35 +32,33 @@ ANSWER = re.compile(r"(answer|response|completion|text|option)[-_ ]?[\dab]", re.
 SIDES = {"left": ranked([0], [1]), "right": ranked([1], [0])}
 
 
-def parse(row: Mapping[str, Any]) -> ComparisonRow:
-    """The comparison of one task. Raises Refused with the reason."""
+def parse(row: Mapping[str, Any], asked: str = "") -> ComparisonRow:
+    """The comparison of one task. asked: the field of `data` with the question (side_by_side.
+    asked_in). Raises Refused with the reason."""
     require(row, "data", "annotations")
     data = object_of(row, "data")
     if "items" in data:
         names, texts = _items(data)
     else:
-        names = [name for name in data if ANSWER.fullmatch(name)]
+        names = [name for name in data if ANSWER.fullmatch(name) and name not in asked.split(",")]
         texts = [text_of(data[name], name) for name in names]
-    asked = [
-        text_of(text, name)
-        for name, text in data.items()
-        if isinstance(text, str) and text and name not in names
-    ]
-    if len(texts) < 2 or not asked:
+    if len(texts) < 2:
         raise Refused(f"it needs a question and two answers: {clip(list(data))}")
-    said, cancelled = [], []
+    answers = ["items"] if "items" in data else names
+    question, left_out = asked_in(data, answers, asked, "data")
+    said = []
     for annotation in list_of(row, "annotations"):
         if not isinstance(annotation, dict):
             raise Refused(f"an annotation must be an object: {clip(annotation)}")
         if annotation.get("was_cancelled"):
-            cancelled.append("annotations.was_cancelled")
+            left_out.append("annotations.was_cancelled")
             continue
         said.append((_who(annotation), _ranking(list_of(annotation, "result"), names)))
     return comparison(
-        prompt=prompt_of({"id": row.get("id")}, [{"role": "user", "content": "\n".join(asked)}]),
+        prompt=prompt_of({"id": row.get("id")}, [{"role": "user", "content": question}]),
         completions=[CompletionRow(text=text) for text in texts],
         said=said,
-        left_out=cancelled + (["predictions"] if row.get("predictions") else []),
+        left_out=left_out + (["predictions"] if row.get("predictions") else []),
     )
 
 
@@ -93,10 +93,18 @@ def _ranking(results: list[Any], names: list[str]) -> RankingRow:
 
 
 def _by_rank(value: Any, names: list[str]) -> RankingRow:
-    order = next(iter(value.values()), None) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        filled = [bucket for bucket in value.values() if bucket]
+        if len(filled) > 1:
+            raise Refused(f"a ranker of several buckets gives no one order: {clip(value)}")
+        order = filled[0] if filled else None
+    else:
+        order = value
     if not isinstance(order, list) or not order:
         raise Refused(f"a ranker's value is a list of ids: {clip(value)}")
     for name in order:
         if name not in names or order.count(name) > 1:
             raise Refused(f"a ranker names each item once, by its id: {clip(name)}")
+    if len(order) < 2:
+        raise Refused(f"a ranker of one item says nothing of the others: {clip(order)}")
     return ranked(*([names.index(name)] for name in order))

@@ -5,9 +5,11 @@ names nobody. Rows are recognised by content and external id, so a second import
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,11 @@ CHUNK_ROWS = 50
 CHUNK_BYTES = 4_000_000
 """A chunk ends at whichever comes first. It is one transaction: others wait for it on SQLite."""
 Parse = Callable[[Mapping[str, Any]], ComparisonRow | list[ComparisonRow]]
+ASKING: Mapping[str, Callable[..., ComparisonRow]] = {
+    "argilla": argilla.parse,
+    "label-studio": label_studio.parse,
+}
+"""Formats that leave open which of their fields is the question; the caller may name it."""
 PREFERENCE_FORMATS: Mapping[str, Parse] = {
     "hh-rlhf": hh_rlhf.parse,
     "trl": trl.parse,
@@ -76,8 +83,7 @@ PREFERENCE_FORMATS: Mapping[str, Parse] = {
     "ultrafeedback": ultrafeedback.parse,
     "lmarena": lmarena.parse,
     "rewardbench": rewardbench.parse,
-    "argilla": argilla.parse,
-    "label-studio": label_studio.parse,
+    **ASKING,
 }
 TABLE = "csv"
 """The format whose columns the caller explains (importers/table.py)."""
@@ -278,13 +284,18 @@ def source_for(*, project: Project, name: str, licence: str = "", terms: str = "
 
 
 def preference_store(
-    *, project: Project, source: Source, format: str, columns: Mapping[str, str] | None = None
+    *,
+    project: Project,
+    source: Source,
+    format: str,
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> Store:
     """What takes a row of a preference format into the project.
 
-    columns: of a table, what each stands for -> its name; see require_columns.
+    columns, values: as require_columns took them.
     """
-    parse = table.parser(columns or {}) if format == TABLE else PREFERENCE_FORMATS[format]
+    parse = _parse_of(format, columns or {}, values or {})
     batch = batch_for(
         project=project,
         name=f"import {source.name}"[:120],
@@ -301,6 +312,14 @@ def preference_store(
     return store
 
 
+def _parse_of(format: str, columns: Mapping[str, str], values: Mapping[str, str]) -> Parse:
+    if format == TABLE:
+        return table.parser(columns, values)
+    if "prompt" in columns:
+        return partial(ASKING[format], asked=columns["prompt"])
+    return PREFERENCE_FORMATS[format]
+
+
 def _together(stored: list[Stored]) -> Stored:
     """What a row of several comparisons came to."""
     return Stored(
@@ -311,11 +330,27 @@ def _together(stored: list[Stored]) -> Stored:
     )
 
 
-def require_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Raise BadInput unless the file is a table whose columns can mean that."""
+def require_columns(
+    path: Path, format: str, columns: Mapping[str, str], values: Mapping[str, str]
+) -> None:
+    """Raise BadInput unless the file's columns can mean that, and its winners are understood.
+
+    columns: what each stands for -> its name, of a table; of a format of ASKING `prompt` alone, the
+    field with the question. values: what a winner's cell says -> one of table.MEANINGS.
+    """
+    if format != TABLE:
+        if values or not set(columns) <= ({"prompt"} if format in ASKING else set()):
+            more = ", prompt= also what is asked in argilla and label-studio"
+            raise BadInput(f"--columns and --values explain a csv{more}: not {format}.")
+        return
     if not is_table(path):
         raise BadInput(f"{path.name} is no table: its name ends with .csv or .tsv.")
     table.require_mapping(columns, header_of(path))
+    table.require_values(columns, values)
+    if "winner" in columns:
+        rows = (json.loads(row.data) for row in read_table(path) if isinstance(row, RawRow))
+        cells = (str(row[columns["winner"]]) for row in rows)
+        table.require_told(path.name, cells, columns, values)
 
 
 def question_store(

@@ -13,10 +13,14 @@ from annotation.importers.rows import (
     VoteRow,
     clip,
     digest,
+    require,
     require_distinct,
+    text_of,
 )
 
 EQUAL, BOTH_BAD, CANNOT_TELL = "equal", "both_bad", "cannot_tell"
+ASKED = ("prompt", "question", "instruction", "text")
+"""What a field with the question is called, where the caller names none."""
 Said = tuple[str, RankingRow]
 """An annotator's id in the file, and their ranking."""
 
@@ -79,6 +83,30 @@ def comparison(
     return ComparisonRow(
         prompt=prompt, completions=completions, votes=votes, left_out=left_out or []
     )
+
+
+def asked_in(
+    fields: Mapping[str, Any], answers: list[str], named: str, within: str
+) -> tuple[str, list[str]]:
+    """The question of a row, and the names of its fields that are neither that nor an answer.
+
+    named: the field that holds it, or several with commas between, whose texts stand below one
+    another; "" = the first of ASKED. within: what the fields lie in. Raises Refused.
+    """
+    wanted = named.split(",") if named else [name for name in ASKED if name in fields][:1]
+    if not wanted:
+        raise Refused(
+            f"none of its fields is {', '.join(ASKED)}: say which one is the question, "
+            f"--columns prompt=FIELD: {clip(list(fields))}"
+        )
+    require(fields, *wanted)
+    texts = [text_of(fields[name], name) for name in wanted]
+    left_out = [
+        f"{within}." + clip(name, 42).strip('"')
+        for name, value in fields.items()
+        if name not in (*wanted, *answers) and value not in (None, "", [], {})
+    ]
+    return "\n".join(texts), left_out
 
 
 def list_of(row: Mapping[str, Any], key: str) -> list[Any]:

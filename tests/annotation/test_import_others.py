@@ -181,6 +181,50 @@ def test_pairwise_of_label_studio_left_right_and_nothing():
         label_studio.parse(task(left, was_cancelled=True))
 
 
+@pytest.mark.parametrize(
+    ("asked", "question", "left_out"),
+    [
+        ("", "What?", ["data.model_name", "data.batch", "data.size"]),
+        ("batch", "2026-01", ["data.prompt", "data.model_name", "data.size"]),
+        ("prompt,batch", "What?\n2026-01", ["data.model_name", "data.size"]),
+    ],
+)
+def test_one_field_of_label_studio_is_asked_and_the_others_are_told(asked, question, left_out):
+    row = task([])
+    row["data"] = {"prompt": "What?", "answer1": "A", "answer2": "B", "model_name": "gpt-4"}
+    row["data"] |= {"batch": "2026-01", "size": 7, "empty": ""}
+    found = label_studio.parse(row, asked)
+    assert [one["content"] for one in found.prompt.messages] == [question]
+    assert [one.text for one in found.completions] == ["A", "B"]
+    assert found.left_out == left_out
+
+
+def test_one_field_of_argilla_is_asked_and_the_others_are_told():
+    row = record({"better": [{"value": "tie", "user_id": "u"}]})
+    row["fields"] |= {"input": "Because.", "model": "x"}
+    found = argilla.parse(row)
+    assert found.prompt.messages[0]["content"] == "Why?"
+    assert found.left_out == ["fields.input", "fields.model"]
+    both = argilla.parse(row, "instruction,input")
+    assert both.prompt.messages[0]["content"] == "Why?\nBecause."
+
+
+def ranker(value):
+    items = [{"id": name, "body": name.upper()} for name in "abc"]
+    said = {"id": "r", "type": "ranker", "value": {"ranker": value}}
+    return {
+        "data": {"question": "Why?", "items": items},
+        "annotations": [{"completed_by": 1, "result": [said]}],
+    }
+
+
+@pytest.mark.parametrize("value", [["c", "a", "b"], {"rank": ["c", "a", "b"], "rest": []}])
+def test_a_ranker_gives_its_order(value):
+    row = label_studio.parse(ranker(value))
+    assert said_of(row) == {"1": ("ranked", [[2], [0], [1]], [])}
+    assert row.left_out == []
+
+
 def reply(text, rank=None, **more):
     return {"message_id": text, "text": text, "role": "assistant", "rank": rank, **more}
 
@@ -231,7 +275,15 @@ def test_a_subset_of_rewardbench_is_the_task():
         (argilla.parse, record({"q": [{"value": "response_9", "user_id": "u"}]}), "response_9"),
         (argilla.parse, record({"q": [{"user_id": "u"}]}), "no field value"),
         (argilla.parse, {"fields": {"a": "b"}, "responses": {}}, "two numbered answers"),
+        (argilla.parse, record({"q": [{"value": [{"value": "response_1", "rank": 1}],
+                                       "user_id": "u"}]}), "says nothing of the others"),
+        (argilla.parse, {"fields": {"topic": "t", "a1": "x", "a2": "y"}, "responses": {}},
+         r"none of its fields is prompt, .* --columns prompt=FIELD: \["),
         (label_studio.parse, {"data": {"x": "y"}, "annotations": []}, "question and two answers"),
+        (label_studio.parse, {"data": {"x": "y", "answer1": "A", "answer2": "B"},
+                              "annotations": []}, "none of its fields is prompt, question"),
+        (label_studio.parse, ranker({"rank": ["a"], "bad": ["b", "c"]}), "several buckets .*bad"),
+        (label_studio.parse, ranker({"rank": ["a"]}), "says nothing of the others"),
         (label_studio.parse, task([{"value": {"stars": 3}}]), "pairwise or ranker"),
         (oasst_trees.parse, {"message_tree_id": "t", "prompt": {"text": "a", "role": "prompter"}},
          "no two answers"),
@@ -319,6 +371,56 @@ def test_a_table_comes_in_by_its_columns(project, tmp_path, delimiter):
     assert told[4]["reason"] == "the row has 2 cells, the header 5"
     assert Counter(Ranking.objects.values_list("outcome", flat=True)) == {"ranked": 2, "equal": 1}
     assert Prompt.objects.count() == 2
+
+
+def test_what_numbers_mean_must_be_said(project, tmp_path):
+    """Coded 0 = first, 1 = second; read as 0 = tie, 1 = first, each answer would be turned."""
+    rows = (("几点？", "三点", "四点", "0", "小王"), ("为什么？", "因为", "不知道", " 1", "小王"))
+    path = write_table(tmp_path / "table.csv", HEAD, *rows)
+    with pytest.raises(CommandError, match=r"'更好' mean must be said.* it holds 0, 1\.$"):
+        load("csv", path, *COLUMNS)
+    with pytest.raises(CommandError, match=r"it holds 0, 1\."):
+        load("csv", path, *COLUMNS, values=["first=0"])
+    assert not Preference.objects.exists()
+    load("csv", path, *COLUMNS, values=["first=0", "second=1"])
+    found = Preference.objects.values_list(
+        "comparison__prompt__messages__0__content", "rankings__groups"
+    )
+    best = {text: Completion.objects.get(pk=groups[0][0]).text for text, groups in found}
+    assert best == {"几点？": "三点", "为什么？": "不知道"}
+
+
+def test_words_and_columns_called_by_a_number_need_no_values(project, tmp_path):
+    path = write_table(
+        tmp_path / "table.csv",
+        ("q", "1", "2", "w"),
+        ("Why?", "a", "b", "2"),
+        ("When?", "a", "b", "left"),
+        ("Who?", "a", "b", "Tie"),
+    )
+    load("csv", path, "prompt=q", "first=1", "second=2", "winner=w")
+    assert Counter(Ranking.objects.values_list("outcome", flat=True)) == {"ranked": 2, "equal": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"values": ["best=1"]}, "means one of first, second, tie, both_bad, cannot_tell: best=1"),
+        ({"values": ["1"]}, "MEANING=VALUE, each value once: '1'"),
+        ({"values": ["first=1", "tie=1"]}, "each value once: 'tie=1'"),
+        ({"format": "trl", "values": ["first=1"]}, "explain a csv.* not trl"),
+        ({"format": "label-studio", "columns": ["first=x"]}, "explain a csv.* not label-studio"),
+        (
+            {"columns": ["prompt=问题", "chosen=甲", "rejected=乙"], "values": ["tie=0"]},
+            "no winner",
+        ),
+    ],
+)
+def test_values_that_explain_nothing_are_refused(project, tmp_path, more, reason):
+    path = write_table(tmp_path / "table.csv", HEAD, ("q", "a", "b", "a", "w"))
+    given = {"project": "here", "format": "csv", "columns": COLUMNS if "format" not in more else []}
+    with pytest.raises(CommandError, match=reason):
+        call_command("import_preferences", path, **(given | more))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""python manage.py import_preferences --project NAME --format FORMAT FILE... [--columns ...]"""
+"""python manage.py import_preferences --project NAME --format FORMAT FILE... [--columns ...]
+[--values ...]"""
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from annotation.importers.load import (
     preference_store,
     require_columns,
 )
+from annotation.importers.table import MEANINGS
 from annotation.models import Project, Source
 
 
@@ -28,7 +30,15 @@ class Command(ImportCommand):
             nargs="+",
             default=[],
             metavar="MEANING=COLUMN",
-            help="of a csv: prompt=, and chosen= rejected= or first= second= winner=",
+            help="of a csv: prompt=, and chosen= rejected= or first= second= winner=; of argilla "
+            "and label-studio: prompt=, the field with the question",
+        )
+        parser.add_argument(
+            "--values",
+            nargs="+",
+            default=[],
+            metavar="MEANING=VALUE",
+            help=f"what a csv's winner says when it means {', '.join(MEANINGS)}",
         )
 
     def source_name(self, options: Mapping[str, Any]) -> str:
@@ -40,16 +50,14 @@ class Command(ImportCommand):
             source=source,
             format=options["format"],
             columns=columns_of(options["columns"]),
+            values=values_of(options["values"]),
         )
 
     def import_files(self, options: Mapping[str, Any]) -> list[FileReport]:
         """The columns of every table are looked at first: nothing is imported by a wrong one."""
-        columns = columns_of(options["columns"])
-        if columns and options["format"] != TABLE:
-            raise BadInput(f"--columns explain a csv, not {options['format']}.")
-        if options["format"] == TABLE:
-            for path in options["files"]:
-                require_columns(path, columns)
+        columns, values = columns_of(options["columns"]), values_of(options["values"])
+        for path in options["files"]:
+            require_columns(path, options["format"], columns, values)
         return super().import_files(options)
 
 
@@ -61,4 +69,15 @@ def columns_of(said: list[str]) -> dict[str, str]:
         if not sign or meaning in found:
             raise BadInput(f"--columns takes MEANING=COLUMN, each meaning once: {one!r}.")
         found[meaning] = column
+    return found
+
+
+def values_of(said: list[str]) -> dict[str, str]:
+    """Value -> meaning. Raises BadInput for a word without =, or a value twice."""
+    found: dict[str, str] = {}
+    for one in said:
+        meaning, sign, value = one.partition("=")
+        if not sign or value in found:
+            raise BadInput(f"--values takes MEANING=VALUE, each value once: {one!r}.")
+        found[value] = meaning
     return found
