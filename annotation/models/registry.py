@@ -107,6 +107,8 @@ class TrainingJob(models.Model):
     """What it ended with, e.g. {"comparisons": 40} or final metrics."""
     wish_key = models.CharField(max_length=40, null=True, blank=True, unique=True)
     """Of the form that asked for it: sent twice, it asks once."""
+    wish_sha256 = models.CharField(max_length=64, blank=True, default="")
+    """Of what was asked under that key; the row itself is filled in at its start."""
 
     class Meta:
         constraints = [

@@ -312,7 +312,10 @@ def ask(request: HttpRequest, membership: Membership) -> HttpResponse:
         job = ask_for_training(project=project, by=by, key=key, **wish)
     except (BadInput, Conflict) as error:
         messages.error(request, error.detail)
-        return _page(request, membership, kind, request.POST, works_on, status=422)
+        posted = request.POST.copy()
+        if isinstance(error, Conflict):
+            posted.pop("key", None)  # it has its job; what stands in the form now may be asked anew
+        return _page(request, membership, kind, posted, works_on, status=422)
     messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
     return redirect("job", slug=project.slug, job_id=job.pk)
 

@@ -3,12 +3,16 @@
 A rule asks through request_training itself, once its own conditions hold.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Model
 from django.utils.translation import gettext
 
-from annotation.errors import BadInput
+from annotation.errors import BadInput, Conflict
 from annotation.job_schemas import require_config
 from annotation.models import (
     Generation,
@@ -34,17 +38,41 @@ def ask_for_training(*, by: User, key: str | None = None, **wish: Any) -> Traini
     """request_training, for a person. Raises BadInput too for a setting that the kind of job has
     not, and where the job lacks what it needs.
 
-    key: of the form that asks; the same key of the same project returns the first job.
+    key: of the form that asks; the same wish under the same key returns the first job. Raises
+    Conflict for another wish under it.
     """
-    known = TrainingJob.objects.filter(project=wish["project"], wish_key=key)
-    if key and (first := known.first()):
+    if key and (first := _first(key, wish)):
         return first
     try:
         return _asked(by, key, wish)
     except IntegrityError:
-        if key and (first := known.first()):  # the other half of a double click was quicker
+        if key and (first := _first(key, wish)):  # the other half of a double click was quicker
             return first
         raise
+
+
+def _first(key: str, wish: Mapping[str, Any]) -> TrainingJob | None:
+    """The job that was asked for under this key. Raises Conflict if that was another wish."""
+    first = TrainingJob.objects.filter(wish_key=key).first()
+    if first is not None and first.wish_sha256 != _sha256(wish):
+        raise Conflict(
+            gettext(
+                "This form has queued job %(number)s already, and with other settings. Nothing "
+                "more is queued; from a fresh form a second job can be asked for."
+            )
+            % {"number": first.pk}
+        )
+    return first
+
+
+def _sha256(wish: Mapping[str, Any]) -> str:
+    """Equal for equal wishes; what is left out or empty is all one."""
+    said = {
+        name: value.pk if isinstance(value, Model) else value
+        for name, value in wish.items()
+        if value not in (None, "", {})
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @transaction.atomic
@@ -56,8 +84,8 @@ def _asked(by: User, key: str | None, wish: dict[str, Any]) -> TrainingJob:
     if job.kind == JobKind.JUDGE:
         request_own_start(job)
     if key:
-        job.wish_key = key
-        job.save(update_fields=["wish_key"])
+        job.wish_key, job.wish_sha256 = key, _sha256(wish)
+        job.save(update_fields=["wish_key", "wish_sha256"])
     return job
 
 

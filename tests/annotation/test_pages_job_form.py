@@ -16,6 +16,7 @@ from annotation.services.dryrun import dry_run
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
 from annotation.services.snapshots import freeze
+from tests.annotation.making import make_project
 
 NEW, ASK = "/p/shop/jobs/new/", "/p/shop/jobs/new/ask/"
 KEY = "5b2a3cf1-7a1e-4c8f-9a60-0d0c4be6a7b1"
@@ -108,6 +109,35 @@ def test_a_form_that_is_sent_twice_asks_once(cast, enter):
     assert TrainingJob.objects.count() == 1
     client.post(ASK, body | {"key": KEY.replace("5", "6")})
     assert TrainingJob.objects.count() == 2
+
+
+@pytest.mark.parametrize("change", [{"set-epochs": "4"}, {"lane": "experiment"}])
+def test_another_wish_under_the_same_key_is_a_conflict(cast, enter, change):
+    """Back in the browser, other settings, sent again: the first job must not pass for them."""
+    answer(cast, 1)
+    client = enter(cast.admin)
+    body = {"kind": "reward", "lane": "loop", "key": KEY}
+    client.post(ASK, body)
+    first = TrainingJob.objects.get()
+    TrainingJob.objects.update(config={"filled": "in"}, inputs={"at": "its start"})
+    assert client.post(ASK, body).url == f"/p/shop/jobs/{first.pk}/"
+    refused = client.post(ASK, body | change)
+    html = refused.content.decode()
+    assert (refused.status_code, TrainingJob.objects.count()) == (422, 1)
+    assert f"This form has queued job {first.pk} already" in html
+    key = re.search(r'name="key" value="([0-9a-f-]{36})"', html)[1]
+    assert key != KEY
+    client.post(ASK, body | change | {"key": key})
+    assert TrainingJob.objects.count() == 2
+
+
+def test_a_key_of_another_projects_form_is_a_conflict(cast, enter):
+    answer(cast, 1)
+    other = make_project("other")
+    TrainingJob.objects.create(project=other, kind="reward", wish_key=KEY)
+    body = {"kind": "reward", "lane": "loop", "key": KEY}
+    assert enter(cast.admin).post(ASK, body).status_code == 422
+    assert TrainingJob.objects.count() == 1
 
 
 def test_each_form_has_a_key_of_its_own(cast, enter):
