@@ -26,10 +26,6 @@ class Mean:
             return f"{self.mean:+.4f}"
         return f"{self.mean:+.4f} [{self.interval[0]:+.4f}, {self.interval[1]:+.4f}]"
 
-    def lies_below(self, value: float) -> bool:
-        """The whole interval does."""
-        return self.interval is not None and self.interval[1] < value
-
     def lies_above(self, value: float) -> bool:
         """The whole interval does."""
         return self.interval is not None and self.interval[0] > value

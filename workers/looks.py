@@ -1,9 +1,10 @@
-"""Three verdicts on one difference: better, not worse by a margin, or undecided and for how long.
+"""What one difference says: better, not worse by a margin, worse by more than it, or undecided.
 
 Dev is looked at once for every candidate, and the more looks the luckier the luckiest. So the k-th
 look may claim something at the level 6 / (pi^2 k^2) x 5 % alone, which sums to 5 % over all looks
-that there will ever be: the chance that any claim was luck. To call a candidate worse the plain 5 %
-will do, for refusing is no claim that somebody relies on.
+that there will ever be: the chance that any claim was luck. Every claim is by that one interval,
+and what lies within the margin is neither worse nor refused: a candidate that more answers would
+let pass is not turned away for want of them.
 """
 
 import math
@@ -18,6 +19,8 @@ FAMILY_LEVEL = 0.05
 MARGIN_NATS = 0.02
 """A reward model whose dev log loss is at most so much worse is not worse: about half of what a
 doubling of a few hundred votes gains."""
+MOST_GROUPS = 1_000_000
+"""Foretold at most."""
 BETTER, NOT_WORSE, WORSE, UNDECIDED = "better", "not_worse", "worse", "undecided"
 
 
@@ -62,13 +65,14 @@ class Difference:
         """Standard errors on either side."""
         return float(student.ppf(1 - level / 2, self.groups - 1))
 
-    def groups_to_lie_below(self, limit: float, level: float) -> int | None:
-        """So many more make the interval end below a limit, if mean and deviation stay what they
-        are. None where the mean itself does not lie below it: more might never tell."""
-        if self.groups < 2 or self.mean >= limit:
+    def groups_to_leave(self, limit: float, level: float) -> int | None:
+        """So many more make the interval end before a limit, on whichever side the mean lies, if
+        mean and deviation stay what they are. None where the mean is so near the limit that
+        MOST_GROUPS would not do."""
+        if self.groups < 2 or self.mean == limit:
             return None
         wanted = (self.times(level) * self.deviation / (limit - self.mean)) ** 2
-        return max(1, math.ceil(wanted) - self.groups)
+        return max(1, math.ceil(wanted) - self.groups) if wanted <= MOST_GROUPS else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +84,7 @@ class Finding:
     interval: tuple[float, float]
     """At the level of this look."""
     more_groups: int | None = None
-    """Of an undecided one: about so many more would tell."""
+    """Of an undecided one: about so many more would tell, at the level of the next look."""
 
     def as_json(self) -> dict[str, Any]:
         ends = [end if math.isfinite(end) else None for end in self.interval]
@@ -101,7 +105,7 @@ def find(loss: Difference, *, look: int, margin: float = MARGIN_NATS) -> Finding
         return Finding(finding=BETTER, look=look, interval=(low, high))
     if high < margin:
         return Finding(finding=NOT_WORSE, look=look, interval=(low, high))
-    if loss.interval(FAMILY_LEVEL)[0] > 0:
+    if low > margin:
         return Finding(finding=WORSE, look=look, interval=(low, high))
-    more = loss.groups_to_lie_below(margin, level)
+    more = loss.groups_to_leave(margin, level_of_look(look + 1))
     return Finding(finding=UNDECIDED, look=look, interval=(low, high), more_groups=more)

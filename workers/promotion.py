@@ -52,6 +52,7 @@ from workers.looks import (
     WORSE,
     Difference,
     find,
+    level_of_look,
 )
 from workers.statistics import paired_difference, paired_rows, weighted_mean
 
@@ -220,7 +221,7 @@ def reward_against(
     """Better, not worse by a margin, worse, or undecided, by log loss on dev, accuracy beside it.
 
     Paired by group: a group counts if both models could score the same comparisons of it. A worse
-    accuracy refuses too, unless the log loss is certainly better.
+    accuracy refuses too, at the same level, unless the log loss is certainly better.
     """
     accuracy = paired_difference(new, old, "correct")
     log_loss = paired_difference(new, old, "log_loss")
@@ -236,7 +237,8 @@ def reward_against(
         del numbers["log_loss_difference"]  # dev was not asked
         return Verdict(passed=True, verdict="unjudged", why=why, numbers=numbers)
     found = find(Difference.of(paired_rows(new, old, "log_loss")), look=look)
-    if found.finding != BETTER and accuracy.lies_below(0.0):
+    right = Difference.of(paired_rows(new, old, "correct"))
+    if found.finding != BETTER and right.interval(level_of_look(look))[1] < 0:
         found = replace(found, finding=WORSE, more_groups=None)
     numbers["look"] = found.as_json()
     sentence, verdict = SAID[found.finding]

@@ -47,30 +47,50 @@ def test_the_looks_together_spend_five_percent():
     [
         (-0.10, 0.2, "better"),  # -0.10 +- 0.057
         (0.00, 0.05, "not_worse"),  # 0 +- 0.0143
+        (0.015, 0.01, "not_worse"),  # certainly above 0, and within the margin
         (0.00, 0.2, "undecided"),
+        (0.015, 0.05, "undecided"),  # 0.0007 to 0.0293: a plain 5 % starts at 0.0021
         (0.03, 0.2, "undecided"),
+        (0.07, 0.2, "undecided"),  # from 0.0128
+        (0.08, 0.2, "worse"),  # from 0.0228
         (0.10, 0.2, "worse"),
     ],
 )
-def test_three_verdicts_and_a_refusal(mean, deviation, finding):
+def test_four_verdicts(mean, deviation, finding):
     assert find(difference(mean, deviation), look=1).finding == finding
 
 
-def test_more_looks_make_a_claim_harder_and_a_refusal_no_harder():
-    close = difference(-0.06, 0.2)
-    assert [find(close, look=k).finding for k in (1, 9)] == ["better", "undecided"]
-    assert find(difference(0.06, 0.2), look=9).finding == "worse"
+def test_more_looks_make_every_claim_harder():
+    for mean, claim in [(-0.06, "better"), (0.10, "worse")]:
+        found = [find(difference(mean, 0.2), look=k).finding for k in (1, 9)]
+        assert found == [claim, "undecided"]
 
 
-def test_as_many_more_groups_as_it_says_do_decide_it():
-    undecided = find(difference(0.0, 0.2), look=2)
-    assert undecided.more_groups is not None
-    enough = difference(0.0, 0.2, 60 + undecided.more_groups)
-    assert find(enough, look=2).finding == "not_worse"
-    assert find(difference(0.0, 0.2, 60 + undecided.more_groups // 2), look=2).finding != (
-        "not_worse"
-    )
-    assert find(difference(0.03, 0.2), look=2).more_groups is None
+@pytest.mark.parametrize("mean", [-0.03, 0.0, 0.01, 0.015, 0.025, 0.05])
+def test_more_answers_never_turn_a_refusal_into_a_pass_or_a_pass_into_a_refusal(mean):
+    ranks = {"undecided": 0, "not_worse": 1, "better": 2, "worse": 1}
+    found = [
+        find(difference(mean, 0.2, count), look=2).finding
+        for count in (10, 30, 100, 300, 1000, 3000, 10_000, 100_000)
+    ]
+    assert [ranks[one] for one in found] == sorted(ranks[one] for one in found)
+    assert ("worse" in found) == (mean > 0.02)
+    assert found[-1] == ("worse" if mean > 0.02 else "better" if mean < 0 else "not_worse")
+
+
+@pytest.mark.parametrize(("mean", "finding"), [(0.0, "not_worse"), (0.05, "worse")])
+def test_as_many_more_groups_as_it_says_do_decide_it_at_the_next_look(mean, finding):
+    undecided = find(difference(mean, 0.2), look=2)
+    assert (undecided.finding, undecided.more_groups is None) == ("undecided", False)
+    more = undecided.more_groups
+    assert find(difference(mean, 0.2, 60 + more), look=3).finding == finding
+    assert find(difference(mean, 0.2, 60 + int(0.9 * more)), look=3).finding == "undecided"
+
+
+def test_what_lies_at_the_margin_is_not_foretold():
+    for mean in (0.02, 0.02001):
+        found = find(difference(mean, 0.2), look=2)
+        assert (found.finding, found.more_groups) == ("undecided", None)
 
 
 def test_of_many_looks_at_equals_hardly_any_project_hears_of_a_better_one():
@@ -96,7 +116,7 @@ def test_the_gate_of_a_reward_model_answers_with_the_numbers():
         for name, loss, spread in [
             ("better", 0.5, 0.1),
             ("undecided", 0.6, 0.2),
-            ("never", 0.63, 0.2),
+            ("never", 0.62001, 0.2),
             ("worse", 0.7, 0.1),
         ]
     }
