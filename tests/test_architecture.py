@@ -20,8 +20,9 @@ FORBIDDEN = {
 CLIENT = "annotation.client"
 """Of the API, by HTTP: one file that imports nothing of Concord, so whoever wants may import it."""
 
-LATE = {"scipy", "peft"}
-"""Half a second to import and seldom needed: may be imported where it is used."""
+LATE = {"scipy", "peft", "pyarrow"}
+"""Half a second to import and seldom needed: may be imported where it is used. pyarrow writes an
+export's Parquet files; the web process begins without it."""
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -84,7 +85,8 @@ def test_the_web_process_loads_no_laboratory():
         "import sys, django; django.setup()\n"
         "from django.urls import get_resolver; get_resolver().url_patterns\n"
         "import annotation.asgi\n"
-        "heavy = {'torch', 'transformers', 'celery', 'policy', 'rewardmodel', 'workers', 'scipy'}\n"
+        "heavy = {'torch', 'transformers', 'celery', 'policy', 'rewardmodel', 'workers', 'scipy', "
+        "'pyarrow'}\n"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(

@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from annotation.exporters.columns import Columns, Type
 from annotation.models import Split
 
@@ -20,13 +17,6 @@ FILES = ("jsonl", "parquet")
 ROWS_PER_GROUP = 5000
 GROUP_BYTES = 8 << 20
 """Of the rows as JSON, counted roughly."""
-SCALARS = {
-    "string": pa.string(),
-    "json": pa.string(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-}
 
 
 class _Hashed:
@@ -89,6 +79,9 @@ class Parquet:
     """Typed columns as columns.py names them; what a row lacks is null."""
 
     def __init__(self, into: _Hashed, columns: Columns) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         self.into = into
         self.prepare = [(name, _preparation(kind)) for name, kind, _meaning in columns]
         self.schema = pa.schema([_field(name, kind) for name, kind, _meaning in columns])
@@ -114,15 +107,19 @@ class Parquet:
         self.into.close()
 
     def _flush(self) -> None:
+        import pyarrow as pa
+
         if self.rows:
             self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
             self.rows, self.num_bytes = [], 0
 
 
-def arrow_type(kind: Type) -> pa.DataType:
+def arrow_type(kind: Type) -> Any:
     """A type of columns.py as Arrow has it."""
+    import pyarrow as pa
+
     if isinstance(kind, str):
-        return SCALARS[kind]
+        return pa.type_for_alias("string" if kind == "json" else kind)
     if isinstance(kind, dict):
         return pa.struct([_field(name, each) for name, each in kind.items()])
     return pa.list_(arrow_type(kind[0]))
@@ -130,6 +127,8 @@ def arrow_type(kind: Type) -> pa.DataType:
 
 def _field(name: str, kind: Type) -> Any:
     """JSON texts are marked, so that an import knows them from texts that happen to be JSON."""
+    import pyarrow as pa
+
     return pa.field(name, arrow_type(kind), metadata={"concord": "json"} if kind == "json" else {})
 
 
