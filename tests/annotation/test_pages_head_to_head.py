@@ -80,7 +80,10 @@ def meet(cast, versions):
         ledger.open_comparison(
             batch=batch, prompt=prompt, completions=wrote, answers_wanted=1, **settings
         )
-        if score is None:
+        if score is None:  # held by somebody, else the next answer might be to this one
+            queue.claim_comparison(
+                annotator=annotator_for(user=cast.reviewer, project=cast.project)
+            )
             return
         lease = queue.claim_comparison(annotator=annotator)
         a, b = (completion.pk for completion in wrote)
