@@ -34,12 +34,20 @@ _PIECES = re.compile(rf"[{_LETTERS}]+|[^\W_{_LETTERS}]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What a text must hold: all of these phrases, each of tokens one behind the other."""
+class Phrase:
+    """Tokens one behind the other."""
 
-    phrases: tuple[tuple[str, ...], ...]
-    beginnings: tuple[str, ...]
-    """Tokens may begin so: a Chinese character alone begins a pair, or ends a text by itself."""
+    tokens: tuple[str, ...]
+    goes_on: bool
+    """The last may begin a longer one: a Chinese character that stands last in what is asked may
+    begin a pair in the text, or end a run there by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a text must hold: all of these."""
+
+    phrases: tuple[Phrase, ...]
 
 
 def grams_of(texts: Iterable[str]) -> str:
@@ -65,17 +73,15 @@ def query_of(asked: str) -> Query:
 
     Raises BadInput where nothing can be looked up, or for more than MOST_PARTS parts.
     """
-    phrases: list[tuple[str, ...]] = []
-    beginnings: list[str] = []
+    phrases: dict[Phrase, None] = {}
     for number, part in enumerate(re.split(r'["“”「」]', _folded(asked))):
         pieces = _PIECES.findall(part)
         for some in [pieces] if number % 2 else [[piece] for piece in pieces]:
-            if some and len(some[-1]) == 1 and _UNSPACED.match(some[-1]):
-                beginnings.append(_ascii(some.pop()))
             if some:
-                phrases.append(tuple(_tokens(some, goes_on=True)))
-    query = Query(tuple(dict.fromkeys(phrases)), tuple(dict.fromkeys(beginnings)))
-    parts = len(query.phrases) + len(query.beginnings)
+                alone = len(some[-1]) == 1 and bool(_UNSPACED.match(some[-1]))
+                phrases[Phrase(tuple(_tokens(some, goes_on=True)), goes_on=alone)] = None
+    query = Query(tuple(phrases))
+    parts = len(query.phrases)
     if not parts:
         raise BadInput(
             gettext("A search needs a word or a character to look for: %(seen)s.")
@@ -92,8 +98,8 @@ def query_of(asked: str) -> Query:
 def _tokens(pieces: Sequence[str], *, goes_on: bool = False) -> Iterator[str]:
     """Words as they are, and of a run of Chinese its pairs, then its last character by itself.
 
-    goes_on: a last run may go on in the text that is looked for, so that its last character may
-    stand in the middle there.
+    goes_on: a last run may go on in the text that is looked for, so that the last of its characters
+    may stand in the middle there; one that is alone stands for itself.
     """
     for number, piece in enumerate(pieces, 1):
         if not _UNSPACED.match(piece):
@@ -101,7 +107,7 @@ def _tokens(pieces: Sequence[str], *, goes_on: bool = False) -> Iterator[str]:
             continue
         for first, second in pairwise(piece):
             yield _ascii(first) + _ascii(second)
-        if number < len(pieces) or not goes_on:
+        if number < len(pieces) or len(piece) == 1 or not goes_on:
             yield _ascii(piece[-1])
 
 

@@ -40,15 +40,18 @@ class Known:
     """Models and files below some folders, by their contents' hash."""
 
     folders: Sequence[Path]
-    _models: dict[str, Path] = field(default_factory=dict)
+    _models: dict[str, list[Path]] = field(default_factory=dict)
     _files: dict[str, Path] = field(default_factory=dict)
 
-    def model(self, wanted: str) -> Path | None:
-        """A model folder with these contents."""
+    def models(self, wanted: str) -> list[Path]:
+        """The model folders with these contents, in the order of `folders`, those that a run
+        published first."""
         if not self._models:
-            found = (path.parent for each in self.folders for path in each.rglob("config.json"))
-            self._models = {content_hash(folder): folder for folder in found if _is_model(folder)}
-        return self._models.get(wanted)
+            found = [path for each in self.folders for path in sorted(each.rglob("config.json"))]
+            folders = filter(_is_model, dict.fromkeys(path.parent for path in found))
+            for folder in sorted(folders, key=lambda each: run_of(each) is None):
+                self._models.setdefault(content_hash(folder), []).append(folder)
+        return self._models.get(wanted, [])
 
     def file(self, wanted: str) -> Path | None:
         """A file with these contents, no part of a model's folder."""
@@ -76,23 +79,32 @@ def make_bundle(model: Path, out: Path, *, among: Sequence[Path]) -> dict[str, A
     steps: dict[str, dict[str, Any]] = {}  # by the folder of the run, in the order to be made
     given: dict[str, Path] = {}
 
-    def take(wanted: str, of: str) -> None:
-        """A step for what has these contents, those it needs before it; else a file of its own."""
+    def take(wanted: str, of: str, within: Sequence[Path] = ()) -> None:
+        """A step for what has these contents, those it needs before it; else a file of its own.
+
+        within: the runs that want it. What one of them published may be what it began from, as a
+        policy that got no better than its start; it was made by another then.
+        """
         if wanted.startswith("name:") or wanted in given:
             return
-        folder = known.model(wanted)
-        if folder is None:
+        folders = known.models(wanted)
+        runs = [(folder, run_of(folder)) for folder in folders]
+        if not folders:
             path = known.file(wanted)
             if path is None:
                 places = ", ".join(map(str, among)) or "no other folder"
                 raise BadInput(f"{of} has the SHA-256 {wanted}, and nothing in {places} has it")
             given[wanted] = path
-        elif (run := run_of(folder)) is None:
+            return
+        free = [(folder, run) for folder, run in runs if run not in within]
+        require(bool(free), f"{of} has the SHA-256 {wanted}, which only that run itself has")
+        folder, run = free[0]
+        if run is None:
             given[wanted] = folder
         elif str(run) not in steps:
             step = step_of(run)
             for name, each in step["inputs"].items():
-                take(each, f"{name} of {run}")
+                take(each, f"{name} of {run}", (*within, run))
             steps[str(run)] = step
 
     hashed = content_hash(model)

@@ -9,7 +9,7 @@ files are held against the manifest's hashes first, and all of it is one transac
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, islice
@@ -19,7 +19,7 @@ from typing import Any
 from django.db import DataError, IntegrityError, transaction
 
 from annotation.errors import BadInput
-from annotation.exporters.folder import MANIFEST
+from annotation.exporters.folder import BATCH, GUIDELINE, MANIFEST, SCHEME
 from annotation.importers.comparisons import KINDS
 from annotation.importers.lines import BadRow, read_rows
 from annotation.importers.load import file_sha256
@@ -79,7 +79,7 @@ def import_raw(*, folder: Path, slug: str, name: str = "", by: User | None = Non
                 by=by,
                 description=str(manifest["project"]["description"]),
             )
-            ledger = _Ledger.begun(project, manifest)
+            ledger = _begun(project, manifest)
             for file in manifest["files"]:
                 _store_file(ledger, folder / str(file["name"]))
             record(
@@ -118,6 +118,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
                 f"{str(file.get('sha256'))[:12]}... Was it uploaded to its end?"
             )
     return manifest
+
+
+def _begun(project: Project, manifest: Mapping[str, Any]) -> "_Ledger":
+    try:
+        return _Ledger.begun(project, manifest)
+    except (TypeError, ValueError, AttributeError, IntegrityError, DataError) as error:
+        raise BadInput(f"{MANIFEST}: {clip(str(error), 200)}") from error
+
+
+def _fields_of(row: Row, names: Sequence[str], what: str) -> dict[str, Any]:
+    """The row's fields of these names. Raises BadInput for any other: a field that is not read here
+    would be lost, or, as a project's number, lead into what is not this import's."""
+    if others := sorted(set(row) - set(names)):
+        raise BadInput(f"A {what} of {MANIFEST} has a field that is not known: {clip(others[0])}.")
+    return {name: row[name] for name in names if name != "id"}
 
 
 def _store_file(ledger: "_Ledger", path: Path) -> None:
@@ -177,17 +192,18 @@ class _Ledger:
                 project=project, name=one["name"], defaults=fields
             )
         for one in manifest["schemes"]:
-            fields = {key: value for key, value in one.items() if key != "id"}
+            fields = _fields_of(one, SCHEME, "scheme")
             schemes[one["id"]] = Scheme.objects.create(project=project, **fields)
         for one in manifest["guidelines"]:
-            fields = {key: value for key, value in one.items() if key != "id"}
+            fields = _fields_of(one, GUIDELINE, "guideline")
             guidelines[one["id"]] = Guideline.objects.create(project=project, **fields)
         for one in manifest["batches"]:
+            fields = _fields_of(one, BATCH, "batch")
             batches[one["id"]] = Batch.objects.create(
                 project=project,
-                source=sources[one["source"]],
-                scheme=schemes[one["scheme"]],
-                **{k: v for k, v in one.items() if k not in ("id", "source", "scheme")},
+                source=sources[fields.pop("source")],
+                scheme=schemes[fields.pop("scheme")],
+                **fields,
             )
         return cls(project, sources, schemes, guidelines, batches, default)
 

@@ -130,19 +130,23 @@ def _with_text(text: str) -> RawSQL:
     query = query_of(text)
     table = SearchText._meta.db_table
     if connection.vendor != "postgresql":
-        parts = [f'"{" ".join(phrase)}"' for phrase in query.phrases]
-        parts += [f'"{beginning}"*' for beginning in query.beginnings]
-        match = " AND ".join(parts)
+        match = " AND ".join(
+            f'"{" ".join(phrase.tokens)}"{"*" if phrase.goes_on else ""}'
+            for phrase in query.phrases
+        )
         return RawSQL("SELECT rowid FROM annotation_fts WHERE annotation_fts MATCH %s", [match])
-    tokens = dict.fromkeys(token for phrase in query.phrases for token in phrase)
-    lexemes = [f"'{token}'" for token in tokens]
-    lexemes += [f"'{beginning}':*" for beginning in query.beginnings]
+    lexemes = [
+        f"'{token}'{':*' if phrase.goes_on and place == len(phrase.tokens) else ''}"
+        for phrase in query.phrases
+        for place, token in enumerate(phrase.tokens, 1)
+    ]
     sql = f"SELECT comparison_id FROM {table} WHERE {_VECTOR} @@ %s::tsquery"
-    parameters = [" & ".join(lexemes)]
+    parameters = [" & ".join(dict.fromkeys(lexemes))]
     for phrase in query.phrases:
-        if len(phrase) > 1:  # the index knows no order
+        if len(phrase.tokens) > 1:  # the index knows no order
             sql += " AND ' ' || grams || ' ' LIKE %s"
-            parameters.append(f"% {' '.join(phrase)} %")
+            end = "%" if phrase.goes_on else " %"
+            parameters.append(f"% {' '.join(phrase.tokens)}{end}")
     return RawSQL(sql, parameters)
 
 
@@ -206,14 +210,17 @@ def untag_comparisons(
 @transaction.atomic
 def ask_again(*, project: Project, comparisons: Iterable[int], by: User | None) -> int:
     """Want one more answer, of somebody who has not seen it, to each of these comparisons; how many
-    that is. Retired ones, hidden checks and repeats, and what is asked outside the queue stay as
-    they are. Raises BadInput.
+    that is. Retired ones, hidden checks and repeats, imported ones, which nobody here is asked
+    about, and what is asked outside the queue stay as they are, and so do those that wait for an
+    answer already: asking twice is asking once. Raises BadInput.
     """
     fit = _of_project(project, comparisons).filter(
         retired_at=None,
         repeat_of=None,
         purpose__in=ASKED_ABOUT,
+        answers_wanted__gt=0,
         answers_wanted__lt=MOST_ANSWERS,
+        open_slots=0,
     )
     # held in one order, or two who ask at once might wait for each other
     ids = list(fit.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))

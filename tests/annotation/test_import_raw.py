@@ -331,6 +331,25 @@ def test_the_command_says_what_it_made_and_answers_that_differ_are_compared(tmp_
         call_command("import_raw", tmp_path / "out", slug="third", admin="nobody")
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("schemes", {"project_id": 1, "version": 99}, 'a field that is not known: "project_id"'),
+        ("guidelines", {"project_id": 1}, 'a field that is not known: "project_id"'),
+        ("batches", {"scheme_id": 1}, 'a field that is not known: "scheme_id"'),
+        ("batches", {"priority": "high"}, "manifest.json: "),
+        ("batches", {"name": None}, "manifest.json: "),
+    ],
+)
+def test_a_manifest_leads_into_no_other_project(folder, kind, change, said):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest[kind][0].update(change)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = list(Project.objects.get().schemes.values())
+    assert said in refused(folder)
+    assert list(Project.objects.get().schemes.values()) == before
+
+
 def test_what_came_is_found_by_its_text(folder):
     again = import_raw(folder=folder, slug="again").project
     text = Preference.objects.filter(project=again)[0].comparison.prompt.messages[0]["content"]

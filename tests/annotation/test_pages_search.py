@@ -93,9 +93,11 @@ def test_the_ticked_ones_are_tagged_untagged_and_asked_again(cast, enter, writte
     assert "A walk is good." in page, "back at the search"
     assert set(Tag.objects.get().comparisons.values_list("pk", flat=True)) == set(ids)
     assert "gone from 1 comparison." in act(client, act="untag", name="odd", comparison=ids[:1])
+    assert "0 comparisons wait for one more" in act(client, act="ask", comparison=ids), "they do"
+    Comparison.objects.update(open_slots=0)
     assert "2 comparisons wait for one more" in act(client, act="ask", comparison=ids)
     wanted = Comparison.objects.filter(pk__in=ids).values_list("answers_wanted", "open_slots")
-    assert list(wanted) == [(2, 2), (2, 2)]
+    assert list(wanted) == [(2, 1), (2, 1)]
     assert "Choose 1 to 5000" in act(client, act="ask")
     assert "no such act: &#x27;burn&#x27;" in act(client, act="burn", comparison=ids)
 
@@ -133,6 +135,7 @@ def test_the_api_finds_tags_and_asks_again(cast, enter, written):
     assert client.get(f"{url}/tags/").json() == ["zh"]
     assert client.get(f"{url}/search/?tag=zh").json()["results"][0]["tags"] == ["zh"]
     assert send("delete", "tags/", name="zh", comparisons=[row["id"]]).json() == {"changed": 1}
+    Comparison.objects.update(open_slots=0)
     assert send("post", "ask-again", comparisons=[row["id"]]).json() == {"changed": 1}
     assert send("post", "ask-again", comparisons=[]).status_code == 400
     assert client.get(f"{url}/search/?text=%3F").json()["code"] == "bad_input"

@@ -38,6 +38,7 @@ TEXTS = {
     "weather": ("How is the weather in Café Müller?", "Sunny, 25 degrees.", "I can't say."),
     "天气": ("今天天气怎么样？", "今天晴，适合散步。", "我不知道。"),
     "phone": ("我的iPhone手机壳坏了", "请换一个新的手机壳。", "Buy a new case, please."),
+    "apart": ("你 是 谁 我 是 人吗", "Nobody.", "Somebody."),
     "walk": ("Name a good walk.", "The harbour; then the old town.", "A walk is good."),
 }
 
@@ -93,6 +94,15 @@ def names(written, rows):
         ('"手机 iPhone"', set()),
         ('"iphone 手"', {"phone"}),
         ('"town a walk"', set()),  # from one text into the next
+        ('"我 是"', {"apart"}),
+        ('"是 谁 我"', {"apart"}),
+        ('"你 谁"', set()),
+        ('"谁 我 人"', set()),
+        ('"case please"', {"phone"}),
+        ('"坏了 请"', set()),  # from the prompt into its completion
+        ('"是 人"', {"apart"}),
+        ('"我 是 人吗"', {"apart"}),
+        ('"我 是 人 吗"', set()),
         ("手机 please", {"phone"}),
         ("new 天气", set()),
         ("25", {"weather"}),
@@ -247,16 +257,17 @@ def test_asking_again_opens_a_place_for_somebody_else(project, written):
     answered = lease.comparison_id
     retired = next(one for one in written.values() if one.pk != answered)
     retire_comparison(comparison=retired, by=lead, reason="broken")
-    Comparison.objects.exclude(pk=answered).update(open_slots=0, answers_wanted=0)
+    Comparison.objects.exclude(pk=answered).update(open_slots=0, answers_wanted=0)  # as imported
     ids = [one.pk for one in written.values()]
     Comparison.objects.filter(pk=answered).update(full_overlap=1)
     asked = search.ask_again(project=project, comparisons=[answered, retired.pk], by=lead)
     assert asked == 1
     row = Comparison.objects.get(pk=answered)
     assert (row.answers_wanted, row.open_slots, row.full_overlap) == (2, 1, 2)
+    assert search.ask_again(project=project, comparisons=ids, by=lead) == 0, "it waits already"
     assert claim_comparison(annotator=make_annotator(project)).comparison_id == answered
     assert AuditEntry.objects.get(action="comparison.ask_again").data["comparisons"] == [answered]
-    assert search.ask_again(project=project, comparisons=ids, by=lead) == 3
+    assert search.ask_again(project=project, comparisons=ids, by=lead) == 1
     assert Comparison.objects.get(pk=answered).full_overlap == 3
 
 

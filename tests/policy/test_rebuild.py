@@ -114,6 +114,26 @@ def test_a_model_that_no_run_here_made_is_given_whole(made, tmp_path):
     }  # fmt: skip
 
 
+def test_a_run_that_ended_where_it_began_is_not_its_own_beginning(made, tmp_path):
+    """As a policy whose best is its start: best/ has the contents of what the run began from."""
+    folder = shutil.copytree(made / "second", tmp_path / "third")
+    shutil.copytree(made / "first", folder / "best", ignore=shutil.ignore_patterns("run.json"))
+    for asked in (folder, folder / "best"):
+        said = make_bundle(asked, tmp_path / f"bundle-{asked.name}", among=[made])
+        commands = [step["command"] for step in said["steps"]]
+        assert commands[:2] == ["policy pretrain", "policy sft"]
+        assert said["steps"][1]["outputs"]["best"] == content_hash(made / "first")
+    with pytest.raises(BadInput, match="which only that run itself has"):
+        make_bundle(folder, tmp_path / "lost", among=[made / "demonstrations.jsonl"])
+
+
+def test_a_copy_without_its_run_hides_no_run(made, tmp_path):
+    copied = shutil.copytree(made / "first", tmp_path / "zz" / "copy")
+    (copied / "run.json").unlink()
+    said = make_bundle(made / "second", tmp_path / "bundle", among=[made, tmp_path / "zz"])
+    assert [step["command"] for step in said["steps"]] == ["policy pretrain", "policy sft"]
+
+
 def test_each_input_becomes_the_option_that_it_was():
     """By the tables of the commands' options in the README."""
     places = {name: Path("/at") / name for name in "abcdefg"}
