@@ -14,6 +14,18 @@ from datetime import datetime
 
 from annotation.standings import Battle
 
+ASKED, ALIKE, BLANK = "asked", "alike", "blank"
+"""How a trial was decided: by people, or by itself as both texts are one, or as one or both are
+blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByItself:
+    """What nobody is asked about. how: ALIKE or BLANK."""
+
+    battle: Battle
+    how: str
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -24,31 +36,31 @@ class Trial:
     score: float
     at: datetime
     """When the first answer came; of what nobody was asked, the answer that it came in with."""
-    asked: bool = True
+    how: str = ASKED
 
 
 def in_turn(
-    drawn: Sequence[Battle | None], answered: Sequence[Trial], since: datetime
+    drawn: Sequence[ByItself | None], answered: Sequence[Trial], since: datetime
 ) -> list[tuple[Trial, Battle | None]]:
     """The trials of one job that have had their turn, and the battle of those that nobody gave.
 
-    drawn: of each prompt in the order drawn, the battle that it is by itself; None: people are
+    drawn: of each prompt in the order drawn, what it is by itself; None: people are
     asked. answered: as the answers came, which is not the order drawn: the k-th takes the place of
     the k-th prompt that people are asked about. since: when the job began. Once nobody is left to
     be asked, all are in.
     """
     found: list[tuple[Trial, Battle | None]] = []
-    waiting: list[Battle] = []
+    waiting: list[ByItself] = []
     to_come = deque(answered)
     now = since
 
     def let_in() -> None:
-        found.extend((_by_itself(one, now), one) for one in waiting)
+        found.extend((_trial_of(one, now), one.battle) for one in waiting)
         waiting.clear()
 
-    for battle in drawn:
-        if battle is not None:
-            waiting.append(battle)
+    for by_itself in drawn:
+        if by_itself is not None:
+            waiting.append(by_itself)
         elif to_come:
             now = to_come[0].at
             let_in()
@@ -59,5 +71,5 @@ def in_turn(
     return [*found, *((trial, None) for trial in to_come)]
 
 
-def _by_itself(battle: Battle, at: datetime) -> Trial:
-    return Trial(str(battle.left), str(battle.right), battle.score, at, asked=False)
+def _trial_of(one: ByItself, at: datetime) -> Trial:
+    return Trial(str(one.battle.left), str(one.battle.right), one.battle.score, at, one.how)

@@ -2,11 +2,12 @@
 
 A sample job whose inputs name another version (`against`). Prompts are drawn uniformly from dev,
 from which nothing learns. Where both write the same text nobody is asked: the two generations of
-the one completion are the tie.
+the one completion are the tie. Nor where one or both write nothing: the job notes who.
 """
 
 import random
 from collections import Counter
+from typing import Any
 
 from annotation.errors import BadInput
 from annotation.models import (
@@ -50,17 +51,22 @@ def write_versus(job: TrainingJob, beating: Beating) -> dict[str, int]:
         asked = [pk for pk in part if pk in prompts and text_messages(prompts[pk]) is not None]
         wrote = [_answers(job, version, asked, prompts, config.seed, sampling) for version in pair]
         beating.progress(start, len(planned), "sample")
+        blank: dict[str, list[int]] = {}
         for pk, texts in zip(asked, zip(*wrote, strict=True), strict=True):
-            if any(not one.text.strip() or "\x00" in one.text for one in texts):
-                done["blank"] += 1
-                continue
             completions = [
                 _record(job, version, prompts[pk], source, one, sampling)
                 for version, one in zip(pair, texts, strict=True)
+                if not _is_blank(one)
             ]
-            done[
-                _ask(project, pair, source, prompts[pk], completions, job.inputs["propensities"][0])
-            ] += 1
+            if len(completions) < 2:
+                both = zip(pair, texts, strict=True)
+                blank[str(pk)] = [version.pk for version, one in both if _is_blank(one)]
+                done["blank"] += 1
+                continue
+            chance = job.inputs["propensities"][0]
+            done[_ask(project, pair, source, prompts[pk], completions, chance)] += 1
+        if blank:
+            _note(job, blank={**job.inputs.get("blank", {}), **blank})
     beating.progress(len(planned), len(planned), "sample")
     return dict(done)
 
@@ -83,11 +89,20 @@ def _planned(job: TrainingJob, seed: int) -> list[int]:
         drawn = random.Random(seed_for(seed, job.pk, "versus")).sample(known, wanted)
         chosen = job.inputs.get("planned", drawn)
         chances = [len(chosen) / max(len(known), 1)] * len(chosen)
-        job.inputs = {**job.inputs, "planned": chosen, "propensities": chances}
-        jobs.store_inputs(job_id=job.pk, attempt=job.attempt, chosen={"inputs": job.inputs})
+        _note(job, planned=chosen, propensities=chances)
     if not job.inputs["planned"]:
         raise BadInput("A head to head wants prompts of the dev split, and the project has none.")
     return list(job.inputs["planned"])
+
+
+def _note(job: TrainingJob, **notes: Any) -> None:
+    job.inputs = {**job.inputs, **notes}
+    jobs.store_inputs(job_id=job.pk, attempt=job.attempt, chosen={"inputs": job.inputs})
+
+
+def _is_blank(one: Written) -> bool:
+    """Nothing that could be read; a text with a NUL can't be stored."""
+    return not one.text.strip() or "\x00" in one.text
 
 
 def _answers(

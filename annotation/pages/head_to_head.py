@@ -30,7 +30,7 @@ from annotation.services.battles import PEOPLE, battles_of
 from annotation.services.versions import versions_of
 from annotation.services.wishes import ask_for_training
 from annotation.standings import Board, board_of
-from annotation.trials import Trial
+from annotation.trials import ALIKE, BLANK, Trial
 
 WIDTH, MARGIN = 220, 6
 """Of a bar, SVG user units."""
@@ -107,6 +107,9 @@ class Pair:
     other: str
     trials: int
     ties: int
+    alike: int
+    blank: int
+    """Of the trials, those that the texts decided by themselves: both one, or one or both blank."""
     share: float
     low: float
     high: float
@@ -148,11 +151,13 @@ def rows_of(board: Board) -> list[Row]:
 
 def pairs_of(trials: Sequence[Trial], half_width: float) -> list[Pair]:
     """Every pair that met, the most trials first."""
-    met: dict[tuple[str, str], list[float]] = {}
+    met: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
-        met.setdefault((trial.left, trial.right), []).append(trial.score)
+        met.setdefault((trial.left, trial.right), []).append(trial)
     found = []
-    for (one, other), scores in met.items():
+    for (one, other), of_pair in met.items():
+        scores = [trial.score for trial in of_pair]
+        ways = [trial.how for trial in of_pair]
         interval = running_interval(scores)
         low, high = float(interval.low[-1]), float(interval.high[-1])
         share = sum(scores) / len(scores)
@@ -161,7 +166,7 @@ def pairs_of(trials: Sequence[Trial], half_width: float) -> list[Pair]:
         found.append(
             Pair(
                 *(name_of(one), name_of(other), len(scores)),
-                scores.count(0.5),
+                *(scores.count(0.5), ways.count(ALIKE), ways.count(BLANK)),
                 share,
                 low,
                 high,

@@ -40,7 +40,7 @@ from annotation.storable import fault_of
 
 PREFIX = "set-"
 """Before a setting's name in the form."""
-NOTES = ("planned", "propensities", "judge_of")
+NOTES = ("planned", "propensities", "blank", "judge_of")
 """Of a job's inputs: the worker's own, no part of a copy."""
 EDGES = {
     JobKind.SFT: ("init",),

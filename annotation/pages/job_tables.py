@@ -66,8 +66,8 @@ def input_lines(job: TrainingJob) -> list[tuple[str, str]]:
     kinds = dict(AnnotatorKind.choices)
     found = []
     for name, value in job.inputs.items():
-        if name == "propensities":
-            continue  # of the planned, one each
+        if name in ("propensities", "blank"):
+            continue  # of the planned, one each; counted in the result
         if name == "planned" and isinstance(value, list):
             said = str(len(value))
         elif name == "init" and value == NO_INIT:

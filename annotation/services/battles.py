@@ -1,7 +1,8 @@
 """Answers as battles between those who wrote the texts: versions, people, outside models.
 
 Only evaluation comparisons on dev prompts count, which are drawn uniformly and from which nothing
-learns; test stays sealed. A text that two versions wrote alike is a tie without anybody asked.
+learns; test stays sealed. A text that two versions wrote alike is a tie without anybody asked, and
+a blank one loses.
 """
 
 from collections import defaultdict

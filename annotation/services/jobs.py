@@ -142,7 +142,7 @@ def require_allowed(config: object, inputs: object) -> None:
     """
     config, inputs = _laid_over("config", config), _laid_over("inputs", inputs)
     require_no_paths(config)
-    for note in ("planned", "propensities", "judge_of"):
+    for note in ("planned", "propensities", "blank", "judge_of"):
         if note in inputs:
             raise BadInput(f"inputs.{note} is the worker's own note: {inputs[note]!r:.80}.")
     require_inputs("inputs", inputs)

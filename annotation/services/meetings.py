@@ -1,27 +1,29 @@
 """Jobs that set two versions against each other, and what became of each prompt they drew."""
 
 from collections import defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from annotation.models import Generation, JobKind, ModelVersion, Project, Prompt, Split, TrainingJob
 from annotation.standings import Battle
+from annotation.trials import ALIKE, BLANK, ByItself
 
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
     """One such job.
 
-    drawn: of each prompt that it drew and has answered, in the order drawn, the battle that the
-    texts are by themselves, or None where people are asked. asked: the texts put to people.
+    drawn: of each prompt that it drew and has answered, in the order drawn, what the texts are
+    by themselves, or None where people are asked. asked: the texts put to people.
     """
 
     job: int
     since: datetime
     pair: tuple[str, str]
     """In the order of their names."""
-    drawn: list[Battle | None] = field(default_factory=list)
+    drawn: list[ByItself | None] = field(default_factory=list)
     asked: list[frozenset[int]] = field(default_factory=list)
 
 
@@ -33,8 +35,8 @@ def player_of(name: str, pk: int) -> str:
 def meetings_of(project: Project) -> list[Meeting]:
     """The project's, the earliest first.
 
-    Texts that an earlier job of the same two gave alike are no new trial, for the question that
-    they would be is asked once.
+    A prompt to which an earlier job of the same two gave the same texts is no new trial, for the
+    question that it would be is asked once. Who wrote nothing but blanks loses to any text.
     """
     jobs = TrainingJob.objects.filter(
         project=project, kind=JobKind.SAMPLE, init__isnull=False, inputs__has_key="against"
@@ -46,7 +48,7 @@ def meetings_of(project: Project) -> list[Meeting]:
         Prompt.objects.filter(project=project, split=Split.DEV).values_list("pk", "split_group")
     )
     wrote = _wrote(project)
-    seen: set[tuple[int, int, frozenset[int]]] = set()
+    seen: set[Hashable] = set()
     found = []
     for job, since, init, inputs in rows:
         both = (init, inputs["against"])
@@ -55,17 +57,20 @@ def meetings_of(project: Project) -> list[Meeting]:
         meeting = Meeting(job, since, pair)
         for prompt, propensity in _drawn(inputs, len(groups)):
             texts = wrote[job, prompt]
-            if prompt not in groups or left not in texts or right not in texts:
+            blank = inputs.get("blank", {}).get(str(prompt), [])
+            if prompt not in groups or not {left, right} <= {*texts, *blank}:
                 continue  # not answered yet, or not to be read by a policy
-            key = frozenset((texts[left], texts[right]))
-            if (*both, key) in seen:
+            key = (*both, prompt, *(texts.get(version) for version in both))
+            if key in seen:
                 continue
-            seen.add((*both, key))
-            if len(key) == 2:
-                meeting.asked.append(key)
+            seen.add(key)
+            if not blank and texts[left] != texts[right]:
+                meeting.asked.append(frozenset((texts[left], texts[right])))
                 meeting.drawn.append(None)
-            else:
-                meeting.drawn.append(_by_itself(pair, 0.5, groups[prompt], propensity))
+                continue
+            score = 0.5 + ((right in blank) - (left in blank)) / 2
+            battle = _by_itself(pair, score, groups[prompt], propensity)
+            meeting.drawn.append(ByItself(battle, BLANK if blank else ALIKE))
         found.append(meeting)
     return found
 

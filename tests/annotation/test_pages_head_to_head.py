@@ -67,16 +67,24 @@ def meet(cast, versions):
         job.save()
         wrote = []
         for seed, (version, text) in enumerate(zip(versions, texts, strict=True)):
+            if not text:
+                job.inputs.setdefault("blank", {}).setdefault(str(prompt.pk), []).append(version.pk)
+                job.save()
+                continue
             completion, _ = ledger.add_completion(prompt=prompt, source=source, text=text)
             ledger.record_generation(
                 completion=completion, origin="policy", model_version=version, seed=seed, job=job
             )
             wrote.append(completion)
-        if wrote[0] == wrote[1]:
+        if len(wrote) < 2 or wrote[0] == wrote[1]:
             return
         batch = ledger.batch_for(
-            project=cast.project, name="a / b", source=source, purpose=Purpose.EVALUATION
+            project=cast.project,
+            name="a / b" if score is not None else "nobody yet",
+            source=source,
+            purpose=Purpose.EVALUATION,
         )
+        ledger.pause_batch(batch=batch, paused=score is None, by=None)
         ledger.open_comparison(
             batch=batch, prompt=prompt, completions=wrote, answers_wanted=1, **settings
         )
@@ -123,11 +131,22 @@ def test_ties_by_themselves_wait_until_their_turn_among_the_answers(cast, meet):
     assert battles_of(cast.project) == ([], [])
     meet(4, 1)
     battles, trials = battles_of(cast.project)
-    assert [(one.score, one.asked) for one in trials] == [(0.5, False), (1.0, True)]
+    assert [(one.score, one.how) for one in trials] == [(0.5, "alike"), (1.0, "asked")]
     assert len(battles) == 2
     meet(5, 0)
     _, trials = battles_of(cast.project)
     assert [one.score for one in trials] == [0.5, 1.0, 0.5, 0.5, 0.0]
+
+
+def test_who_writes_nothing_loses_without_a_question(cast, enter, meet):
+    for number, texts in enumerate([("", "No."), ("Yes.", ""), ("", ""), ("", "No."), ("S", "S")]):
+        meet(number, None, texts=texts)
+    battles, trials = battles_of(cast.project)
+    assert [one.score for one in battles] == [0.0, 1.0, 0.5, 0.0, 0.5]
+    assert {(one.annotator, one.weight, one.left_length) for one in battles} == {(None, 2.0, 0)}
+    assert [one.how for one in trials] == ["blank"] * 4 + ["alike"]
+    html = enter(cast.reviewer).get(HERE).content.decode()
+    assert "2 ties · 1 of the same text · 4 with a blank answer" in html
 
 
 def test_the_same_texts_of_a_later_job_are_no_new_trial(cast, versions, meet):

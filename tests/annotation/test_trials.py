@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from annotation.sequential import running_interval
 from annotation.standings import Battle
-from annotation.trials import Trial, in_turn
+from annotation.trials import ALIKE, ASKED, ByItself, Trial, in_turn
 
 NOW = timezone.now()
-TIE = Battle(left="a", right="b", score=0.5, group="g", annotator=None)
+TIE = ByItself(Battle(left="a", right="b", score=0.5, group="g", annotator=None), ALIKE)
 
 
 def answer(score: float, minute: int = 1) -> Trial:
@@ -37,7 +37,7 @@ def test_a_tie_comes_in_with_the_answer_before_which_it_was_drawn(drawn, answers
     slots = [TIE if one == "=" else None for one in drawn]
     found = in_turn(slots, [answer(one, at) for at, one in enumerate(answers)], NOW)
     assert [trial.score for trial, _ in found] == scores
-    assert [trial.asked for trial, _ in found] == [battle is None for _, battle in found]
+    assert [trial.how == ASKED for trial, _ in found] == [battle is None for _, battle in found]
     times = [trial.at for trial, _ in found]
     assert times == sorted(times)
 

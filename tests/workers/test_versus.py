@@ -1,5 +1,7 @@
 """workers.versus: two real (tiny) policies answer the same dev prompts."""
 
+from dataclasses import replace
+
 import pytest
 
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
@@ -7,6 +9,7 @@ from annotation.services import jobs, versions
 from annotation.services.wishes import ask_for_training
 from tests.annotation.making import make_member, make_prompts
 from tests.workers.tiny import tiny_policy
+from workers import versus
 from workers.sampling import run_sample_job
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +69,30 @@ def test_the_same_text_of_both_is_a_tie_without_a_question(project, pair, artifa
     assert (job.result["identical"], job.result["comparisons"]) == (3, 0)
     assert not Comparison.objects.exists()
     assert Generation.objects.count() == 6
+
+
+def test_blank_answers_are_noted_and_nobody_is_asked(project, pair, monkeypatch):
+    make_prompts(project, ["dev"] * 4)
+    said = {pair[0].pk: ["A", " \n", "", "B"], pair[1].pk: ["C", "D", "\t", "\x00"]}
+
+    def answers(job, version, asked, *rest):
+        wrote = write(job, version, asked, *rest)
+        return [replace(one, text=text) for one, text in zip(wrote, said[version.pk], strict=True)]
+
+    write = versus._answers
+    monkeypatch.setattr(versus, "_answers", answers)
+    job = run(project, pair)
+    assert job.status == JobStatus.DONE, job.error
+    assert job.result == {"comparisons": 1, "identical": 0, "blank": 3}
+    drawn = [str(pk) for pk in job.inputs["planned"]]
+    first, second = pair[0].pk, pair[1].pk
+    assert job.inputs["blank"] == {
+        drawn[1]: [first],
+        drawn[2]: [first, second],
+        drawn[3]: [second],
+    }
+    assert Generation.objects.count() == 4
+    assert Comparison.objects.get().prompt_id == job.inputs["planned"][0]
 
 
 def test_a_run_that_is_repeated_writes_nothing_twice(project, pair):
