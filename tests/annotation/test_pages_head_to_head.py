@@ -45,7 +45,7 @@ def versions(cast):
 @pytest.fixture
 def meet(cast, versions):
     """Ask about one dev prompt: texts of a, of b, and what was said (1 a, 0 b, 0.5 equal, another
-    outcome by its name, None nothing)."""
+    outcome by its name)."""
     job = TrainingJob.objects.create(
         project=cast.project,
         kind="sample",
@@ -79,12 +79,8 @@ def meet(cast, versions):
         if len(wrote) < 2 or wrote[0] == wrote[1]:
             return
         batch = ledger.batch_for(
-            project=cast.project,
-            name="a / b" if score is not None else "nobody yet",
-            source=source,
-            purpose=Purpose.EVALUATION,
+            project=cast.project, name="a / b", source=source, purpose=Purpose.EVALUATION
         )
-        ledger.pause_batch(batch=batch, paused=score is None, by=None)
         ledger.open_comparison(
             batch=batch, prompt=prompt, completions=wrote, answers_wanted=1, **settings
         )
@@ -125,7 +121,7 @@ def test_answers_are_battles_of_those_who_wrote(cast, versions, meet):
 def test_ties_by_themselves_wait_until_their_turn_among_the_answers(cast, meet):
     alike = ("Same.", "Same.")
     meet(0, None, texts=alike)
-    meet(1, None)  # asked, and not answered: the next answer takes its place
+    meet(1, "cannot_tell")  # no answer: the next takes its place
     meet(2, None, texts=alike)
     meet(3, None, texts=alike)
     assert battles_of(cast.project) == ([], [])
