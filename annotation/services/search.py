@@ -39,8 +39,8 @@ MOST_TAG = 40
 ROWS_AT_ONCE = 500
 ASKED_ABOUT = (Purpose.PRODUCTION, Purpose.EVALUATION)
 """Purposes that the queue hands out in turn."""
-_VECTOR = "array_to_tsvector(string_to_array(grams, ' '))"
-"""As it is indexed."""
+_VECTOR = "annotation_tokens(grams)"
+"""As it is indexed (migration 0033_search)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,8 @@ def main() -> None:
     client.force_login(admin)
     found: dict[str, list[float]] = {}
     for number, (kind, text) in enumerate(islice(queries(pools, draw), args.queries)):
-        narrowed = ({}, {"language": "en"}, {}, {"tag": "odd"})[number % 4]
+        language = "zh" if "Chinese" in kind else "en"
+        narrowed = ({}, {"language": language}, {}, {"tag": "odd"})[number % 4]
         address = f"/p/{project.slug}/search/?{urlencode({'text': text, **narrowed})}"
         began = time.perf_counter()
         response = client.get(address, HTTP_HOST="localhost")
