@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotation.models import ModelVersion, Prompt
-from annotation.services import versions
+from annotation.models import Completion, ModelVersion, Origin, Prompt, Source, TrainingJob
+from annotation.services import ledger, versions
 from policy.backbone import context_of, load_causal_lm
 from policy.config import require
 from policy.data import Message
@@ -104,3 +104,25 @@ def write_completions(
         Written(decode_completion(tokenizer, one.tokens), ids, one, seed)
         for ids, one, seed in zip(prompts, sampled, seeds, strict=True)
     ]
+
+
+def record_written(
+    job: TrainingJob,
+    version: ModelVersion,
+    prompt: Prompt,
+    source: Source,
+    one: Written,
+    sampling: Sampling,
+) -> Completion:
+    """The completion in the ledger, and that this version wrote it in this job."""
+    completion, _ = ledger.add_completion(prompt=prompt, source=source, text=one.text)
+    ledger.record_generation(
+        completion=completion,
+        origin=Origin.POLICY,
+        model_version=version,
+        sampling=sampling.as_json(),
+        seed=one.seed,
+        finish_reason=one.sampled.finish,
+        job=job,
+    )
+    return completion

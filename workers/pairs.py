@@ -17,9 +17,7 @@ from annotation import leaks
 from annotation.errors import BadInput
 from annotation.models import (
     Batch,
-    Completion,
     ModelVersion,
-    Origin,
     Project,
     Promotion,
     Prompt,
@@ -34,7 +32,14 @@ from policy.config import SampleConfig, config_from
 from policy.data import Message
 from policy.run import seed_for
 from workers.beating import Beating
-from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
+from workers.generation import (
+    MODELS,
+    Sampling,
+    Written,
+    record_written,
+    text_messages,
+    write_completions,
+)
 from workers.topup import open_comparisons, plan_prompts, propensities
 
 ROUNDS = 4
@@ -164,7 +169,7 @@ def _open(
     """Put one prompt's completions into the ledger, and a comparison where there are enough."""
     project = job.project
     source, _ = Source.objects.get_or_create(project=project, name=SOURCE)
-    completions = [_record(job, policy, prompt, source, one, sampling) for one in written]
+    completions = [record_written(job, policy, prompt, source, one, sampling) for one in written]
     if len(completions) < project.completions_per_comparison:
         return Counter(completions=len(completions), too_few_distinct=1)
     purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
@@ -187,27 +192,6 @@ def _propensity(job: TrainingJob, prompt: Prompt) -> float | None:
     """With which the plan chose the prompt; None for a job that was planned without it."""
     chances = job.inputs.get("propensities", ())
     return dict(zip(job.inputs["planned"], chances, strict=False)).get(prompt.pk)
-
-
-def _record(
-    job: TrainingJob,
-    policy: ModelVersion,
-    prompt: Prompt,
-    source: Source,
-    one: Written,
-    sampling: Sampling,
-) -> Completion:
-    completion, _ = ledger.add_completion(prompt=prompt, source=source, text=one.text)
-    ledger.record_generation(
-        completion=completion,
-        origin=Origin.POLICY,
-        model_version=policy,
-        sampling=sampling.as_json(),
-        seed=one.seed,
-        finish_reason=one.sampled.finish,
-        job=job,
-    )
-    return completion
 
 
 def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:

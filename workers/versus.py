@@ -13,7 +13,6 @@ from annotation.errors import BadInput
 from annotation.models import (
     Completion,
     ModelVersion,
-    Origin,
     Project,
     Prompt,
     Purpose,
@@ -27,7 +26,14 @@ from annotation.services.versions import versions_of
 from policy.config import SampleConfig, config_from
 from policy.run import seed_for
 from workers.beating import Beating
-from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
+from workers.generation import (
+    MODELS,
+    Sampling,
+    Written,
+    record_written,
+    text_messages,
+    write_completions,
+)
 
 PROMPTS_AT_ONCE = 16
 USUAL_PROMPTS = 50
@@ -54,7 +60,7 @@ def write_versus(job: TrainingJob, beating: Beating) -> dict[str, int]:
         blank: dict[str, list[int]] = {}
         for pk, texts in zip(asked, zip(*wrote, strict=True), strict=True):
             completions = [
-                _record(job, version, prompts[pk], source, one, sampling)
+                record_written(job, version, prompts[pk], source, one, sampling)
                 for version, one in zip(pair, texts, strict=True)
                 if not _is_blank(one)
             ]
@@ -121,27 +127,6 @@ def _answers(
         seeds=[seed_for(seed, job.pk, version.pk, pk, "versus") for pk in asked],
         sampling=sampling,
     )
-
-
-def _record(
-    job: TrainingJob,
-    version: ModelVersion,
-    prompt: Prompt,
-    source: Source,
-    one: Written,
-    sampling: Sampling,
-) -> Completion:
-    completion, _ = ledger.add_completion(prompt=prompt, source=source, text=one.text)
-    ledger.record_generation(
-        completion=completion,
-        origin=Origin.POLICY,
-        model_version=version,
-        sampling=sampling.as_json(),
-        seed=one.seed,
-        finish_reason=one.sampled.finish,
-        job=job,
-    )
-    return completion
 
 
 def _ask(
