@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotation.api import shown
-from annotation.api.views import NewestFirst, ProjectView
+from annotation.api.views import NewestFirst, ProjectView, validated
 from annotation.languages import reader_language
 from annotation.models import (
     Assignment,
@@ -243,7 +243,7 @@ class ClaimView(ProjectView):
     @extend_schema(request=ClaimIn, responses=AssignmentOut)
     def post(self, request: Request, slug: str) -> Response:
         """Lease a comparison; asking again gives the same one. 404 nothing_to_do says why."""
-        kind = _validated(ClaimIn, request)["kind"]
+        kind = validated(ClaimIn, request)["kind"]
         annotator = annotator_for(user=self.user, project=self.project)
         lease = claim_comparison(annotator=annotator, kind=kind, membership=self.membership)
         return Response(shown.lease(lease))
@@ -266,7 +266,7 @@ class SubmitView(AssignmentView):
     def post(self, request: Request, slug: str, assignment_id: int) -> Response:
         """Store an answer. Sent again it returns the first one; a late answer is kept."""
         assignment = self.assignment(assignment_id)
-        answer = shown.plain_answer(request.data) or _validated(PreferenceIn, request)
+        answer = shown.plain_answer(request.data) or validated(PreferenceIn, request)
         preference = submit_preference(
             assignment=assignment,
             rankings=[AxisRanking(**ranking) for ranking in answer["rankings"]],
@@ -338,12 +338,6 @@ class VoidView(ProjectView):
             preference=preference, by=self.user, reason=void.validated_data["reason"]
         )
         return Response(PreferenceOut(voided).data)
-
-
-def _validated(serializer: type[serializers.Serializer[Any]], request: Request) -> Any:
-    body = serializer(data=request.data)
-    body.is_valid(raise_exception=True)
-    return body.validated_data
 
 
 def _answers(view: ProjectView, mine: str = "") -> Any:

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from annotation.api.views import NewestFirst, ProjectView
+from annotation.api.views import NewestFirst, ProjectView, validated
 from annotation.models import Comparison, Split
 from annotation.permissions import REVIEW, WATCH
 from annotation.services.search import (
@@ -109,14 +109,14 @@ class TagsView(ProjectView):
     @extend_schema(request=TaggedIn, responses=ChangedOut)
     def post(self, request: Request, slug: str) -> Response:
         """Give a tag to comparisons; what has it already is not counted."""
-        wish = _validated(TaggedIn, request)
+        wish = validated(TaggedIn, request)
         changed = tag_comparisons(project=self.project, by=self.user, **wish)
         return Response({"changed": changed})
 
     @extend_schema(request=TaggedIn, responses=ChangedOut)
     def delete(self, request: Request, slug: str) -> Response:
         """Take a tag from comparisons."""
-        wish = _validated(TaggedIn, request)
+        wish = validated(TaggedIn, request)
         changed = untag_comparisons(project=self.project, by=self.user, **wish)
         return Response({"changed": changed})
 
@@ -127,14 +127,8 @@ class AskAgainView(ProjectView):
     @extend_schema(request=SomeIn, responses=ChangedOut)
     def post(self, request: Request, slug: str) -> Response:
         """Want one more answer to each, of somebody who has not seen it."""
-        wish = _validated(SomeIn, request)
+        wish = validated(SomeIn, request)
         return Response({"changed": ask_again(project=self.project, by=self.user, **wish)})
-
-
-def _validated(serializer: type[serializers.Serializer[Any]], request: Request) -> Any:
-    body = serializer(data=request.data)
-    body.is_valid(raise_exception=True)
-    return body.validated_data
 
 
 urlpatterns = [

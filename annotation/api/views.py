@@ -149,3 +149,10 @@ class ProjectView(ApiView):
             raise NotAllowed(f"Nobody may {self.handled_method} this.")
         if self.membership.role not in allowed:
             member(self.request.user, kwargs["slug"], *allowed)
+
+
+def validated(serializer: type[BaseSerializer[Any]], request: Request) -> Any:
+    """The request's body as this serializer has it. Raises ValidationError."""
+    body = serializer(data=request.data)
+    body.is_valid(raise_exception=True)
+    return body.validated_data

@@ -37,13 +37,7 @@ def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> I
                 "chosen": [{"role": "assistant", "content": texts[chosen]}],
                 "rejected": [{"role": "assistant", "content": texts[rejected]}],
                 "margin": margin_of(vote, chosen, rejected),
-                "split": row["split"],
-                "comparison": row["id"],
-                "group": row["group"],
-                "language": row["language"],
-                "axis": vote["axis"],
-                "annotator": names.of(vote["annotator"]),
-                "kind": vote["kind"],
+                **circumstances(row, vote, names),
                 "weight": vote["weight"] / total / len(pairs),
             }
 
@@ -70,3 +64,18 @@ def margin_of(vote: Mapping[str, Any], better: str, worse: str) -> float:
     places = {pk: place for place, group in enumerate(vote["ranking"]) for pk in group}
     between = strengths[places[better] : places[worse]]
     return float(sum(level - 1 for level in between)) / (levels - 1)
+
+
+def circumstances(
+    row: Mapping[str, Any], vote: Mapping[str, Any], names: Pseudonyms
+) -> dict[str, Any]:
+    """What a row says of its comparison and of who voted, beside the texts."""
+    return {
+        "split": row["split"],
+        "comparison": row["id"],
+        "group": row["group"],
+        "language": row["language"],
+        "axis": vote["axis"],
+        "annotator": names.of(vote["annotator"]),
+        "kind": vote["kind"],
+    }

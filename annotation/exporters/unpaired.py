@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from annotation.exporters.pseudonyms import Pseudonyms
+from annotation.exporters.trl import circumstances
 
 Row = dict[str, Any]
 Label = tuple[str, bool, str]
@@ -38,13 +39,7 @@ def rows(row: Mapping[str, Any], names: Pseudonyms, left_out: Counter[str]) -> I
                 "completion": [{"role": "assistant", "content": texts[completion]}],
                 "label": label,
                 "from": said_by,
-                "split": row["split"],
-                "comparison": row["id"],
-                "group": row["group"],
-                "language": row["language"],
-                "axis": vote["axis"],
-                "annotator": names.of(vote["annotator"]),
-                "kind": vote["kind"],
+                **circumstances(row, vote, names),
                 "weight": vote["weight"] / total / len(labels),
             }
 
