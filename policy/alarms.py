@@ -53,6 +53,14 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What is always said of one kind of alarm."""
+
+    healthy: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """What a step's metric must stay within."""
 
@@ -124,6 +132,53 @@ DRIFTS = {
 """Of answers against those of the first step: name -> (least deviation to count in, help)."""
 
 
+SAYS: dict[str, Said] = {
+    **{name: Said(bound.healthy, bound.help) for name, bound in BOUNDS.items()},
+    "kl_below_zero": Said(
+        "above -0.5 nats but for chance",
+        "A KL cannot be negative: the answers do not come from the distribution that is "
+        "scored, so look at how they are sampled.",
+    ),
+    **{
+        f"{name}_drift": Said(f"within {FAR:g} deviations of the first answers", help_)
+        for name, (_, help_) in DRIFTS.items()
+    },
+    "entropy_drift": Said(
+        f"from {ENTROPY_LOW:.2f} to {ENTROPY_HIGH:g} of the first answers'",
+        "Low, the policy says one thing only; high, it has come apart: raise kl_coef, and "
+        "read its answers.",
+    ),
+    "*_spread": Said(
+        "at most twice the first answers'",
+        "The reward model's members part over these answers, unlike those that they "
+        "learned from: stop here, or collect preferences on them.",
+    ),
+    "*_fallen": Said(
+        "no fall from its peak while the score rises",
+        "The policy learns what its reward model gets wrong: stop, take the best "
+        "policy, and collect preferences on these answers.",
+    ),
+    "*_against": Said(
+        f"a correlation with the score above {AGREES:g}",
+        "It no longer calls better what scores higher: what the policy still learns is "
+        "its reward model's error. Stop, take the best policy, and collect preferences "
+        "on these answers.",
+    ),
+    "*_not_finite": Said(
+        "a number for every answer",
+        "Nothing learns from it and training goes on, but what it was to watch is not watched: "
+        "look for weights or scales that are not finite in that model.",
+    ),
+}
+"""By an alarm's name; `*` stands for the figure that it rings for."""
+
+
+def alarm(kind: str, value: float, *, of: str = "", healthy: str = "") -> Alarm:
+    """One alarm of a kind in SAYS. of: what `*` is. healthy: its bounds, where they are nearer."""
+    said = SAYS[kind]
+    return Alarm(kind.replace("*", of), value, healthy or said.healthy, said.help)
+
+
 class Alarms:
     """Looks at one step after the other; its state is small and travels in checkpoints."""
 
@@ -159,10 +214,10 @@ class Alarms:
             *self._fallen(metrics),
             *self._against(finite, rollouts),
         ]
-        for alarm in found:
-            if self.tells and alarm.name not in self.on:
-                log.warning("Step %s: %s", step, alarm)
-        self.on = [alarm.name for alarm in found]
+        for one in found:
+            if self.tells and one.name not in self.on:
+                log.warning("Step %s: %s", step, one)
+        self.on = [one.name for one in found]
         return found
 
     def state(self) -> dict[str, Any]:
@@ -190,40 +245,25 @@ class Alarms:
             if value is None or (name == "explained_variance" and step <= warm):
                 continue
             if not bound.low <= value <= bound.high:
-                yield Alarm(name, value, bound.healthy, bound.help)
+                yield alarm(name, value)
         self.below_zero = self.below_zero + 1 if metrics["kl_nats"] < -0.5 else 0
         if self.below_zero >= STEPS_BELOW_ZERO:
-            yield Alarm(
-                "kl_below_zero",
-                metrics["kl_nats"],
-                "above -0.5 nats but for chance",
-                "A KL cannot be negative: the answers do not come from the distribution that is "
-                "scored, so look at how they are sampled.",
-            )
+            yield alarm("kl_below_zero", metrics["kl_nats"])
 
     def _drifts(self, figures: Mapping[str, Sequence[float]]) -> Iterator[Alarm]:
         """Means over the answers against those of the first step that had any."""
         for name, values in figures.items():
             mean = statistics.fmean(values)
-            least, help_ = DRIFTS.get(name, (0.0, ""))
+            least, _ = DRIFTS.get(name, (0.0, ""))
             if name not in self.first:
                 self.first[name] = [mean, max(statistics.pstdev(values), least)]
             before, deviation = self.first[name]
             if name in DRIFTS and abs(mean - before) > FAR * deviation:
-                yield Alarm(
-                    f"{name}_drift",
-                    (mean - before) / deviation,
-                    f"within {FAR:g} deviations of the first answers",
-                    help_,
-                )
+                yield alarm(f"{name}_drift", (mean - before) / deviation)
             elif name.endswith(SPREAD) and mean > 2.0 * before:
-                yield Alarm(
-                    name,
-                    mean,
-                    f"at most twice the first answers' {before:.4g}",
-                    "The reward model's members part over these answers, unlike those that they "
-                    "learned from: stop here, or collect preferences on them.",
-                )
+                model = name.removesuffix(SPREAD)
+                healthy = f"{SAYS['*_spread'].healthy} {before:.4g}"
+                yield alarm("*_spread", mean, of=model, healthy=healthy)
 
     def _entropy_left(self, figures: Mapping[str, Sequence[float]]) -> float:
         """As a share of the first answers'; 1 where it changed by next to nothing or is unknown."""
@@ -237,13 +277,7 @@ class Alarms:
     def _entropy(self, figures: Mapping[str, Sequence[float]]) -> Iterator[Alarm]:
         left = self._entropy_left(figures)
         if not ENTROPY_LOW <= left <= ENTROPY_HIGH:
-            yield Alarm(
-                "entropy_drift",
-                left,
-                f"from {ENTROPY_LOW:.2f} to {ENTROPY_HIGH:g} of the first answers'",
-                "Low, the policy says one thing only; high, it has come apart: raise kl_coef, and "
-                "read its answers.",
-            )
+            yield alarm("entropy_drift", left)
 
     def _fallen(self, metrics: Mapping[str, float]) -> Iterator[Alarm]:
         """Watched models whose scores fall while those that are learned from rise."""
@@ -260,13 +294,7 @@ class Alarms:
                 peak - now > FALL * self.first[name][1]
                 and own - own_then > FALL * self.first["score"][1]
             ):
-                yield Alarm(
-                    f"{name}_fallen",
-                    now - peak,
-                    "no fall from its peak while the score rises",
-                    "The policy learns what its reward model gets wrong: stop, take the best "
-                    "policy, and collect preferences on these answers.",
-                )
+                yield alarm("*_fallen", now - peak, of=name)
 
     def _against(
         self, figures: Mapping[str, Sequence[float]], rollouts: Rollouts
@@ -287,26 +315,13 @@ class Alarms:
             before = self.agreements.get(name, found)
             now = self.agreements[name] = PAST * before + (1.0 - PAST) * found
             if now < AGREES and moved:
-                yield Alarm(
-                    f"{name}_against",
-                    now,
-                    f"a correlation with the score above {AGREES:g}",
-                    "It no longer calls better what scores higher: what the policy still learns is "
-                    "its reward model's error. Stop, take the best policy, and collect preferences "
-                    "on these answers.",
-                )
+                yield alarm("*_against", now, of=name)
 
 
 def _no_numbers(names: Iterable[str]) -> Iterator[Alarm]:
     """Figures that nothing is compared with, for some answer's is no number."""
     for name in sorted(names):
-        yield Alarm(
-            f"{name}_not_finite",
-            math.nan,
-            "a number for every answer",
-            "Nothing learns from it and training goes on, but what it was to watch is not watched: "
-            "look for weights or scales that are not finite in that model.",
-        )
+        yield alarm("*_not_finite", math.nan, of=name)
 
 
 def agreement(own: Sequence[float], other: Sequence[float], prompts: Sequence[str]) -> float | None:

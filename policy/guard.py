@@ -11,6 +11,13 @@ from policy.run import Run
 
 FOLDER = "skipped"
 """In the run's folder: step-NNNNNN.json for each step that was skipped."""
+HEALTHY = "no step left out"
+HELP = (
+    "A loss, gradient or score was no finite number, so that step changed nothing. Once is chance; "
+    "often, lower lr_peak or compute in fp32. What the step was made from lies in the run's "
+    "folder `skipped`."
+)
+"""What the phase `skipped` of metrics.jsonl means, for whoever shows it."""
 
 
 class Guard:

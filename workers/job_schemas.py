@@ -1,4 +1,5 @@
-"""`python -m workers.job_schemas`: writes annotation/job_schemas/KIND.json from the config classes.
+"""`python -m workers.job_schemas`: writes annotation/job_schemas/KIND.json from the config classes,
+and alarms.json from the laboratory's alarms.
 
 The web process imports no laboratory, and still has to say what a job may be set to before it is
 queued. What a setting means stands below its field; its limits are what the class itself says when
@@ -18,6 +19,8 @@ from typing import Any
 
 import annotation.job_schemas
 from annotation.job_schemas import PATH_SETTINGS
+from policy import guard
+from policy.alarms import SAYS
 from policy.config import BadInput, PretrainConfig, SampleConfig, SFTConfig, config_from
 from policy.ppo_config import PPOConfig
 from rewardmodel.config import RewardConfig
@@ -164,8 +167,16 @@ def text_of(kind: str) -> str:
     return json.dumps(schema_of(kind), ensure_ascii=False, indent=2) + "\n"
 
 
+def alarms_text() -> str:
+    """What each kind of alarm says, as alarms.json holds it."""
+    says = {name: {"healthy": said.healthy, "help": said.help} for name, said in SAYS.items()}
+    says["num_skipped"] = {"healthy": guard.HEALTHY, "help": guard.HELP}
+    return json.dumps(says, ensure_ascii=False, indent=2) + "\n"
+
+
 def write_schemas() -> None:
-    """Write one file for each kind of job."""
+    """Write one file for each kind of job, and one for the alarms."""
+    (FOLDER / "alarms.json").write_text(alarms_text(), encoding="utf-8")
     for kind in CONFIGS:
         (FOLDER / f"{kind}.json").write_text(text_of(kind), encoding="utf-8")
 

@@ -111,7 +111,7 @@ def _setting(name: str, schema: Mapping[str, Any]) -> Setting:
 
 
 def meaning_in_words(meaning: str) -> str:
-    """What a setting means, in the reader's language."""
+    """What a setting or an alarm means, in the reader's language."""
     if (get_language() or "").lower().startswith("zh"):
         return _meanings_zh().get(meaning, meaning)
     return meaning

@@ -28,6 +28,7 @@ from annotation.models import (
     Slot,
     TrainingJob,
 )
+from annotation.pages.alarms import ringing
 from annotation.pages.due import Due
 from annotation.pages.queued import waits_of
 from annotation.services.disagreements import open_reviews
@@ -78,6 +79,7 @@ def advice_for(loop: Loop) -> list[Advice]:
     found = [
         *_failed(loop, newest),
         *_silent(loop),
+        *_alarmed(loop),
         *_candidates(loop),
         *_work_for_people(loop),
         *_next_training(loop, newest),
@@ -128,6 +130,23 @@ def _silent(loop: Loop) -> Iterator[Advice]:
             )
             url = reverse("job", args=[slug, job.pk])
             yield Advice(STUCK, sentence % named, url, _("Look at it"))
+
+
+def _alarmed(loop: Loop) -> Iterator[Advice]:
+    """Running jobs in whose newest step something is out of bounds."""
+    running = {job.pk: job for job in loop.active if job.status == JobStatus.RUNNING}
+    for job_id, alarms in ringing(running.values()).items():
+        for alarm in alarms:
+            named = {
+                "number": job_id,
+                "kind": running[job_id].get_kind_display(),
+                "figure": alarm.title,
+                "value": alarm.last,
+                "help": alarm.help,
+            }
+            sentence = _("Job %(number)s (%(kind)s) rings: %(figure)s is %(value)s. %(help)s")
+            url = reverse("job", args=[loop.project.slug, job_id])
+            yield Advice(DECIDE, sentence % named, url, _("Look at it"))
 
 
 def _candidates(loop: Loop) -> Iterator[Advice]:

@@ -46,6 +46,8 @@ class Chart:
     """What the key is called."""
     target: Tick | None
     """A level to compare with."""
+    marks: list[Tick]
+    """Steps at which something began."""
     is_constant: bool
     """It never changes: the number says all, a line would say nothing."""
     width: int = WIDTH
@@ -56,11 +58,17 @@ class Chart:
 
 
 def line_chart(
-    name: str, points: Sequence[Point], *, title: str = "", target: float | None = None
+    name: str,
+    points: Sequence[Point],
+    *,
+    title: str = "",
+    target: float | None = None,
+    marks: Iterable[float] = (),
 ) -> Chart | None:
     """A chart of values over steps; None where there is no finite value.
 
-    title: what name is called, itself if left out. target: a level that is drawn too.
+    title: what name is called, itself if left out. target: a level that is drawn too. marks: steps
+    to be marked, where they lie between the first and the last.
     """
     finite = [(x, y) for x, y in points if y is not None and _is_drawn(y)]
     if not finite:
@@ -91,6 +99,7 @@ def line_chart(
         steps=len(points),
         title=title or name,
         target=None if target is None else Tick(place(x_low, target)[1], number(target)),
+        marks=[Tick(place(x, y_low)[0], number(x)) for x in marks if x_low <= x <= x_high],
         is_constant=len({y for _, y in points}) == 1,
     )
 

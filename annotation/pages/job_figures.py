@@ -2,10 +2,11 @@
 value, and every other chart behind "More"."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from annotation.models import JobKind, TrainingJob
+from annotation.pages.alarms import RUNG, Alarm
 from annotation.pages.charts import Chart, Point, line_chart
 from annotation.pages.measures import Figure, figure_of, name_of, phase_of, phase_rank
 
@@ -53,8 +54,11 @@ class JobFigures:
         return bool(self.leading or self.singles or self.more)
 
 
-def figures_of(job: TrainingJob) -> JobFigures:
-    """Arrange the numbers that the job recorded, of the newest MAX_CHARTED_STEPS rows."""
+def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
+    """Arrange the numbers that the job recorded, of the newest MAX_CHARTED_STEPS rows.
+
+    alarms: marked on the charts of their figures, at the step when they rang first.
+    """
     series = _series(job)
     kind = JobKind.REWARD if job.kind == JobKind.JUDGE else job.kind
     order = LEADING.get(kind, ())
@@ -64,7 +68,8 @@ def figures_of(job: TrainingJob) -> JobFigures:
     for place in sorted(series, key=lambda place: _rank(place, order)):
         phase, key = place
         target = target_of(job) if place == ("ppo", "kl_nats") else None
-        chart = line_chart(key, series[place], title=_title(place), target=target)
+        marks = sorted({alarm.first_step for alarm in alarms if alarm.key == key})
+        chart = line_chart(key, series[place], title=_title(place), target=target, marks=marks)
         if chart is None:
             continue
         if chart.is_constant:
@@ -81,9 +86,13 @@ def figures_of(job: TrainingJob) -> JobFigures:
 
 
 def _series(job: TrainingJob) -> Series:
-    """(phase, key) -> (step, value) by step; what is no number is left out."""
+    """(phase, key) -> (step, value) by step; what is no number, or an alarm's, is left out."""
     series: Series = defaultdict(list)
-    rows = job.metrics.order_by("-pk").values_list("phase", "step", "values")[:MAX_CHARTED_STEPS]
+    rows = (
+        job.metrics.exclude(phase=RUNG)
+        .order_by("-pk")
+        .values_list("phase", "step", "values")[:MAX_CHARTED_STEPS]
+    )
     for phase, step, values in sorted(rows, key=lambda row: row[1]):
         for key, value in values.items():
             if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):

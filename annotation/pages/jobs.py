@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
+from annotation.pages.alarms import alarms_of
 from annotation.pages.job_figures import figures_of
 from annotation.pages.job_tables import config_lines, input_lines, minutes_left, result_phases
 from annotation.pages.queued import waits_of
@@ -93,9 +94,11 @@ def _job(membership: Membership, job_id: int) -> TrainingJob:
 
 def _context(job: TrainingJob) -> dict[str, Any]:
     is_live = job.status in (JobStatus.QUEUED, JobStatus.RUNNING)
+    alarms = alarms_of(job)
     return {
         "job": job,
-        "figures": figures_of(job),
+        "alarms": alarms,
+        "figures": figures_of(job, alarms),
         "is_live": is_live,
         "waits": waits_of([job]).get(job.pk, ""),
         "sampled": made_by_sampling(job),

@@ -10,7 +10,7 @@ from annotation.job_schemas import FOLDER, require_config, settings_of
 from annotation.models import JobKind
 from policy.config import BadInput as BadLaboratoryInput
 from policy.config import config_from
-from workers.job_schemas import CONFIGS, text_of
+from workers.job_schemas import CONFIGS, alarms_text, text_of
 
 HOW = "run `python -m workers.job_schemas`"
 
@@ -20,8 +20,14 @@ def test_the_committed_schema_is_that_of_the_config_class(kind):
     assert (FOLDER / f"{kind}.json").read_text(encoding="utf-8") == text_of(kind), HOW
 
 
-def test_every_setting_says_what_it_means_in_both_languages():
+def test_the_committed_alarms_are_those_of_the_laboratory():
+    assert (FOLDER / "alarms.json").read_text(encoding="utf-8") == alarms_text(), HOW
+
+
+def test_every_setting_and_alarm_says_what_it_means_in_both_languages():
     meanings = {one.meaning for kind in CONFIGS for one in settings_of(kind).values()}
+    for said in json.loads(alarms_text()).values():
+        meanings |= {said["healthy"], said["help"]}
     chinese = json.loads((FOLDER / "meanings.zh_Hans.json").read_text(encoding="utf-8"))
     assert "" not in meanings
     assert set(chinese) == meanings, "annotation/job_schemas/meanings.zh_Hans.json is behind"
