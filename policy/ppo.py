@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from policy import guard
+from policy import guard, texts
 from policy.alarms import Alarms
 from policy.backbone import context_of, save_model
 from policy.baseline import ReferenceAnswers, ReferenceBaseline, missing_end
@@ -105,7 +105,7 @@ def train(
             config=config,
             inputs=inputs,
             resume_from=resume_from,
-            carried=("rollouts", "baselines", guard.FOLDER),
+            carried=("rollouts", texts.FOLDER, "baselines", guard.FOLDER),
             num_processes=processes.count,
         ),
     ) as run:
@@ -217,6 +217,7 @@ class Trainer:
         alarms = self.alarms.look(step, metrics, rollouts)
         if self.processes.is_first:
             write_shard(self.run.directory, rollouts, self.decode)
+            texts.write_texts(self.run.directory, rollouts, self.decode)
         self.run.log_step(step, "ppo", **metrics, alarms=len(alarms))
         if alarms:
             self.run.log_step(step, "alarms", **{alarm.name: alarm.value for alarm in alarms})

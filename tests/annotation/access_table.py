@@ -119,6 +119,8 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "jobs/<int:job_id>/live/": look(WATCH),
     "jobs/<int:job_id>/cancel/": act(ADMINS),
     "jobs/<int:job_id>/metrics.csv": look(WATCH),
+    "jobs/<int:job_id>/rollouts/": look(WATCH),
+    "jobs/<int:job_id>/rollouts/<int:step>.csv": look(WATCH),
     "head-to-head/": look(WATCH),
     "head-to-head/ask/": act(ADMINS),
     "head-to-head/numbers.csv": look(WATCH),

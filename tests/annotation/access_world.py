@@ -4,6 +4,7 @@ Every text of a project carries its mark, a word that is found nowhere else; so 
 a stranger anything at all of a project is caught by looking for a word.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,7 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         "preference_id": preference.pk,
         "decision_id": decision.pk,
         "job_id": job.pk,
+        "step": 1,
         "version_id": version.pk,
         "member_id": add_member(
             project=project, user=make_user(f"{mark}-{job.pk}"), role=Role.LABELER, by=user
@@ -150,6 +152,9 @@ def _version(project: Project, job: TrainingJob) -> ModelVersion:
     folder = Path(settings.ARTIFACTS_DIR) / "models" / f"reward-{job.pk}"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(f'{{"note": "{MARKS[project.slug]}"}}')
+    (folder / "texts").mkdir()
+    answer = {"text": MARKS[project.slug], "score": 0.5, "kl": 1.0, "tokens": 2}
+    (folder / "texts" / "step-00001.jsonl").write_text(json.dumps(answer) + "\n")
     version = ModelVersion.objects.create(
         kind="reward",
         stage="reward",

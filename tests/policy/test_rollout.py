@@ -25,6 +25,7 @@ from policy.rollout import (
     write_shard,
 )
 from policy.sampling import Sampled, sample
+from policy.texts import EXTREMES, MOST, chosen, write_texts
 from policy.update import minibatches, policy_gradient, targets_of, value_gradient
 from policy.value import value_model_from
 
@@ -376,3 +377,33 @@ def test_the_reference_is_held_to_the_same_rule():
     replace = PPOConfig(missing_end="replace", missing_end_score=1.0)
     # own 4 -> -1 is -5; the reference's 2 -> -1 is -3, half of it in the mean
     assert missing_end(replace, cut, 4.0, answers) == pytest.approx(-5.0 + 1.5)
+
+
+def test_a_row_of_text_holds_what_a_reader_wants_and_no_arrays(models, tmp_path):
+    *_, tokenizer = models
+    rollouts = rollouts_of(models)
+    rollouts.seen = {"spread": [math.nan, *[0.5] * (len(rollouts) - 1)]}
+    path = write_texts(tmp_path, rollouts, lambda ids: tokenizer.decode(ids))
+    assert path == tmp_path / "texts" / "step-00001.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    full = list(rows_of(rollouts, lambda ids: tokenizer.decode(ids)))
+    same = ("step", "prompt_id", "text", "score", "baseline", "kl", "finish")
+    assert [[row[key] for key in same] for row in rows] == [
+        [row[key] for key in same] for row in full
+    ]
+    assert [row["prompt"] for row in rows] == [list(one.messages) for one in rollouts.prompts]
+    assert [row["tokens"] for row in rows] == [len(one.tokens) for one in rollouts.samples]
+    assert [row["seen"]["spread"] for row in rows] == [None, *[0.5] * (len(rollouts) - 1)]
+
+
+def test_of_a_large_step_the_extremes_are_kept_and_the_first_others():
+    scores = [float(row % 997) for row in range(1000)]
+    scores[990], scores[991] = -5.0, 5000.0
+    kept = chosen(scores)
+    assert len(kept) == MOST == len(set(kept))
+    assert {990, 991} <= set(kept)
+    lowest = sorted(range(1000), key=lambda row: scores[row])
+    assert {*lowest[:EXTREMES], *lowest[-EXTREMES:]} <= set(kept)
+    assert kept == sorted(kept)
+    assert kept[:200] == list(range(200))
+    assert chosen([1.0, 0.0]) == [0, 1]
