@@ -20,7 +20,7 @@ from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.db import close_old_connections
-from django.http import FileResponse
+from django.http import FileResponse, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -28,6 +28,17 @@ from annotation.events import EventStreams
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+
+
+FORM_BYTES = 1 << 20
+"""Of a form around the file that it hands in."""
+
+
+def _says_bytes(scope: Any) -> int:
+    """The length of a request's body by its header; a server takes no body without one but in
+    pieces, and hands these on as they come."""
+    said = dict(scope["headers"]).get(b"content-length", b"")
+    return int(said) if said.isdigit() else 0
 
 
 class Handler(ASGIHandler):
@@ -39,7 +50,15 @@ class Handler(ASGIHandler):
         self.threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
 
     async def handle(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request; one whose body says that it is larger than any may be is not read."""
+        if _says_bytes(scope) > settings.UPLOAD_BYTES + FORM_BYTES:
+            too_large = HttpResponse(
+                f"A request has at most {settings.UPLOAD_BYTES:,} bytes.",
+                status=413,
+                content_type="text/plain",
+            )
+            await self.send_response(too_large, send)
+            return
         try:
             body = await self.read_body(receive)
         except RequestAborted:

@@ -22,7 +22,8 @@ NEEDS = {
 }
 WORDS: dict[str, dict[str, str | Promise]] = {"what": {**NEEDS}, "kind": {**KINDS}}
 """Names of parts whose values are words too, and these words."""
-KNOWN: list[tuple[str, str | Promise]] = [
+Known = list[tuple[str, str | Promise]]
+KNOWN: Known = [
     (r"Training diverged: (?P<said>.*)", _("Training diverged: %(said)s")),
     (
         r"The trainer ended with exit code (?P<code>-?\d+): (?P<said>.*)",
@@ -64,15 +65,18 @@ KNOWN: list[tuple[str, str | Promise]] = [
 ]
 
 
-def in_words(error: str) -> str:
-    """The sentence in the language in force; in English it is what was said."""
-    for pattern, sentence in KNOWN:
+def in_words(error: str, known: Known = KNOWN) -> str:
+    """The sentence in the language in force; in English it is what was said.
+
+    known: patterns of sentences and what they say; a part named `said` is one of them again.
+    """
+    for pattern, sentence in known:
         if found := re.fullmatch(pattern, error.strip(), re.DOTALL):
             values = found.groupdict()
-            for name, known in WORDS.items():
+            for name, words in WORDS.items():
                 if name in values:
-                    values[name] = str(known.get(values[name], values[name]))
+                    values[name] = str(words.get(values[name], values[name]))
             if "said" in values:
-                values["said"] = in_words(values["said"])
+                values["said"] = in_words(values["said"], known)
             return str(sentence) % values
     return error

@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from annotation.models import JobKind, JobStatus, TrainingJob
 
-QUEUES = ("training", "generate", "live", "light")
+QUEUES = ("training", "generate", "live", "files", "light")
 """As workers/celery.py names them."""
 PATIENCE_SECONDS = 1.0
 LOW_DISK_BYTES = 1 << 30

@@ -41,6 +41,8 @@ CSRF_TRUSTED_ORIGINS = env.origins("CONCORD_ORIGINS")
 
 # Model directories, datasets and run folders. One file system: publishing is a rename.
 ARTIFACTS_DIR = Path(env.text("CONCORD_ARTIFACTS", str(VAR_DIR / "artifacts"))).resolve()
+# How much a person may hand in at once to be imported; more goes through the commands.
+UPLOAD_BYTES = env.number("CONCORD_UPLOAD_MB", 2000, 1, 1_000_000) * 1_000_000
 # Files that a training job's config may name by path lie under one of these.
 DATA_DIRS = [BASE_DIR / "fixtures", VAR_DIR / "data"]
 FIXTURES_DIR = BASE_DIR / "fixtures"

@@ -1,7 +1,7 @@
 """`make run`: everything on one machine under one process manager, until Ctrl-C.
 
 Migrates, loads the demo project where it is missing, then starts the Procfile's processes (Redis,
-web, four workers, beat) with honcho and prints the address once the web answers. Run again, it
+web, five workers, beat) with honcho and prints the address once the web answers. Run again, it
 goes on where it was. Redis starts first and ends last: a worker that stops gives its job back.
 """
 

@@ -8,7 +8,7 @@ from celery.worker import WorkController
 from kombu.connection import Connection
 
 from annotation.models import JobKind, Project
-from annotation.services import jobs, live_turns, queue, scores, versions, voiding
+from annotation.services import imports, jobs, live_turns, queue, scores, versions, voiding
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -38,8 +38,15 @@ def run_training(_job_id: int) -> None:
 
 
 @app.task
+def import_file(import_id: int) -> None:
+    """Look at a file that was handed in, or import it."""
+    imports.work_on(import_id)
+
+
+@app.task
 def dispatch() -> None:
-    """Send what the ledger says is to be done: turns of chats, jobs, versions to judge, scores."""
+    """Send what the ledger says is to be done: turns of chats, jobs, files, versions to judge,
+    scores."""
     with app.connection_for_write() as connection:
         for turn in live_turns.waiting_turns()[:MAX_BACKLOG]:
             send(connection, ANSWER, "live", turn.pk)
@@ -48,6 +55,8 @@ def dispatch() -> None:
                 send(connection, RUN_SAMPLE, "generate", job.pk)
             else:
                 send(connection, run_training.name, "training", job.pk)
+        for one in imports.waiting_imports()[:MAX_BACKLOG]:
+            send(connection, import_file.name, "files", one.pk)
         for version in versions.versions_without_verdict():
             send(connection, JUDGE, "generate", version.pk)
         for project in scores.projects_to_score():
@@ -70,9 +79,10 @@ def send(connection: Connection, task: str, queue_name: str, row_id: int) -> Non
 
 @app.task
 def requeue_stale_jobs() -> None:
-    """Jobs and turns whose worker fell silent wait again."""
+    """Jobs and turns whose worker fell silent wait again; files that nobody imported go."""
     jobs.requeue_stale()
     live_turns.requeue_stale_turns()
+    imports.forget_old_files()
 
 
 @app.task

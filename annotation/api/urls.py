@@ -8,6 +8,7 @@ from annotation.api import (
     desk,
     gold,
     guidelines,
+    imports,
     invitations,
     jobs,
     live,
@@ -40,6 +41,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *jobs.urlpatterns,
     *versions.urlpatterns,
     *loop.urlpatterns,
+    *imports.urlpatterns,
     *datasets.urlpatterns,
     *schema.urlpatterns,
 ]

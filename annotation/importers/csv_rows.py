@@ -63,13 +63,13 @@ def read_table(path: Path, on_bytes: Callable[[int], object] = lambda read: None
                 if cells:
                     yield _row(line, header, cells)
         except _TooLong as error:
-            yield BadRow(line, str(error))
+            yield BadRow(line, str(error), ends=True)
         except UnicodeDecodeError:
-            yield BadRow(line, "not UTF-8: save the table as UTF-8")
+            yield BadRow(line, "not UTF-8: save the table as UTF-8", ends=True)
         except csv.Error as error:
-            yield BadRow(line, f"the table is broken from here on: {error}")
+            yield BadRow(line, f"the table is broken from here on: {error}", ends=True)
         except (OSError, EOFError, zlib.error) as error:
-            yield BadRow(line, f"the gzip file is broken from here on: {error}")
+            yield BadRow(line, f"the gzip file is broken from here on: {error}", ends=True)
 
 
 def _row(line: int, header: list[str], cells: list[str]) -> RawRow | BadRow:

@@ -37,6 +37,8 @@ class BadRow:
 
     line: int
     reason: str
+    ends: bool = False
+    """The file is broken from here on: nothing below it could be read."""
 
 
 Rows = Iterator[RawRow | BadRow]
@@ -63,7 +65,7 @@ def read_rows(path: Path, on_bytes: Callable[[int], object] = lambda read: None)
         try:
             yield from rows
         except (BadGzipFile, EOFError, zlib.error) as error:
-            yield BadRow(source.line, f"the gzip file is broken from here on: {error}")
+            yield BadRow(source.line, f"the gzip file is broken from here on: {error}", ends=True)
 
 
 def _is_json_name(path: Path) -> bool:
@@ -194,9 +196,9 @@ def _elements(source: _Source, data: bytes) -> Rows:
             at = end
         data = source.block()
     if row.length and closed:
-        yield BadRow(begins, "there is text after the end of the array")
+        yield BadRow(begins, "there is text after the end of the array", ends=True)
     elif row.length or not closed:
-        yield BadRow(begins, "the array breaks off here: no closing bracket")
+        yield BadRow(begins, "the array breaks off here: no closing bracket", ends=True)
 
 
 def count_bytes(path: Path) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from annotation.models import (
     Project,
     Prompt,
     Source,
+    User,
 )
 from annotation.services.audit import record
 from annotation.services.batches import HIGHEST_PRIORITY
@@ -179,12 +181,16 @@ class Load:
     store_for: Callable[[Source], Store]
     on_row: Callable[[RowReport], object] = field(default=lambda row: None)
     on_bytes: Callable[[int], object] = field(default=lambda read: None)
+    skip: int = 0
+    """Rows that an earlier run, which was cut off, had done with."""
+    by: User | None = None
 
     def run(self) -> FileReport:
         """Import every row that can be; the account. Raises BadInput for an unreadable file."""
         report = FileReport(self.path.name, file_sha256(self.path))
         try:
-            for chunk in _chunks(read_any(self.path, self.on_bytes)):
+            rows = islice(read_any(self.path, self.on_bytes), self.skip, None)
+            for chunk in _chunks(rows):
                 with transaction.atomic():
                     store = self.store_for(self.source())
                     outcomes = [_take(store, row) for row in chunk]
@@ -199,6 +205,7 @@ class Load:
                     action="file.import",
                     target=self.source(),
                     project=self.project,
+                    actor=self.by,
                     **asdict(report),
                 )
         return report
@@ -295,7 +302,7 @@ def preference_store(
 
     columns, values: as require_columns took them.
     """
-    parse = _parse_of(format, columns or {}, values or {})
+    parse = parse_of(format, columns or {}, values or {})
     batch = batch_for(
         project=project,
         name=f"import {source.name}"[:120],
@@ -312,7 +319,8 @@ def preference_store(
     return store
 
 
-def _parse_of(format: str, columns: Mapping[str, str], values: Mapping[str, str]) -> Parse:
+def parse_of(format: str, columns: Mapping[str, str], values: Mapping[str, str]) -> Parse:
+    """The parser of a preference format. columns, values: as require_columns took them."""
     if format == TABLE:
         return table.parser(columns, values)
     if "prompt" in columns:

@@ -9,9 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from annotation.errors import BadInput
 from annotation.importers.lines import MAX_ROW_BYTES, BadRow, RawRow, Rows
 
@@ -37,6 +34,9 @@ def read_parquet(path: Path, on_bytes: Callable[[int], object] = lambda read: No
     Columns that exporters.files marked as JSON text come out as what the text says. Raises BadInput
     for a file that breaks off, or that would unpack to more than it may.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         file = pq.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
@@ -64,7 +64,8 @@ def read_parquet(path: Path, on_bytes: Callable[[int], object] = lambda read: No
                 on_bytes(size * line // num_rows - told)
                 told = size * line // num_rows
         except (pa.ArrowException, OSError) as error:
-            yield BadRow(line + 1, f"the Parquet file is broken from here on: {_short(error)}")
+            reason = f"the Parquet file is broken from here on: {_short(error)}"
+            yield BadRow(line + 1, reason, ends=True)
 
 
 def _require_bounded(path: Path, metadata: Any) -> None:
@@ -101,6 +102,8 @@ def _row(line: int, batch: Any, place: int, marked: dict[str, Any]) -> RawRow | 
 
 def _marked(field: Any) -> Any:
     """What brings a value of this column back to what it was; None where it is that already."""
+    import pyarrow as pa
+
     if field.metadata and field.metadata.get(b"concord") == b"json":
         return _told
     kind = field.type

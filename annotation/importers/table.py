@@ -90,6 +90,16 @@ def require_told(
         )
 
 
+def meaning_of(cell: str, mapping: Mapping[str, str]) -> str:
+    """Which of MEANINGS a winner's cell says by itself; "" where it must be told."""
+    by_column = {mapping["first"]: "first", mapping["second"]: "second"}
+    if cell in by_column:
+        return by_column[cell]
+    if NUMBER.fullmatch(cell) or (ranking := WINNERS.get(cell.lower())) is None:
+        return ""
+    return next(one for one in MEANINGS if WINNERS[one] == ranking)
+
+
 def _is_number(cell: str, mapping: Mapping[str, str]) -> bool:
     return bool(NUMBER.fullmatch(cell)) and cell not in (mapping["first"], mapping["second"])
 

@@ -27,6 +27,7 @@ from annotation.models.gold import (
     ReportState,
 )
 from annotation.models.guidelines import FaqEntry, FaqWords, Guideline, GuidelineReading
+from annotation.models.imports import AT_WORK, FileImport, ImportState
 from annotation.models.live import (
     OPEN_STATES,
     LiveAnswer,
@@ -79,6 +80,7 @@ from annotation.models.voids import RangeVoid
 from annotation.models.worktime import WorkDay
 
 __all__ = [
+    "AT_WORK",
     "OPEN_STATES",
     "Annotator",
     "AnnotatorKind",
@@ -98,6 +100,7 @@ __all__ = [
     "Decision",
     "FaqEntry",
     "FaqWords",
+    "FileImport",
     "Generation",
     "GoldCheck",
     "GoldItem",
@@ -106,6 +109,7 @@ __all__ = [
     "GoldVote",
     "Guideline",
     "GuidelineReading",
+    "ImportState",
     "Invitation",
     "InvitationState",
     "JobKind",

@@ -152,6 +152,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("reviews", _("Review"), permissions.REVIEW),
         ("quality", _("Quality"), permissions.WATCH),
         ("versions", _("Versions"), permissions.WATCH),
+        ("imports", _("Import"), permissions.RESEARCH),
         ("export", _("Export"), permissions.RESEARCH),
         ("members", _("Members"), permissions.ADMINISTER),
     ]

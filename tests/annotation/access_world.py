@@ -20,6 +20,7 @@ from annotation.models import (
     Annotator,
     AuditEntry,
     CompletionScore,
+    FileImport,
     Generation,
     JobMetric,
     LiveThread,
@@ -35,6 +36,7 @@ from annotation.models import (
 from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
 from annotation.services.guidelines import add_entry
+from annotation.services.imports import receive_file
 from annotation.services.invitations import invite
 from annotation.services.projects import add_member, annotator_for, remove_member
 from annotation.services.questions import ask
@@ -114,6 +116,7 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
     guideline, entry = add_entry(project=project, texts=words, by=user)
     return {
         "question_id": question.pk,
+        "import_id": _file(project, user).pk,
         "item_id": make_item([user, make_user()], answered.comparison, "practice").pk,
         "annotator_id": annotator.pk,
         "report_id": report_question(
@@ -138,6 +141,12 @@ def rows_of(project: Project, user: User) -> dict[str, Any]:
         "token_id": issue_token(user=user, name="script")[0].pk,
         **SHARED_NAMES,
     }
+
+
+def _file(project: Project, user: User) -> FileImport:
+    """A file that was handed in."""
+    text = f'{{"prompt": "{MARKS[project.slug]} {user.pk}", "chosen": "A.", "rejected": "B."}}\n'
+    return receive_file(project=project, name="votes.jsonl", pieces=[text.encode()], by=user)
 
 
 def _thread(project: Project, annotator: Annotator) -> LiveThread:

@@ -8,7 +8,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from annotation.asgi import application
+from annotation.asgi import FORM_BYTES, application
 from annotation.models import User
 
 pytestmark = pytest.mark.urls(__name__)
@@ -134,3 +134,11 @@ def test_a_stream_ends_when_its_reader_leaves():
 
 def test_an_async_view_answers_too():
     assert ask("/waits")[2] == b"waited"
+
+
+def test_a_body_that_is_larger_than_any_file_may_be_is_not_read(settings):
+    settings.UPLOAD_BYTES = 10
+    allowed = b"x" * (10 + FORM_BYTES)
+    assert ask("/three", method="POST", body=allowed)[0] != 413
+    status, _headers, text = ask("/three", method="POST", body=allowed + b"x")
+    assert (status, text) == (413, b"A request has at most 10 bytes.")
