@@ -48,11 +48,57 @@ REWARD_NEVER_DECIDED = _(
     "Undecided, and it looks no better: more answers may never tell. Against %(name)s on "
     "%(groups)s groups of dev, look %(look)s: log loss %(log_loss)s, accuracy %(accuracy)s."
 )
+BATCHES_DIFFER = _(
+    "Its scores depend on what is scored beside them: the same answer differs by %(difference)s, "
+    "and %(allowed)s is allowed."
+)
+TOO_SURE = _(
+    "Too sure of itself: its log odds times %(slope)s [%(low)s, %(high)s] would be right on dev."
+)
+TOO_MODEST = _(
+    "Less sure than it could be: its log odds times %(slope)s [%(low)s, %(high)s] would be right "
+    "on dev."
+)
+FOLLOWS_LENGTH = _(
+    "It follows length more than people do: it expects the longer answer to win %(expected)s of "
+    "the pairs, and by the votes it won %(preferred)s (difference %(excess)s)."
+)
 NO_PROMPT = _("The project has no prompt to try it on.")
 POLICY_AGAINST = _(
     "Score against %(name)s on %(groups)s groups of %(where)s: %(gain)s; KL to the root "
     "%(kl_nats)s of %(budget_nats)s nats."
 )
+POLICY_BETTER = _(
+    "Better. Score against %(name)s on %(groups)s groups of %(where)s, look %(look)s: %(gain)s; KL "
+    "to the root %(kl_nats)s of %(budget_nats)s nats."
+)
+POLICY_NOT_WORSE = _(
+    "Not worse by %(margin)s. Score against %(name)s on %(groups)s groups of %(where)s, look "
+    "%(look)s: %(gain)s; KL to the root %(kl_nats)s of %(budget_nats)s nats."
+)
+POLICY_WORSE = _(
+    "Worse. Score against %(name)s on %(groups)s groups of %(where)s, look %(look)s: %(gain)s; KL "
+    "to the root %(kl_nats)s of %(budget_nats)s nats."
+)
+POLICY_UNDECIDED = _(
+    "Undecided: about %(more)s more groups of prompts would tell. Score against %(name)s on "
+    "%(groups)s groups of %(where)s, look %(look)s: %(gain)s; KL to the root %(kl_nats)s of "
+    "%(budget_nats)s nats."
+)
+POLICY_NEVER_DECIDED = _(
+    "Undecided, and more prompts may never tell. Score against %(name)s on %(groups)s groups of "
+    "%(where)s, look %(look)s: %(gain)s; KL to the root %(kl_nats)s of %(budget_nats)s nats."
+)
+POLICY_BEYOND_BUDGET = _(
+    "Beyond its KL budget. Score against %(name)s on %(groups)s groups of %(where)s, look "
+    "%(look)s: %(gain)s; KL to the root %(kl_nats)s of %(budget_nats)s nats."
+)
+JUDGE_FINDS_WORSE = _("%(why)s Refused: the judge finds it worse than the root, %(gain)s.")
+JUDGE_SEES_NO_GAIN = _(
+    "The judge sees no certain gain over the root (%(judge)s) where the reward model sees one "
+    "(%(proxy)s): read some answers before you trust it."
+)
+MUCH_LONGER = _("Its answers are much longer: %(new)s tokens, and %(old)s before (%(gain)s).")
 GATE_FAILED = _("The gate itself failed: %(error)s")
 PROMOTING_FAILED = _("%(why)s Promoting it failed: %(error)s")
 SENTENCES = (
@@ -69,8 +115,21 @@ SENTENCES = (
     REWARD_WORSE,
     REWARD_UNDECIDED,
     REWARD_NEVER_DECIDED,
+    BATCHES_DIFFER,
+    TOO_SURE,
+    TOO_MODEST,
+    FOLLOWS_LENGTH,
     NO_PROMPT,
     POLICY_AGAINST,
+    POLICY_BETTER,
+    POLICY_NOT_WORSE,
+    POLICY_WORSE,
+    POLICY_UNDECIDED,
+    POLICY_NEVER_DECIDED,
+    POLICY_BEYOND_BUDGET,
+    JUDGE_FINDS_WORSE,
+    JUDGE_SEES_NO_GAIN,
+    MUCH_LONGER,
     GATE_FAILED,
     PROMOTING_FAILED,
 )
@@ -86,11 +145,11 @@ def outcome_of(gate: Mapping[str, Any]) -> str:
 
     gate: as workers/promotion.py keeps it. Rows of before had no such verdict: their sentence says.
     """
+    if gate.get("verdict") == "undecided":  # older rows passed with it
+        return "undecided"
     if not gate.get("passed"):
         return "failed"
     why = gate.get("why", "")
-    if gate.get("verdict") == "undecided":
-        return "undecided"
     said = any(_pattern(one).match(why) for one in WITHOUT_MEASURE)  # promoting it may have failed
     return "unjudged" if said or gate.get("verdict") == "unjudged" else "passed"
 

@@ -18,7 +18,7 @@ class Mean:
     """A mean with its 95 % percentile interval over groups; None where one group is all."""
 
     mean: float
-    interval: tuple[float, float] | None
+    interval: Sequence[float] | None
     groups: int
 
     def __str__(self) -> str:
@@ -29,6 +29,10 @@ class Mean:
     def lies_above(self, value: float) -> bool:
         """The whole interval does."""
         return self.interval is not None and self.interval[0] > value
+
+    def lies_below(self, value: float) -> bool:
+        """The whole interval does."""
+        return self.interval is not None and self.interval[1] < value
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -8,8 +8,10 @@ comparison.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import torch
@@ -120,6 +122,47 @@ def fit_temperature(points: LogOdds) -> float:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / math.sqrt(low * high)
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """By what a model's log odds would have to be multiplied to be right: 1 = calibrated, less =
+    too sure of itself, more = too modest."""
+
+    slope: float
+    interval: tuple[float, float] | None
+    """95 %; None where one group is all, or where the slope lies at the end of what is searched."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"slope": self.slope, "interval": list(self.interval) if self.interval else None}
+
+    def excludes_one(self) -> bool:
+        return self.interval is not None and not self.interval[0] <= 1 <= self.interval[1]
+
+
+def reliability_slope(points: LogOdds, groups: Sequence[str]) -> Slope:
+    """The slope of lowest log loss, 1 / temperature, with the interval that groups give it.
+
+    groups: of each pair. The variance is the sandwich of an estimating equation, its middle summed
+    by groups (Liang and Zeger 1986), with G / (G - 1) for few of them.
+    """
+    temperature = fit_temperature(points)
+    slope = 1 / temperature
+    probabilities = points.probabilities(temperature)  # (P, K)
+    first, second = probabilities[:, 0], probabilities[:, -1]
+    z, weights = points.log_odds, points.weights
+    pulls = weights * z * ((1 + first - second) / 2 - points.targets)  # (P,)
+    spread = (first + second) / 4 - ((first - second) / 2) ** 2  # (P,) d expected / d log odds
+    bread = (weights * z**2 * spread).sum().item()
+    by_group: dict[str, float] = defaultdict(float)
+    for group, pull in zip(groups, pulls.tolist(), strict=True):
+        by_group[group] += pull
+    count = len(by_group)
+    if count < 2 or bread <= 0 or temperature in (COOLEST, HOTTEST):
+        return Slope(slope, None)
+    meat = sum(pull**2 for pull in by_group.values()) * count / (count - 1)
+    half = NormalDist().inv_cdf(0.975) * math.sqrt(meat) / bread
+    return Slope(slope, (slope - half, slope + half))
 
 
 @dataclass(frozen=True, slots=True)

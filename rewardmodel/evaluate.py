@@ -39,6 +39,8 @@ from rewardmodel.losses import pair_nats
 from rewardmodel.outcomes import Outcomes
 from rewardmodel.pointwise import Pointwise
 
+NUM_PROBED = 16
+"""Completions kept as ids, with which it is tried whether their scores depend on the batch."""
 COMPARISONS_AT_ONCE = 512
 """Encoded, sorted by length and scored together: bounds memory, saves padding."""
 
@@ -130,6 +132,8 @@ class Evaluation:
     """Where the model learned ties."""
     pointwise: Pointwise = field(default_factory=lambda: Pointwise({}))
     by_axis: ByAxis = field(default_factory=ByAxis)
+    probed: list[list[int]] = field(default_factory=list)
+    """The first completions that were scored, as ids with their prompts."""
 
     @classmethod
     def of(cls, scorer: Scorer, comparisons: Iterable[Comparison]) -> "Evaluation":
@@ -174,6 +178,7 @@ class Evaluation:
             kept.append((place, tuple(encoded), comparison))
             ids += [each.ids for each in encoded.values()]
             self.num_prompts_shortened += any(each.dropped_turns for each in encoded.values())
+        self.probed += ids[: max(0, NUM_PROBED - len(self.probed))]
         scored = iter(scorer.scored_ids(ids))
         for place, indices, comparison in kept:
             self._count(place, indices, comparison, [next(scored) for _ in comparison.texts])
@@ -247,6 +252,10 @@ class Evaluation:
                 targets.append(target)
                 weights.append(weight)
         return LogOdds.of(log_odds, targets, weights)
+
+    def pair_groups(self) -> list[str]:
+        """The group of each of those pairs."""
+        return [judged.group for judged in self.judged for _ in judged.table.pairs]
 
     def answers(self) -> LogOdds:
         """What the model gives probabilities of: three outcomes where it learned ties, else the

@@ -21,9 +21,11 @@ from policy.files import appearing, with_bar
 from policy.run import device_from
 from policy.scoring import Scorer, load_scorer
 from rewardmodel.anchors import Anchors, read_anchors, sample_anchors
-from rewardmodel.calibration import calibration
+from rewardmodel.calibration import calibration, reliability_slope
 from rewardmodel.diagnostics import against, best_of_n, ceiling, correlations, drift, slices
 from rewardmodel.evaluate import Evaluation
+from rewardmodel.invariance import invariance_of
+from rewardmodel.length_bias import LengthBias
 from rewardmodel.normalise import encoded_anchors
 from rewardmodel.report import write_report
 
@@ -75,7 +77,7 @@ def run_command(args: argparse.Namespace) -> int:
     device = device_from(args.device)
     scorer = load_scorer(args.model, device)
     evaluation = measured(scorer, args.data, split=args.split, axis=args.axis)
-    figures = figures_of(evaluation, args.model, args.data, args.split)
+    figures = figures_of(scorer, evaluation, args.model, args.data, args.split)
     drifted: list[tuple[float, float]] = []
     if args.against is not None:
         other = load_scorer(args.against, device)
@@ -98,7 +100,9 @@ def run_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def figures_of(evaluation: Evaluation, model: Path, data: Path, split: str) -> dict[str, Any]:
+def figures_of(
+    scorer: Scorer, evaluation: Evaluation, model: Path, data: Path, split: str
+) -> dict[str, Any]:
     """The JSON of one model."""
     return {
         "model": str(model),
@@ -106,6 +110,7 @@ def figures_of(evaluation: Evaluation, model: Path, data: Path, split: str) -> d
         "split": split,
         **evaluation.figures(),
         **diagnosed(evaluation),
+        "batches": asdict(invariance_of(scorer, evaluation.probed)),
     }
 
 
@@ -115,11 +120,10 @@ def write_card(
     """The report on dev in a folder of its own beside the weights, which it is no part of; none
     where dev holds nothing to measure."""
     rows = read_comparisons(data, axis=axis)
-    evaluation = Evaluation.of(
-        load_scorer(model, device), (each for each in rows if each.in_split("dev"))
-    )
+    scorer = load_scorer(model, device)
+    evaluation = Evaluation.of(scorer, (each for each in rows if each.in_split("dev")))
     if evaluation:
-        write_report(figures_of(evaluation, model, data, "dev"), model / CARD)
+        write_report(figures_of(scorer, evaluation, model, data, "dev"), model / CARD)
 
 
 def measured(
@@ -146,10 +150,13 @@ def measured(
 def diagnosed(evaluation: Evaluation) -> dict[str, Any]:
     """Everything that is said of one model beyond accuracy and log loss; of judgments alone there
     is no pair that it could be said of."""
-    answers = evaluation.answers()
+    answers, pairs = evaluation.answers(), evaluation.log_odds()
+    slope = reliability_slope(pairs, evaluation.pair_groups()).as_json() if pairs else None
     return {
         "score_scale": asdict(evaluation.scale),
         "calibration": calibration(answers, evaluation.scale.temperature) if answers else None,
+        "reliability_slope": slope,
+        "length_bias": LengthBias.of(evaluation).figures(),
         "slices": slices(evaluation),
         "ceiling": ceiling(evaluation),
         "correlations": correlations(evaluation),

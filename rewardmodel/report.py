@@ -96,11 +96,14 @@ def card(figures: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         *_pair_lines(figures),
         *_judgment_lines(figures.get("judgments", {})),
         *_calibration_lines(figures["calibration"]),
+        *_slope_lines(figures["reliability_slope"]),
         *_ceiling_lines(figures["ceiling"]),
         *_axes_lines(figures.get("axes", {})),
         *_against_lines(figures.get("against")),
         *_drift_lines(figures.get("drift")),
         *_correlation_lines(figures["correlations"]),
+        *_length_lines(figures["length_bias"]),
+        *_batch_lines(figures["batches"]),
         "",
         *_slices_lines(figures["slices"]),
         *(line for name, file in pictures.items() for line in (f"![{name}]({file})", "")),
@@ -194,6 +197,39 @@ def _calibration_lines(found: Mapping[str, Any] | None) -> list[str]:
     if "tie_ece" in found:
         lines.append(_row("ECE of the probability of a tie", found["tie_ece"]))
     return lines
+
+
+def _slope_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """1 where the model is as sure as it is right, at temperature 1."""
+    if found is None:
+        return []
+    name = "log odds times this would be right (1 = calibrated, less = too sure)"
+    return [_row(name, found["slope"], found["interval"])]
+
+
+def _length_lines(found: Mapping[str, Any]) -> list[str]:
+    if not found:
+        return []
+    lines = [
+        _row(f"{whose} and length margin, correlation over {found['num_pairs']} pairs", found[key])
+        for whose, key in (
+            ("score margin", "correlation"),
+            ("people's margin", "correlation_of_votes"),
+        )
+        if found[key] is not None
+    ]
+    return [
+        *lines,
+        _row("the longer text wins, as the model expects", found["longer_expected"]),
+        _row("the longer text wins, by the votes", found["longer_preferred"]),
+    ]
+
+
+def _batch_lines(found: Mapping[str, Any]) -> list[str]:
+    if not found["num_completions"]:
+        return []
+    name = f"a score alone and in a batch, largest difference of {found['num_completions']}"
+    return [f"| {name} | {found['largest_difference']:.1e} | |"]
 
 
 def _ceiling_lines(found: Mapping[str, Any] | None) -> list[str]:

@@ -1,13 +1,14 @@
 """What the judge in force says of a policy, beside the reward model that the policy learned from.
 
-Reported and nothing more. A gain that the judge sees too is no trick on the reward model; one that
-the reward model alone sees may be (arXiv:2210.10760).
+The gate weighs it (workers/policy_gate.py). A gain that the judge sees too is no trick on the
+reward model; one that the reward model alone sees may be (arXiv:2210.10760).
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annotation.models import ModelVersion, Project, Slot
 from annotation.services import versions
@@ -41,19 +42,27 @@ def judge_figures(
         "other_groups": saw_other_groups(judge, reward),
         "other_trunk": has_other_trunk(judge, reward),
     }
+    gains: dict[str, NDArray[np.float64]] = {}  # (N,) of each answer
     texts = [[one.text for one in rows] for rows in (policy, reference())]
     try:
         for name, version in (("proxy", reward), ("judge", judge)):
             scorer = MODELS.scorer(version)
             scored = [scorer.scored_cut(conversations, rows) for rows in texts]
             of_policy, of_reference = ([one.score for one in rows] for rows in scored)
-            pairs = zip(groups, of_policy, of_reference, strict=True)
+            gains[name] = np.subtract(of_policy, of_reference)
             figures[name] = {
                 "policy": float(np.mean(of_policy)),
                 "reference": float(np.mean(of_reference)),
-                "gain": bootstrap_mean([(g, a - b, 1.0) for g, a, b in pairs]).as_json(),
+                "gain": _mean_of(groups, gains[name]),
                 "num_read_cut": sum(one.was_cut for rows in scored for one in rows),
             }
+        figures["proxy_over_judge"] = _mean_of(groups, gains["proxy"] - gains["judge"])
     except BadLaboratoryInput as error:  # of a judge without room for any, say: the gate goes on
         figures["error"] = str(error)
     return {"judge": figures}
+
+
+def _mean_of(groups: Sequence[str], gains: NDArray[np.float64]) -> dict[str, Any]:
+    return bootstrap_mean(
+        [(g, float(x), 1.0) for g, x in zip(groups, gains, strict=True)]
+    ).as_json()

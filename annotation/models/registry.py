@@ -213,8 +213,8 @@ class Promotion(models.Model):
     slot = models.CharField(max_length=10, choices=Slot.choices)
     version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="promotions")
     verdict = models.CharField(max_length=20)
-    """passed (the gate), unjudged (it passed for want of answers), undecided (nothing shows it to
-    be worse), by_admin, rollback, registered, first."""
+    """passed (the gate), unjudged (it passed for want of answers), by_admin, rollback, registered,
+    first. Of older rows undecided too, which passed once."""
     numbers = models.JSONField(default=dict, blank=True)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

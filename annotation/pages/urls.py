@@ -91,6 +91,9 @@ in_project = [
     path("versions/", versions.versions, name="versions"),
     path("versions/<int:version_id>/", versions.version, name="version"),
     path("versions/<int:version_id>/promote/", versions.promote, name="version-promote"),
+    path(
+        "versions/<int:version_id>/judge-again/", versions.judge_again, name="version-judge-again"
+    ),
     path("head-to-head/", head_to_head.head_to_head, name="head-to-head"),
     path("head-to-head/ask/", head_to_head.ask, name="head-to-head-ask"),
     path("head-to-head/numbers.csv", head_to_head.numbers_csv, name="head-to-head-csv"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -11,12 +12,14 @@ from django.utils.translation import gettext_lazy
 
 from annotation.errors import Conflict
 from annotation.models import JobKind, Membership, ModelVersion, Project, Slot
+from annotation.pages.gate_table import rows_of
 from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import promotions_in_force
 from annotation.pages.measures import Figure, figures, phase_of, phase_rank
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
+from annotation.services.gates import BEFORE, look_again, may_be_looked_at_again
 from annotation.services.lineage import lineage_of_version
 from annotation.services.roles import may_stand_in
 from annotation.verdicts import in_words, outcome_of
@@ -52,7 +55,9 @@ class Measured:
 
 def measured(version: ModelVersion) -> list[Measured]:
     """What was measured of it, the gate left out: by phase where a run of ours made it."""
-    values = {name: value for name, value in version.metrics.items() if name != "gate"}
+    values = {
+        name: value for name, value in version.metrics.items() if name not in ("gate", BEFORE)
+    }
     last_of = values.pop("final", {})
     found = [Measured("", list(figures(values)))] if values else []
     if not isinstance(last_of, Mapping):
@@ -78,16 +83,23 @@ def made_by(version: ModelVersion) -> str:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a gate said of a version. outcome: passed, failed or unjudged."""
+    """What a gate said of a version. outcome: passed, failed, undecided or unjudged."""
 
     outcome: str
     says: str
+    warnings: list[str]
 
 
 def judged(version: ModelVersion) -> Judged | None:
     """None for a version that has met no gate."""
     gate = version.metrics.get("gate")
-    return Judged(outcome_of(gate), in_words(gate.get("why", ""))) if gate else None
+    return judged_by(gate) if gate else None
+
+
+def judged_by(gate: Mapping[str, Any]) -> Judged:
+    """A gate's words in the reader's language."""
+    warnings = [in_words(one) for one in gate.get("warnings", ())]
+    return Judged(outcome_of(gate), in_words(gate.get("why", "")), warnings)
 
 
 @project_page(*WATCH)
@@ -123,7 +135,10 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         "lineage": lineage,
         "made_by": made_by(found),
         "gate": judged(found),
+        "gate_rows": rows_of(gate.get("numbers", {})),
         "gate_figures": list(figures(gate.get("numbers", {}))),
+        "looks_before": [judged_by(one) for one in found.metrics.get(BEFORE, ())],
+        "may_look_again": may_be_looked_at_again(found, project),
         "missing": what_is_missing(project, found),
         "measured": measured(found),
         "parents": [(PARENT_WORDS[edge], parent) for edge, parent in lineage.parents.items()],
@@ -168,6 +183,16 @@ def promote(request: HttpRequest, membership: Membership, version_id: int) -> Ht
             if services.in_force(membership.project, slot) != found:
                 raise  # else it is the other half of a double click, or an admin of one mind
         messages.success(request, _("%(name)s is in force.") % {"name": found.name})
+    return redirect("version", slug=membership.project.slug, version_id=found.pk)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def judge_again(request: HttpRequest, membership: Membership, version_id: int) -> HttpResponse:
+    """Have the gate look once more at an undecided version."""
+    found = version_of(membership.project, version_id)
+    with told(request):
+        look_again(version=found, project=membership.project, by=user_of(request))
+        messages.success(request, _("%(name)s is judged again.") % {"name": found.name})
     return redirect("version", slug=membership.project.slug, version_id=found.pk)
 
 

@@ -127,6 +127,7 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "versions/": look(WATCH),
     "versions/<int:version_id>/": look(WATCH),
     "versions/<int:version_id>/promote/": act(ADMINS, slot="reward"),
+    "versions/<int:version_id>/judge-again/": act(ADMINS),
     "slots/<slug:slot>/roll-back/": act(ADMINS),
     "reviews/": look(REVIEW),
     "reviews/next/": look(REVIEW),

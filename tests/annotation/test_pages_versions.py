@@ -108,6 +108,81 @@ def test_the_download_link_gives_the_files_with_a_card(cast, enter, family):
     )
 
 
+UNDECIDED = {
+    "passed": False,
+    "verdict": "undecided",
+    "why": "Undecided: about 120 more answered dev groups would tell. Against r on 40 groups of "
+    "dev, look 2: log loss +0.01, accuracy -0.02.",
+    "warnings": ["Too sure of itself: its log odds times 0.40 [0.30, 0.50] would be right on dev."],
+    "numbers": {
+        "accuracy": 0.7,
+        "old_accuracy": 0.72,
+        "log_loss": 0.6,
+        "log_loss_difference": {"mean": 0.01, "interval": [-0.02, 0.04], "groups": 40},
+        "calibration": {"new": {"ece": 0.1, "slope": 0.4, "interval": [0.3, 0.5]}},
+        "length_bias": {"new": None},
+        "batch_difference": 2e-6,
+        "batch_difference_allowed": 1e-3,
+    },
+}
+
+
+@pytest.fixture
+def undecided(family):
+    reward = family["reward"]
+    reward.metrics = {"gate": UNDECIDED}
+    reward.save()
+    return reward
+
+
+def test_undecided_reads_as_what_it_is_with_its_numbers_and_what_each_does(cast, enter, undecided):
+    client = enter(cast.admin)
+    html = client.get(f"/p/shop/versions/{undecided.pk}/").content.decode()
+    words = " ".join(strip_tags(html.replace("<", " <")).split())
+    assert "Gate: undecided" in words
+    assert "about 120 more answered dev groups would tell" in words
+    assert "Undecided is no pass" in words
+    assert "Warning: Too sure of itself" in words
+    assert "Log loss 0.6 – 0.01 [-0.02, 0.04] decides" in words
+    assert "less = too sure) 0.4 [0.3, 0.5] – warns" in words
+    assert "at most 0.001 may refuse" in words
+    assert "The gate is undecided. Put reward-v in force as Reward model all the same?" in html
+    assert (
+        "passed" not in client.get("/p/shop/versions/").content.decode().split("reward-v")[1][:600]
+    )
+    assert (
+        "Judge it again"
+        not in enter(cast.reviewer).get(f"/p/shop/versions/{undecided.pk}/").content.decode()
+    )
+
+
+def test_an_admin_has_an_undecided_version_judged_again_and_its_look_before_stays(
+    cast, enter, undecided
+):
+    page = f"/p/shop/versions/{undecided.pk}/"
+    client = enter(cast.admin)
+    html = client.post(page + "judge-again/", follow=True).content.decode()
+    assert "reward-v is judged again." in html
+    undecided.refresh_from_db()
+    assert undecided.metrics == {"gates_before": [UNDECIDED]}
+    assert list(versions.versions_without_verdict()) == [undecided]
+    html = client.post(page + "judge-again/", follow=True).content.decode()
+    assert "only what is undecided is judged again" in html
+    undecided.metrics = {"gates_before": [UNDECIDED], "gate": UNDECIDED | {"why": "Now."}}
+    undecided.save()
+    html = client.get(page).content.decode()
+    assert html.index("Now.") < html.index("Looks before") < html.index("about 120 more")
+
+
+def test_a_promotion_by_an_admin_says_what_the_gate_had_said(cast, enter, undecided):
+    client = enter(cast.admin)
+    page = f"/p/shop/versions/{undecided.pk}/"
+    client.post(page + "promote/", {"slot": "reward"})
+    words = " ".join(strip_tags(client.get(page).content.decode()).split())
+    assert "by an admin ( its gate said: undecided" in words.replace("(its", "( its")
+    assert "Judge it again" not in words
+
+
 @pytest.fixture
 def unjudged(cast, family):
     """The reward model passed with nothing to judge it by, and is in force."""

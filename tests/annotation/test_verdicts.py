@@ -58,6 +58,8 @@ def test_every_sentence_is_found_again_whatever_it_is_filled_with():
     [
         ({"passed": True, "verdict": "unjudged", "why": "Of another day."}, "unjudged"),
         ({"passed": True, "verdict": "passed", "why": AGAINST}, "passed"),
+        ({"passed": False, "verdict": "undecided", "why": AGAINST}, "undecided"),
+        ({"passed": True, "verdict": "undecided", "why": AGAINST}, "undecided"),  # as it was
         ({"passed": False, "verdict": "failed", "why": verdicts.NO_PROMPT}, "failed"),
         ({"passed": True, "verdict": "first", "why": verdicts.FIRST_POLICY}, "unjudged"),
         # as they were kept before there was such a verdict

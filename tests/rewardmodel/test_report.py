@@ -70,6 +70,14 @@ def test_a_report_holds_a_card_the_pictures_and_their_data(models, write_rows, t
         assert f"]({name})" in card
         assert table(folder / name.replace(".png", ".csv"))
     assert f"| accuracy | {figures['accuracy']:.3f} |" in card
+    longer = figures["length_bias"]["longer_preferred"]
+    for line in (
+        f"| the longer text wins, by the votes | {longer:.3f} |",
+        f"less = too sure) | {figures['reliability_slope']['slope']:.3f} |",
+        f"in a batch, largest difference of 16 | {figures['batches']['largest_difference']:.1e} |",
+    ):
+        assert line in card
+    assert figures["batches"]["largest_difference"] < 1e-5
     assert r"| safety \| 安全 | 6 |" in card
     assert {each["part"]: each["n"] for each in figures["slices"]["subset"]} == {
         "chat": 6,

@@ -11,11 +11,14 @@ from annotation.services import jobs, queue, versions
 from annotation.services.judges import saw_other_groups
 from policy.scoring import load_scorer
 from rewardmodel.bootstrap import PairRow
+from rewardmodel.evaluate import Evaluation
+from rewardmodel.invariance import Invariance
 from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_prompts
 from tests.workers.tiny import tiny_policy, tiny_reward
-from workers import judging, promotion
+from workers import judging, policy_gate
 from workers.datasets import freeze_inputs, job_folder
 from workers.promotion import judge_version
+from workers.reward_figures import Seen
 
 pytestmark = pytest.mark.django_db
 
@@ -157,7 +160,8 @@ def test_a_judge_that_does_no_better_than_a_coin_takes_no_slot(
     voted, make_version, monkeypatch, correct, passed
 ):
     rows = [PairRow(str(number), 0.5, correct, 1.0) for number in range(30)]
-    monkeypatch.setattr(promotion, "evaluate_pairs", lambda *_: rows)
+    seen = Seen(Evaluation(rows=rows), Invariance(0, 0.0))
+    monkeypatch.setattr(Seen, "of", lambda *_: seen)
     judge = make_version("j", kind="reward", stage="judge", trunk=make_version("p"))
     verdict = judge_version(judge.pk)
     assert verdict.why.startswith(f"A judge: accuracy {correct:+.4f}")
@@ -176,7 +180,7 @@ def ppo_version(project, make_version):
 def test_a_policys_gate_reports_what_the_judge_and_the_proxy_say_of_it_and_of_the_reference(
     project, ppo_version, make_version, monkeypatch
 ):
-    assert "judge" not in promotion.judge_policy(ppo_version, project).numbers
+    assert "judge" not in policy_gate.judge_policy(ppo_version, project).numbers
     judge = make_version("j", kind="reward", trunk=make_version("p", seed=5), seed=5)
     versions.promote(project=project, slot="judge", version=judge, verdict="by_admin")
     seen = {}
@@ -186,7 +190,7 @@ def test_a_policys_gate_reports_what_the_judge_and_the_proxy_say_of_it_and_of_th
         seen["conversations"] = arguments[2]
         return judging.judge_figures(*arguments)
 
-    monkeypatch.setattr(promotion, "judge_figures", remember)
+    monkeypatch.setattr(policy_gate, "judge_figures", remember)
     numbers = judge_version(ppo_version.pk).numbers
     found = numbers["judge"]
     assert found["name"] == "j"
@@ -207,6 +211,8 @@ def test_a_policys_gate_reports_what_the_judge_and_the_proxy_say_of_it_and_of_th
         gain = mean["policy"] - mean["reference"]
         assert found[name]["gain"]["mean"] == pytest.approx(gain, abs=1e-4)
     assert found["judge"] != found["proxy"]
+    apart = found["proxy"]["gain"]["mean"] - found["judge"]["gain"]["mean"]
+    assert found["proxy_over_judge"]["mean"] == pytest.approx(apart)
     # the baseline is the reference here, so the gate's own figures say the same of the proxy
     assert found["proxy"]["policy"] == pytest.approx(numbers["score"])
     assert found["proxy"]["gain"] == numbers["score_gain"]
@@ -219,7 +225,7 @@ def test_the_reference_is_not_the_policy_in_force_where_these_differ(
     versions.promote(project=project, slot="judge", version=judge, verdict="by_admin")
     other = make_version("between", seed=9)
     versions.promote(project=project, slot="policy", version=other, verdict="by_admin")
-    numbers = promotion.judge_policy(ppo_version, project).numbers
+    numbers = policy_gate.judge_policy(ppo_version, project).numbers
     assert numbers["against"] == "between"
     assert numbers["judge"]["proxy"]["policy"] == pytest.approx(numbers["score"])
     gain = numbers["judge"]["proxy"]["gain"]["mean"]

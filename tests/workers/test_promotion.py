@@ -4,27 +4,34 @@ import pytest
 import torch
 from django.db import OperationalError
 
-from annotation.errors import BadInput
-from annotation.models import JobKind, ModelVersion, Promotion, TrainingJob
+from annotation.errors import BadInput, Conflict
+from annotation.models import DatasetSnapshot, JobKind, ModelVersion, Promotion, TrainingJob
 from annotation.services import jobs, queue, snapshots, versions
+from annotation.services.gates import look_again
 from annotation.services.ledger import add_prompt
 from annotation.services.rankings import AxisRanking
 from policy.backbone import load_causal_lm, save_model, score_model_from
-from policy.intervals import Mean
+from policy.comparisons import PairTable
+from policy.score_scale import ScoreScale
 from policy.scoring import empty_turn_tokens, load_scorer
 from policy.text import encode_completion
-from rewardmodel.evaluate import PairRow
-from tests.annotation.making import as_shown, make_annotator, make_comparisons, make_project
-from tests.workers.tiny import tiny_policy, tiny_reward
-from workers import promotion
-from workers.generation import MODELS, Sampling, write_completions
-from workers.promotion import (
-    first_reward,
-    judge_version,
-    kl_to,
-    policy_verdict,
-    reward_against,
+from rewardmodel.evaluate import Evaluation, Judged, PairRow
+from rewardmodel.invariance import Invariance
+from tests.annotation.making import (
+    as_shown,
+    make_annotator,
+    make_comparisons,
+    make_member,
+    make_project,
 )
+from tests.workers.tiny import tiny_policy, tiny_reward
+from workers import policy_gate, promotion
+from workers.generation import MODELS, Sampling, write_completions
+from workers.looks import Difference
+from workers.policy_gate import judge_policy, kl_of_each, policy_verdict
+from workers.promotion import judge_version
+from workers.reward_figures import Seen, examined
+from workers.reward_gate import dev_comparisons, first_reward, reward_against
 
 
 def rows(*groups, log_loss=0.5):
@@ -82,21 +89,86 @@ def test_without_dev_answers_it_passes_and_says_so():
     assert "unjudged" in verdict.why
 
 
+def policy_numbers(**more):
+    return {
+        "against": "sft-1",
+        "score_gain": {"mean": 0.1, "interval": [0.0, 0.2], "groups": 40},
+        "kl_nats": 1.0,
+        "kl_budget_nats": 10.0,
+        "length_gain": {"mean": 0.0, "interval": [-1.0, 1.0], "groups": 40},
+        "new_mean_tokens": 20.0,
+        "old_mean_tokens": 20.0,
+        **more,
+    }
+
+
+def policy_rule(gain, *, deviation=0.2, groups=64, look=1, **more):
+    found = Difference(mean=gain, deviation=deviation, groups=groups)
+    return policy_verdict(found, policy_numbers(**more), where="dev prompts", look=look)
+
+
 @pytest.mark.parametrize(
-    ("gain", "kl_nats", "passed"),
-    [(0.1, 9.9, True), (0.1, 10.0, True), (0.1, 10.1, False), (0.0, 1.0, False), (-1, 1.0, False)],
+    ("gain", "deviation", "verdict"),
+    [
+        (0.1, 0.2, "passed"),  # 0.1 +- 0.055
+        (0.1, 1.0, "undecided"),
+        (0.0, 0.1, "passed"),  # -0.028 to 0.028, the margin is 0.05
+        (-0.04, 0.2, "undecided"),
+        (-0.2, 0.2, "failed"),
+    ],
 )
-def test_a_policy_passes_with_a_higher_score_within_its_kl_budget(gain, kl_nats, passed):
-    verdict = policy_verdict(Mean(gain, None, 5), kl_nats, 10.0, "sft-1", "dev prompts", {})
-    assert verdict.passed is passed
+def test_a_policy_is_better_not_worse_worse_or_undecided_by_its_score(gain, deviation, verdict):
+    found = policy_rule(gain, deviation=deviation)
+    assert (found.verdict, found.passed) == (verdict, verdict == "passed")
 
 
-def test_a_policy_whose_gain_may_be_none_is_undecided():
-    found = [
-        policy_verdict(Mean(0.1, interval, 40), 1.0, 10.0, "sft-1", "dev prompts", {}).verdict
-        for interval in ((0.02, 0.18), (-0.02, 0.22), None)
+def test_an_undecided_policy_is_told_how_many_more_prompts_would_decide():
+    found = policy_rule(0.1, deviation=1.0)
+    more = found.numbers["look"]["more_groups"]
+    assert found.why.startswith(f"Undecided: about {more} more groups of prompts would tell.")
+    assert policy_rule(0.1, deviation=1.0, groups=64 + more, look=2).verdict == "passed"
+    assert "may never tell" in policy_rule(-0.05, deviation=1.0).why
+
+
+def test_later_looks_at_policies_claim_less():
+    assert [policy_rule(0.02, deviation=0.2, look=k).verdict for k in (1, 9)] == [
+        "passed",
+        "undecided",
     ]
-    assert found == ["passed", "undecided", "undecided"]
+
+
+@pytest.mark.parametrize(("kl_nats", "verdict"), [(10.0, "passed"), (10.1, "failed")])
+def test_a_better_policy_beyond_its_kl_budget_is_refused(kl_nats, verdict):
+    found = policy_rule(0.5, kl_nats=kl_nats)
+    assert found.verdict == verdict
+    assert found.why.startswith("Beyond its KL budget." if verdict == "failed" else "Better.")
+
+
+def said_by(*, proxy, judge):
+    return {
+        who: {"gain": {"mean": sum(ends) / 2, "interval": ends, "groups": 40}}
+        for who, ends in (("proxy", proxy), ("judge", judge))
+    }
+
+
+@pytest.mark.parametrize(
+    ("judge", "verdict", "warned"),
+    [([0.1, 0.3], "passed", False), ([-0.1, 0.3], "passed", True), ([-0.3, -0.1], "failed", True)],
+)
+def test_a_judge_refuses_what_it_finds_worse_and_warns_of_a_gain_that_it_does_not_see(
+    judge, verdict, warned
+):
+    found = policy_rule(0.5, judge=said_by(proxy=[0.2, 0.4], judge=judge))
+    assert found.verdict == verdict
+    assert ("the judge finds it worse" in found.why) is (verdict == "failed")
+    assert any("sees no certain gain" in one for one in found.warnings) is warned
+
+
+@pytest.mark.parametrize(("ends", "warned"), [([4.5, 6.0], True), ([3.5, 6.0], False)])
+def test_answers_that_grew_by_more_than_a_fifth_warn(ends, warned):
+    gain = {"mean": 5.0, "interval": ends, "groups": 40}
+    found = policy_rule(0.5, length_gain=gain)  # a fifth of 20 tokens is 4
+    assert (len(found.warnings) == 1, found.passed) == (warned, True)
 
 
 # --- measuring with real models -----------------------------------------------------------------
@@ -144,8 +216,8 @@ def test_kl_is_that_of_the_slow_definition_and_zero_to_itself(make_version):
             start = len(one.prompt_ids)
             both.append(sum(float(logprobs[t - 1, ids[0, t]]) for t in range(start, ids.shape[1])))
         slow.append(both[0] - both[1])
-    assert kl_to(root[0], written, 0.7) == pytest.approx(sum(slow) / 3, abs=1e-4)
-    assert kl_to(policy[0], written, 0.7) == pytest.approx(0.0, abs=1e-4)
+    assert kl_of_each(root[0], written, 0.7) == pytest.approx(slow, abs=1e-4)
+    assert kl_of_each(policy[0], written, 0.7) == pytest.approx([0.0] * 3, abs=1e-4)
     assert abs(sum(slow)) > 1e-2
 
 
@@ -247,7 +319,7 @@ def test_a_policy_passes_where_its_answers_score_higher_and_not_where_they_score
     says_only(new, ppo_version)
     says_only(old, versions.in_force(project, "policy"))
     changed = ModelVersion.objects.get(pk=ppo_version.pk)  # with the new hashes of all its edges
-    verdict = promotion.judge_policy(changed, project)
+    verdict = judge_policy(changed, project)
     gain = verdict.numbers["score_gain"]
     assert gain["mean"] > 1 if passed else gain["mean"] < -1
     assert verdict.passed is passed
@@ -261,8 +333,8 @@ def test_answers_too_long_for_the_reward_model_are_scored_cut_and_counted(projec
     save_again(ppo_version.reward, model, tokenizer)
     says_only("a", ppo_version)  # to the end, LETTERS tokens and one for the end
     changed = ModelVersion.objects.get(pk=ppo_version.pk)
-    numbers = promotion.judge_policy(changed, project).numbers
-    assert numbers["new_num_read_cut"] == 3 * promotion.SAMPLES_PER_PROMPT
+    numbers = judge_policy(changed, project).numbers
+    assert numbers["new_num_read_cut"] == 3 * policy_gate.SAMPLES_PER_PROMPT
 
 
 @pytest.mark.django_db
@@ -278,11 +350,11 @@ def test_both_policies_are_tried_at_the_temperature_and_length_that_ppo_trained_
 
     def kl(root, written, temperature):
         kl_temperatures.append(temperature)
-        return kl_to(root, written, temperature)
+        return kl_of_each(root, written, temperature)
 
-    monkeypatch.setattr(promotion, "write_completions", write)
-    monkeypatch.setattr(promotion, "kl_to", kl)
-    promotion.judge_policy(ppo_version, project)
+    monkeypatch.setattr(policy_gate, "write_completions", write)
+    monkeypatch.setattr(policy_gate, "kl_of_each", kl)
+    judge_policy(ppo_version, project)
     assert tempers == [Sampling(temperature=0.3, max_new_tokens=5)] * 2
     assert kl_temperatures == [0.3]
 
@@ -322,6 +394,9 @@ def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
     versions.promote(project=project, slot="reward", version=first, verdict="by_admin")
     second = make_version("r2", kind="reward", stage="reward", trunk=trunk, seed=2)
     numbers = judge_version(second.pk).numbers
+    assert numbers["batch_difference"] < 1e-5
+    assert numbers["length_bias"]["new"] is None  # the texts are of one length
+    assert numbers["calibration"]["old"] != numbers["calibration"]["new"]
     assert numbers["against"] == "r1"
     assert numbers["accuracy_difference"]["groups"] == 6
     assert numbers["accuracy_difference"]["mean"] == pytest.approx(
@@ -330,6 +405,96 @@ def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
     assert numbers["log_loss_difference"]["mean"] == pytest.approx(
         numbers["log_loss"] - verdict.numbers["log_loss"]
     )
+
+
+def seen(*pairs, deviation=1.0, difference=0.0):
+    """(score margin of the first, characters of both, share of votes for the first) as a model saw
+    them, a group each."""
+    judged = [
+        Judged(
+            place=number,
+            kept=(0, 1),
+            group=f"g{number}",
+            scores=(margin, 0.0),
+            chars=chars,
+            votes=(),
+            table=PairTable(((0, 1),), (share,), (1.0,), num_strict=1, num_answers=1, num_ties=0),
+            labels={},
+        )
+        for number, (margin, chars, share) in enumerate(pairs)
+    ]
+    evaluation = Evaluation(scale=ScoreScale(deviation=deviation), judged=judged)
+    return Seen(evaluation, Invariance(2, difference))
+
+
+BETTER_ONE = promotion.Verdict(passed=True, verdict="passed", why="Better.", numbers={"x": 1})
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_reward_model_whose_scores_depend_on_the_batch_is_refused(sound):
+    model = seen((1.0, (5, 5), 1.0), difference=9e-4 if sound else 1.1e-3)
+    found = examined(BETTER_ONE, model)
+    assert (found.passed, found.verdict) == ((True, "passed") if sound else (False, "failed"))
+    assert sound or found.why.endswith("differs by 1.1e-03, and 1e-03 is allowed.")
+    assert found.numbers["x"] == 1
+
+
+@pytest.mark.parametrize(
+    ("deviation", "warned"), [(1.0, ""), (5.0, "Too sure of itself"), (0.2, "Less sure")]
+)
+def test_certainty_that_is_off_warns_and_passes(deviation, warned):
+    # 88 of a hundred right at log odds of 2 is as it should be
+    pairs = [(2.0, (5, 5), float(number % 100 < 88)) for number in range(400)]
+    found = examined(BETTER_ONE, seen(*pairs, deviation=deviation))
+    assert found.passed
+    assert [one.startswith(warned) for one in found.warnings] == [True] * bool(warned)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.5, True), (0.88, False)])
+def test_following_length_more_than_people_do_warns_and_passes(share, warned):
+    pairs = [(2.0, (50, 5), float(number % 100 < 100 * share)) for number in range(400)]
+    found = examined(BETTER_ONE, seen(*pairs))
+    assert found.passed
+    assert any("the longer answer to win 88.1%" in one for one in found.warnings) is warned
+    assert found.numbers["length_bias"]["new"]["excess"]["groups"] == 400
+
+
+@pytest.mark.django_db
+def test_an_undecided_version_is_promoted_by_nobody_but_an_admin_and_judged_again(
+    project, make_version, monkeypatch
+):
+    project.auto_promote = True
+    project.save()
+    undecided = promotion.Verdict(passed=False, verdict="undecided", why="?", numbers={})
+    monkeypatch.setitem(promotion.JUDGES, JobKind.REWARD, lambda version, project: undecided)
+    version = make_version("r1", kind="reward", stage="reward", trunk=make_version("p"))
+    version.snapshot = snapshots.freeze(project=project, kind="comparisons")
+    version.save()
+    judge_version(version.pk)
+    assert versions.in_force(project, "reward") is None
+    ada = make_member(project, "admin")
+    look_again(version=version, project=project, by=ada)
+    assert list(versions.versions_without_verdict()) == [version]
+    version.refresh_from_db()
+    assert [gate["why"] for gate in version.metrics["gates_before"]] == ["?"]
+    frozen = DatasetSnapshot.objects.count()
+    dev_comparisons(version, project)  # of now, and not those of its snapshot
+    assert DatasetSnapshot.objects.count() == frozen + 1
+    with pytest.raises(Conflict, match="r1 is not undecided"):
+        look_again(version=version, project=project, by=ada)
+    judge_version(version.pk)
+    version.refresh_from_db()
+    versions.promote(project=project, slot="reward", version=version, verdict="by_admin")
+    with pytest.raises(Conflict):
+        look_again(version=version, project=project, by=ada)
+
+
+@pytest.mark.parametrize(("more", "wanted"), [(None, 64 + 64), (100, 164), (3, 67), (10_000, 512)])
+def test_one_more_look_at_a_policy_takes_as_many_prompts_as_were_said_to_tell(more, wanted):
+    numbers = {"score_gain": {"groups": 64}, "look": {"more_groups": more}}
+    version = ModelVersion(metrics={"gates_before": [{"numbers": numbers}]})
+    assert policy_gate.prompts_wanted(version) == wanted
+    assert policy_gate.prompts_wanted(ModelVersion(metrics={})) == 64
 
 
 @pytest.mark.django_db
@@ -352,7 +517,7 @@ def test_a_reward_model_is_judged_on_dev_answers_of_its_axis_alone(make_version)
     version = make_version("r", kind="reward", stage="reward", trunk=make_version("p"))
     version.job = job
     version.snapshot = snapshots.freeze(project=project, kind="comparisons")
-    found = promotion._dev_comparisons(version, project)
+    found = dev_comparisons(version, project)
     assert len(found) == 2
     by_text = {row.id: row for row in found}
     for comparison in project.comparisons.filter(prompt__split="dev"):
@@ -363,7 +528,7 @@ def test_a_reward_model_is_judged_on_dev_answers_of_its_axis_alone(make_version)
         assert stored[first if target == 1.0 else second] == shown[1]  # brief's order
     for axes in [("brief",), ("brief", "helpful")]:
         job.config = {"axes": dict.fromkeys(axes, 1.0)}
-        told = promotion._dev_comparisons(version, project)
+        told = dev_comparisons(version, project)
         assert [sorted(vote.axis for vote in row.votes) for row in told] == [list(axes)] * 2
 
 
