@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from annotation.errors import BadInput
 from annotation.group_shares import GroupShare
-from annotation.models import AnnotatorKind, Outcome, Purpose, Ranking, Split
+from annotation.models import AnnotatorKind, Outcome, Purpose, Split
 
 NEVER_USED = (Purpose.GOLD, Purpose.QUALIFICATION, Purpose.REPEAT)
 USABLE = (Purpose.PRODUCTION, Purpose.LIVE, Purpose.EVALUATION)
@@ -214,7 +214,16 @@ class VoteFacts:
     """What `answered` says of its rankings: None = it orders at least one pair."""
 
 
-def answered(rankings: Iterable[Ranking]) -> Bucket | None:
+class Orders(Protocol):
+    """What a Ranking says."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def groups(self) -> Any: ...
+
+
+def answered(rankings: Iterable[Orders]) -> Bucket | None:
     """None if some axis puts one completion above another, else what the answer was instead."""
     outcomes = set()
     for ranking in rankings:

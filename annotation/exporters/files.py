@@ -67,9 +67,10 @@ class JsonLines:
 
     def __init__(self, into: _Hashed, columns: Columns) -> None:
         self.into = into
+        self.encode = json.JSONEncoder(ensure_ascii=False).encode
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self.into.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        self.into.write(self.encode(row).encode() + b"\n")
 
     def close(self) -> None:
         self.into.close()

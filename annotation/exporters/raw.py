@@ -11,29 +11,23 @@ from typing import Any
 
 from annotation.exporters.pseudonyms import Pseudonyms
 from annotation.funnel import Bucket
-from annotation.models import (
-    Comparison,
-    Completion,
-    Decision,
-    GoldCheck,
-    Preference,
-    Ranking,
-)
+from annotation.models import Decision, GoldCheck
 from annotation.services.gold import CHECKED
-from annotation.services.plans.rows import decision_row, group_name, writer_of
+from annotation.services.plans.rows import decision_row, group_name
+from annotation.services.plans.voted import Ranked, Vote, Voted, Written
 
 Row = dict[str, Any]
 
 
 def vote(
-    preference: Preference,
-    comparison: Comparison,
+    preference: Vote,
+    comparison: Voted,
     bucket: Bucket,
     names: Pseudonyms,
     decision: Decision | None = None,
     check: GoldCheck | None = None,
 ) -> Row:
-    """A vote's row; the comparison comes with what plans.comparisons prefetches.
+    """A vote's row.
 
     decision: the one in force on its comparison. check: its score, where it answers a gold item.
     """
@@ -43,14 +37,14 @@ def vote(
         "bucket": str(bucket),
         "annotator": names.of(preference.annotator_id),
         "kind": preference.annotator.kind,
-        "rankings": [_ranking(one) for one in preference.rankings.all()],
+        "rankings": [_ranking(one) for one in preference.rankings],
         "judgments": [
             {
                 "completion": str(one.completion_id),
                 "ratings": one.ratings,
                 "flags": one.flags,
             }
-            for one in preference.judgments.all()
+            for one in preference.judgments
         ],
         "ideal": str(preference.ideal_id) if preference.ideal_id else None,
         "presented_order": [str(pk) for pk in preference.presented_order],
@@ -76,7 +70,7 @@ def vote(
             "propensity": comparison.propensity,
             "selector": comparison.selector,
             "decision": _decision(decision, names) if decision else None,
-            "decisions": [_whole_decision(one, names) for one in comparison.decisions.all()],
+            "decisions": [_whole_decision(one, names) for one in comparison.decisions],
         },
         "prompt": {
             "id": str(prompt.pk),
@@ -90,30 +84,30 @@ def vote(
             "source": prompt.source_id,
             "external_id": prompt.external_id,
         },
-        "completions": [_completion(entry.completion, names) for entry in comparison.entries.all()]
+        "completions": [_completion(written, names) for written in comparison.completions]
         # an ideal answer is part of what was said, and stands in no place of the comparison
         + ([_completion(preference.ideal, names) | {"is_ideal": True}] if preference.ideal else []),
     }
 
 
 def votes_of(
-    comparison: Comparison,
+    comparison: Voted,
     buckets: dict[int, Bucket],
     names: Pseudonyms,
     decision: Decision | None = None,
 ) -> Iterator[Row]:
     """The rows of a comparison, in the order in which the votes came."""
-    votes = comparison.preferences.all()
-    checks = _checks_of(comparison, [preference.pk for preference in votes])
-    for preference in votes:
+    checks = _checks_of(comparison)
+    for preference in comparison.votes:
         bucket, check = buckets[preference.pk], checks.get(preference.pk)
         yield vote(preference, comparison, bucket, names, decision, check)
 
 
-def _checks_of(comparison: Comparison, votes: list[int]) -> dict[int, GoldCheck]:
+def _checks_of(comparison: Voted) -> dict[int, GoldCheck]:
     """Vote -> its score; asks nothing of the database but for gold."""
     if comparison.purpose not in CHECKED:
         return {}
+    votes = [preference.pk for preference in comparison.votes]
     checks = GoldCheck.objects.filter(preference__in=votes).select_related("item")
     return {check.preference_id: check for check in checks}
 
@@ -156,29 +150,29 @@ def _whole_decision(decision: Decision, names: Pseudonyms) -> Row:
     }
 
 
-def _completion(completion: Completion, names: Pseudonyms) -> Row:
+def _completion(completion: Written, names: Pseudonyms) -> Row:
     """A text and every act that wrote it."""
     return {
         "id": str(completion.pk),
         "text": completion.text,
-        "model": writer_of(completion),
+        "model": completion.writer,
         "source": completion.source_id,
         "generations": [
             {
                 "origin": one.origin,
                 "annotator": names.of(one.annotator.pk) if one.annotator else None,
                 "annotator_kind": one.annotator.kind if one.annotator else None,
-                "writer": one.model_version.name if one.model_version else one.writer,
+                "writer": one.version or one.writer,
                 "sampling": one.sampling,
                 "seed": one.seed,
                 "finish_reason": one.finish_reason,
             }
-            for one in completion.generations.all()
+            for one in completion.generations
         ],
     }
 
 
-def _ranking(ranking: Ranking) -> Row:
+def _ranking(ranking: Ranked) -> Row:
     return {
         "axis": ranking.axis,
         "outcome": ranking.outcome,

@@ -1,5 +1,8 @@
 """What is asked and what was answered: sources, prompts, completions, writers, scores."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -29,6 +32,11 @@ class Split(models.TextChoices):
     TRAIN = "train", _("Train")
     DEV = "dev", _("Dev")
     TEST = "test", _("Test")
+
+
+def text_alone(messages: Iterable[Mapping[str, Any]]) -> bool:
+    """No message has typed parts: the laboratories can read it."""
+    return all(isinstance(message["content"], str) for message in messages)
 
 
 class Prompt(models.Model):
@@ -69,7 +77,7 @@ class Prompt(models.Model):
     @property
     def text_alone(self) -> bool:
         """No message has typed parts: the laboratories can read it."""
-        return all(isinstance(message["content"], str) for message in self.messages)
+        return text_alone(self.messages)
 
 
 class Completion(models.Model):

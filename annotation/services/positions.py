@@ -87,11 +87,6 @@ def voids_at(project: Project, position: Position) -> QuerySet[AuditEntry]:
     return AuditEntry.objects.filter(project=project, pk__lte=position["audit"], action__in=VOIDS)
 
 
-def decisions_at(project: Project, position: Position) -> QuerySet[Decision]:
-    """Every decision up to a position; a dataset of before there were any names none."""
-    return Decision.objects.filter(project=project, pk__lte=position.get("decision", 0))
-
-
 def in_force(decisions: Iterable[Decision], voided: Container[str]) -> Decision | None:
     """Of a comparison's decisions up to a position the newest, unless that was void by then."""
     newest = max(decisions, key=lambda one: one.number, default=None)

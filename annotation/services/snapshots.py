@@ -165,9 +165,10 @@ def _keep(
 def _write_rows(path: Path, rows: Iterator[Row]) -> tuple[int, str]:
     """Number of rows written and the file's SHA-256; on disk when this returns."""
     digest, num_rows = hashlib.sha256(), 0
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     with path.open("wb") as file:
         for row in rows:
-            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            line = encode(row).encode() + b"\n"
             digest.update(line)
             file.write(line)
             num_rows += 1

@@ -11,10 +11,10 @@ from django.utils import timezone
 from annotation.errors import BadInput, Conflict
 from annotation.funnel import NARROWING, Bucket, VoteFacts, VoteQuery, bucket_of
 from annotation.models import AuditEntry, DatasetSnapshot, Preference, Prompt, Ranking
-from annotation.services import positions, snapshots
+from annotation.services import snapshots
 from annotation.services.audit import name_of
 from annotation.services.ledger import add_completion, add_prompt, record_generation
-from annotation.services.plans import comparisons
+from annotation.services.plans import comparisons, voted
 from annotation.services.review import void_preference
 from annotation.services.snapshots import freeze, path_of, rows_of
 from tests.annotation.making import make_comparisons, make_project, make_user
@@ -324,7 +324,7 @@ def test_a_ledger_that_never_rests_is_a_conflict(project, monkeypatch, artifacts
 
 def void_while_frozen(project, monkeypatch, acts):
     """Do these acts one by one, each before another page of the first freeze is read."""
-    monkeypatch.setattr(positions, "PAGE_ROWS", 1)
+    monkeypatch.setattr(voted, "PAGE_COMPARISONS", 1)
     facts_at, waiting = comparisons.facts_at, list(acts)
 
     def act_then_read(*args, **more):
@@ -460,7 +460,7 @@ def test_freezing_takes_a_fixed_number_of_reads_a_page(project, django_assert_ma
         for _ in range(2):
             cast(compare(project))
     locks = 12 if connection.vendor == "postgresql" else 0  # of four tables, in savepoints here
-    with django_assert_max_num_queries(24 + locks):
+    with django_assert_max_num_queries(27 + locks):
         frozen(project)
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+from django.db.models import QuerySet
 
 from annotation.funnel import (
     IN_THE_FILE,
@@ -17,16 +17,14 @@ from annotation.funnel import (
     answered,
     bucket_of,
 )
-from annotation.models import Comparison, Decision, Generation, Preference, Project
-from annotation.services.audit import name_of
+from annotation.models import Comparison, Decision, Preference, Project
 from annotation.services.plans.rows import Row, comparison_row
+from annotation.services.plans.voted import Vote, Voted, voted_at
 from annotation.services.positions import (
     Position,
-    decisions_at,
     in_force,
     ledger_parts,
     newest,
-    pages,
     position_at,
     voids_at,
     votes_at,
@@ -62,11 +60,10 @@ class ComparisonsPlan:
         decided: Counter[str] = Counter()
         for comparison, buckets, decision in buckets_at(self.project, self.votes, position):
             self.counts.update(buckets.values())
-            votes = comparison.preferences.all()
             instead = decision is not None and Bucket.DECIDED in buckets.values()
             row = comparison_row(
                 comparison,
-                [vote for vote in votes if buckets[vote.pk] in SHOWN],
+                [vote for vote in comparison.votes if buckets[vote.pk] in SHOWN],
                 decision=decision,
                 instead=instead,
                 weights=weights,
@@ -97,67 +94,40 @@ class ComparisonsPlan:
 
 def buckets_at(
     project: Project, query: VoteQuery, position: Position
-) -> Iterator[tuple[Comparison, dict[int, Bucket], Decision | None]]:
-    """Every comparison voted on by then, its votes prefetched, the bucket of each by its id, and
-    the decision in force."""
+) -> Iterator[tuple[Voted, dict[int, Bucket], Decision | None]]:
+    """Every comparison voted on by then, the bucket of each of its votes by its id, and the
+    decision in force."""
     voided = set(voids_at(project, position).values_list("target", flat=True))
-    for comparison in pages(comparisons_at(project, position)):
-        decision = in_force(comparison.decisions.all(), voided)
+    for comparison in voted_at(project, position):
+        decision = in_force(comparison.decisions, voided)
         facts = facts_at(comparison, voided, decided=decision is not None)
         yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}, decision
 
 
-def comparisons_at(project: Project, position: Position) -> QuerySet[Comparison]:
-    """Comparisons that had a vote by then, with all that a row needs, in a few reads a page."""
-    votes = votes_at(project, position)
-    written = (
-        Generation.objects.filter(pk__lte=position["generation"])
-        .select_related("model_version", "annotator")
-        .order_by("pk")
-    )
-    return (
-        Comparison.objects.filter(Exists(votes.filter(comparison=OuterRef("pk"))), project=project)
-        .select_related("prompt__source")
-        .prefetch_related(
-            "entries__completion",
-            Prefetch("entries__completion__generations", written),
-            Prefetch(
-                "preferences",
-                votes.select_related("annotator", "scheme", "guideline").order_by("pk"),
-            ),
-            Prefetch("decisions", decisions_at(project, position).select_related("by")),
-            "preferences__rankings",
-            "preferences__judgments",
-            "preferences__ideal",
-            Prefetch("preferences__ideal__generations", written),
-        )
-    )
-
-
 def facts_at(
-    comparison: Comparison, voided: set[str], *, decided: bool = False
-) -> Iterator[tuple[Preference, VoteFacts]]:
-    """Each vote of a comparison, as prefetched up to a position, with what decides its bucket.
+    comparison: Voted, voided: set[str], *, decided: bool = False
+) -> Iterator[tuple[Vote, VoteFacts]]:
+    """Each vote of a comparison with what decides its bucket.
 
     voided: audit names of the votes that were void by then.
     """
-    votes = list(comparison.preferences.all())
     newest: dict[int, int] = {}
-    for vote in votes:
+    for vote in comparison.votes:
         newest[vote.annotator_id] = max(newest.get(vote.annotator_id, 0), vote.revision)
-    for vote in votes:
+    prompt = comparison.prompt
+    for vote in comparison.votes:
         yield (
             vote,
             VoteFacts(
                 superseded=vote.revision < newest[vote.annotator_id],
-                voided=name_of(vote) in voided,
+                voided=f"preference:{vote.pk}" in voided,
                 purpose=comparison.purpose,
-                split=comparison.prompt.split,
+                split=prompt.split,
                 kind=vote.annotator.kind,
-                language=comparison.prompt.language,
-                text_alone=comparison.prompt.text_alone,
-                group=comparison.prompt.split_group,
-                answered=answered(vote.rankings.all()),
+                language=prompt.language,
+                text_alone=prompt.text_alone,
+                group=prompt.split_group,
+                answered=answered(vote.rankings),
                 decided=decided,
                 **narrow_facts(vote, comparison),
             ),
@@ -170,7 +140,7 @@ def with_versions(votes: QuerySet[Preference]) -> QuerySet[Preference]:
     return related.defer("guideline__texts", "guideline__faq")
 
 
-def narrow_facts(vote: Preference, comparison: Comparison) -> dict[str, Any]:
+def narrow_facts(vote: Preference | Vote, comparison: Comparison | Voted) -> dict[str, Any]:
     """What a query may narrow by, of a vote whose scheme, guideline and source are at hand."""
     source = comparison.prompt.source
     return {

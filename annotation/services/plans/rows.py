@@ -3,30 +3,22 @@
 import hashlib
 from typing import Any
 
-from annotation.models import (
-    Annotator,
-    Comparison,
-    Completion,
-    Decision,
-    Outcome,
-    Preference,
-    Prompt,
-    Ranking,
-)
+from annotation.models import Annotator, Decision, Outcome, Prompt
+from annotation.services.plans.voted import Asked, Judged, Ranked, Vote, Voted
 from annotation.services.schemes import Options
 from annotation.services.weights import Weights
 
 Row = dict[str, Any]
 
 
-def group_name(prompt: Prompt) -> str:
+def group_name(prompt: Prompt | Asked) -> str:
     """What related prompts share, without their text: 16 digits of the split group's SHA-256."""
     return hashlib.sha256(prompt.split_group.encode()).hexdigest()[:16]
 
 
 def comparison_row(
-    comparison: Comparison,
-    votes: list[Preference],
+    comparison: Voted,
+    votes: list[Vote],
     *,
     decision: Decision | None = None,
     instead: bool = False,
@@ -47,12 +39,8 @@ def comparison_row(
         "purpose": comparison.purpose,
         "prompt": prompt.messages,
         "completions": [
-            {
-                "id": str(entry.completion_id),
-                "text": entry.completion.text,
-                "model": writer_of(entry.completion),
-            }
-            for entry in comparison.entries.all()
+            {"id": str(written.pk), "text": written.text, "model": written.writer}
+            for written in comparison.completions
         ],
         "votes": decided_votes(decision)
         if decision and instead
@@ -84,27 +72,27 @@ def decision_row(decision: Decision) -> Row:
 def decided_votes(decision: Decision) -> list[Row]:
     """A decision as votes, one per axis."""
     return [
-        _said(Ranking(**one), decision.by) | {"weight": 1.0, "decision": decision.pk}
+        _said(Ranked(**one), decision.by) | {"weight": 1.0, "decision": decision.pk}
         for one in sorted(decision.rankings, key=lambda one: str(one["axis"]))
     ]
 
 
-def _by_axis(vote: Preference) -> list[Any]:
-    return sorted(vote.rankings.all(), key=lambda ranking: ranking.axis)
+def _by_axis(vote: Vote) -> list[Ranked]:
+    return sorted(vote.rankings, key=lambda ranking: ranking.axis)
 
 
-def _by_completion(vote: Preference) -> list[Any]:
-    return sorted(vote.judgments.all(), key=lambda judgment: judgment.completion_id)
+def _by_completion(vote: Vote) -> list[Judged]:
+    return sorted(vote.judgments, key=lambda judgment: judgment.completion_id)
 
 
-def vote_row(vote: Preference, ranking: Any, weight: float = 1.0) -> Row:
+def vote_row(vote: Vote, ranking: Ranked, weight: float = 1.0) -> Row:
     """One axis of a vote; with a strength also `strength_levels`, the highest that was asked."""
     said = _said(ranking, vote.annotator) | {"weight": weight, "preference": vote.pk}
     levels = Options.of(vote.scheme.options).levels if ranking.strengths else 0
     return said | ({"strength_levels": levels} if levels else {})
 
 
-def _said(ranking: Any, by: Annotator) -> Row:
+def _said(ranking: Ranked, by: Annotator) -> Row:
     """Both bad and cannot tell have an empty ranking: they order nothing.
 
     `acceptable`, how many groups from the top are good enough, is there where a line was drawn.
@@ -121,7 +109,7 @@ def _said(ranking: Any, by: Annotator) -> Row:
     }
 
 
-def judgment_row(vote: Preference, judgment: Any) -> Row:
+def judgment_row(vote: Vote, judgment: Judged) -> Row:
     """What a vote says of one completion by itself; `scales` are the ends of its ratings."""
     rated = Options.of(vote.scheme.options).ratings if judgment.ratings else ()
     scales = {one.name: [one.low, one.high] for one in rated if one.name in judgment.ratings}
@@ -133,13 +121,3 @@ def judgment_row(vote: Preference, judgment: Any) -> Row:
         "ratings": judgment.ratings,
         "flags": judgment.flags,
     }
-
-
-def writer_of(completion: Completion) -> str:
-    """Who first wrote a completion, as far as is known; uses prefetched generations."""
-    for generation in completion.generations.all():
-        if generation.model_version:
-            return generation.model_version.name
-        if generation.writer:
-            return generation.writer
-    return ""
