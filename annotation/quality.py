@@ -121,17 +121,29 @@ def length_bias(pairs: Iterable[StrictPair], how: Resampling = DEFAULT) -> Stati
     Pairs of equal length are left out. n: the others. No bias by itself: longer may be better.
     """
     kept = [pair for pair in pairs if pair.winner_length != pair.loser_length]
-    if not kept:
-        return undefined_because("no strict pair has two different lengths")
-    units, names = numbered(pair.unit for pair in kept), numbered(pair.annotator for pair in kept)
-    unit = np.array([units[pair.unit] for pair in kept])
-    who = np.array([names[pair.annotator] for pair in kept])
-    longer = np.array([float(pair.winner_length > pair.loser_length) for pair in kept])
-    measure = partial(_weighted_mean, unit, who, longer)
+    longer = [pair.winner_length > pair.loser_length for pair in kept]
+    return _share(kept, longer, how, "no strict pair has two different lengths")
+
+
+def first_bias(pairs: Iterable[StrictPair], how: Resampling = DEFAULT) -> Statistic:
+    """Share of all strict pairs that the completion shown first won, interval over groups and
+    annotators. n: strict pairs."""
+    kept = list(pairs)
+    return _share(kept, [pair.first_won for pair in kept], how, "there is no pair")
+
+
+def _share(
+    pairs: Sequence[StrictPair], holds: Sequence[bool], how: Resampling, reason: str
+) -> Statistic:
+    """Of which pairs something holds, with its two-way interval."""
+    if not pairs:
+        return undefined_because(reason)
+    units, names = numbered(pair.unit for pair in pairs), numbered(pair.annotator for pair in pairs)
+    unit = np.array([units[pair.unit] for pair in pairs])
+    who = np.array([names[pair.annotator] for pair in pairs])
+    measure = partial(_weighted_mean, unit, who, np.array(holds, dtype=float))
     group_of = group_numbers(list(units), how.groups)
-    return of_measure(
-        measure, group_of, len(names), n=len(kept), how=how, reason="there is no pair"
-    )
+    return of_measure(measure, group_of, len(names), n=len(pairs), how=how, reason=reason)
 
 
 def _weighted_mean(

@@ -195,7 +195,7 @@ def preferences(request: HttpRequest, membership: Membership) -> HttpResponse:
     if before.isascii() and before.isdigit() and len(before) < 18:
         found = found.filter(pk__lt=int(before))
     page = list(found[: ROWS_PER_PAGE + 1])
-    rows = [_row(preference) for preference in page[:ROWS_PER_PAGE]]
+    rows = [row_of(preference) for preference in page[:ROWS_PER_PAGE]]
     query = request.GET.copy()
     if len(page) > ROWS_PER_PAGE:
         query["before"] = str(rows[-1].preference.pk)
@@ -208,7 +208,8 @@ def preferences(request: HttpRequest, membership: Membership) -> HttpResponse:
     return project_template(request, membership, "pages/preferences.html", context)
 
 
-def _row(preference: Preference) -> Row:
+def row_of(preference: Preference) -> Row:
+    """Of an answer with its rankings, scheme, annotator and prompt at hand."""
     order = _order(preference)
     return Row(
         preference=preference,

@@ -151,6 +151,7 @@ def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
         ("guideline", _("Guideline"), permissions.ANY),
         ("reviews", _("Review"), permissions.REVIEW),
         ("quality", _("Quality"), permissions.WATCH),
+        ("analysis", _("Analysis"), permissions.RESEARCH),
         ("versions", _("Versions"), permissions.WATCH),
         ("imports", _("Import"), permissions.RESEARCH),
         ("export", _("Export"), permissions.RESEARCH),

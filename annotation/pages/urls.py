@@ -4,6 +4,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from annotation.pages import (
+    analysis,
     batches,
     chat,
     conversations,
@@ -60,6 +61,9 @@ in_project = [
     path("conversations/", conversations.conversations, name="conversations"),
     path("conversations/<int:thread_id>/", conversations.conversation, name="conversation"),
     path("conversations/setup/", conversations.setup, name="live-setup"),
+    path("analysis/", analysis.analysis, name="analysis"),
+    path("analysis/numbers.csv", analysis.numbers, name="analysis-csv"),
+    path("analysis/votes/", analysis.votes, name="analysis-votes"),
     path("search/", search.search, name="search"),
     path("search/act/", search.act, name="search-act"),
     path("batches/", batches.batches, name="batches"),

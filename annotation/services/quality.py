@@ -9,15 +9,16 @@ people are; the first two are whoever came first, whatever they said. Comparison
 all answers count with all of them: that they do is drawn by hash (annotation/overlap.py).
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from statistics import fmean
 from typing import Any
 
-from django.db.models import QuerySet
-from django.db.models.functions import Length
+from django.db.models import QuerySet, TextField
+from django.db.models.functions import Cast, Length
 
 from annotation import agreement, gold, quality
 from annotation.funnel import NEVER_USED
@@ -152,18 +153,41 @@ class Report:
     longer_wins: Statistic
 
 
-def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
-    """The newest first answers of annotators of some kinds; columns, no rows of the ORM: a page
-    waits for this."""
+def newest_answers(
+    project: Project, kinds: Iterable[str] = PEOPLE
+) -> tuple[QuerySet[Preference], int, bool]:
+    """The newest first answers of annotators of some kinds that every figure is made of, how many
+    they are, and whether there are more."""
     found = Preference.objects.filter(
         project=project, revision=1, voided_at=None, annotator__kind__in=list(kinds)
     ).exclude(comparison__purpose__in=NEVER_USED)  # gold is chosen for being clear
     newest = list(found.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
     kept = newest[:MOST_ANSWERS]
-    rows = Rows({}, [], {}, {}, defaultdict(int), {}, len(kept), len(newest) > len(kept))
-    if not kept:
+    return found.filter(pk__gte=kept[-1] if kept else 0), len(kept), len(newest) > len(kept)
+
+
+def strict_pair(
+    *, unit: int, who: int, groups: list[list[int]], order: list[int], lengths: Mapping[int, int]
+) -> quality.StrictPair:
+    """The best against the worst of a ranking of two groups or more, as it was shown. lengths:
+    completion -> characters; 0 where it names none."""
+    winner, loser = groups[0][0], groups[-1][0]
+    return quality.StrictPair(
+        unit=unit,
+        annotator=who,
+        first_won=order.index(winner) < order.index(loser),
+        winner_length=lengths.get(winner, 0),
+        loser_length=lengths.get(loser, 0),
+    )
+
+
+def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
+    """The newest first answers of annotators of some kinds; columns, no rows of the ORM: a page
+    waits for this."""
+    found, num_answers, there_are_more = newest_answers(project, kinds)
+    rows = Rows({}, [], {}, {}, defaultdict(int), {}, num_answers, there_are_more)
+    if not num_answers:
         return rows
-    found = found.filter(pk__gte=kept[-1])
     stored, lengths = _completions(found)
     numbers: dict[tuple[int, object], int] = defaultdict(int)
     first_two: dict[int, list[int]] = defaultdict(list)
@@ -202,20 +226,37 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
             answer = quality.TimedAnswer(annotator=who, session=day, number=number, seconds=seconds)
             rows.timed.append((unit, answer))
             numbers[who, day] += 1
-    said = Ranking.objects.filter(preference__in=found).order_by("preference_id", "pk")
-    for axis, outcome, groups, unit, who, order in said.values_list(
+    for axis, outcome, unit, who, groups, order in rankings_of(
+        Ranking.objects.filter(preference__in=found),
         "axis",
         "outcome",
-        "groups",
         "preference__comparison_id",
         "preference__annotator_id",
-        "preference__presented_order",
     ):
         one = _Said(unit, who, outcome, groups, order)
         rows.given[who] += 1
         was_drawn = unit not in first_two or who in first_two[unit]
         _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], lengths, was_drawn)
     return rows
+
+
+def rankings_of(rankings: QuerySet[Ranking], *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The columns of each, then its groups and the order that was shown, oldest first.
+
+    Both lists come as text and are read all at once: thousands of starts of a parser are what such
+    a page would wait for.
+    """
+    rows = list(
+        rankings.order_by("preference_id", "pk")
+        .annotate(
+            said=Cast("groups", TextField()), shown=Cast("preference__presented_order", TextField())
+        )
+        .values_list("said", "shown", *columns)
+    )
+    groups = json.loads(f"[{','.join(row[0] for row in rows)}]")
+    orders = json.loads(f"[{','.join(row[1] for row in rows)}]")
+    for (_said, _shown, *values), said, shown in zip(rows, groups, orders, strict=True):
+        yield *values, said, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,14 +312,9 @@ def _add(
     elif was_drawn and one.groups:
         axis.lists[one.unit][one.who] = one.groups
     if is_ranked and one.order:
-        winner, loser = one.groups[0][0], one.groups[-1][0]
         axis.strict.append(
-            quality.StrictPair(
-                unit=one.unit,
-                annotator=one.who,
-                first_won=one.order.index(winner) < one.order.index(loser),
-                winner_length=lengths[winner],
-                loser_length=lengths[loser],
+            strict_pair(
+                unit=one.unit, who=one.who, groups=one.groups, order=one.order, lengths=lengths
             )
         )
 

@@ -58,6 +58,13 @@ def slices(rows: Rows, by: str) -> list[Slice]:
     return found
 
 
+def units_of(rows: Rows, by: str, *, axis: str, label: str) -> set[int]:
+    """The comparisons that a part's figures on an axis are made of."""
+    of_axis = rows.axes.get(axis)
+    part = _parts(of_axis, rows.marks, by).get(label) if of_axis else None
+    return {*part.pairs, *part.lists} if part else set()
+
+
 def _parts(rows: AxisRows, marks: Mapping[int, Marks], by: str) -> dict[str, AxisRows]:
     parts: dict[str, AxisRows] = defaultdict(AxisRows)
     for unit, pair in rows.pairs.items():

@@ -1,0 +1,42 @@
+"""The votes that a figure is made of, as the page of the list takes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.db.models import QuerySet
+
+from annotation.models import Preference
+
+ROWS_PER_PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the parts that a list can be narrowed to."""
+
+    name: str
+    label: str
+    n: int
+    is_chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behind:
+    """What is behind one figure."""
+
+    heading: str
+    ids: Sequence[int] | QuerySet[Preference]
+    """Of the votes; a list has the newest first."""
+    num_votes: int
+    choices: list[Choice] = field(default_factory=list)
+
+    def page(self, before: int | None) -> tuple[list[int], bool]:
+        """Ids of one page, and whether there are older ones; before: the last id of the page
+        before."""
+        if isinstance(self.ids, QuerySet):
+            rows = self.ids if before is None else self.ids.filter(pk__lt=before)
+            some = list(rows.order_by("-pk").values_list("pk", flat=True)[: ROWS_PER_PAGE + 1])
+        else:
+            older = (pk for pk in self.ids if before is None or pk < before)
+            some = [pk for pk, _ in zip(older, range(ROWS_PER_PAGE + 1), strict=False)]
+        return some[:ROWS_PER_PAGE], len(some) > ROWS_PER_PAGE
