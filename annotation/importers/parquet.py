@@ -1,7 +1,8 @@
 """A Parquet file as raw rows, in bounded memory, a bomb refused before it is opened.
 
-What a row group says it unpacks to is bounded, texts are read as dictionaries (one long text that a
-million rows repeat stays one), and rows become Python objects one at a time.
+What a row group unpacks to is bounded, by its footer and by the headers of its pages; texts are
+read as dictionaries (one long text that a million rows repeat stays one), and rows become Python
+objects one at a time, none that would be longer than a row may be.
 """
 
 import json
@@ -11,12 +12,17 @@ from typing import Any
 
 from annotation.errors import BadInput
 from annotation.importers.lines import MAX_ROW_BYTES, BadRow, RawRow, Rows
+from annotation.importers.parquet_pages import BadPages, unpacked
 
 MAGIC = b"PAR1"
 MAX_GROUP_BYTES = 256 << 20
 """Of a row group, unpacked."""
+MAX_GROUP_VALUES = 20_000_000
+"""Of one column: an endless list of nothing takes no room in a file, and all of it in memory."""
 MAX_COLUMNS = 2000
 BATCH_ROWS = 256
+FEW_BYTES = 16 << 20
+"""Of a batch's texts: no row of it can be much longer than it may be."""
 
 
 def is_parquet(path: Path) -> bool:
@@ -58,9 +64,11 @@ def read_parquet(path: Path, on_bytes: Callable[[int], object] = lambda read: No
         line = told = 0
         try:
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                is_light = sum(map(_text_bytes, batch.columns)) <= FEW_BYTES
                 for place in range(batch.num_rows):
                     line += 1
-                    yield _row(line, batch, place, marked)
+                    too_long = None if is_light else _too_long(line, batch, place)
+                    yield too_long or _row(line, batch, place, marked)
                 on_bytes(size * line // num_rows - told)
                 told = size * line // num_rows
         except (pa.ArrowException, OSError) as error:
@@ -76,12 +84,47 @@ def _require_bounded(path: Path, metadata: Any) -> None:
     for place in range(metadata.num_row_groups):
         group = metadata.row_group(place)
         columns = [group.column(one) for one in range(group.num_columns)]
-        unpacked = sum(column.total_uncompressed_size for column in columns)
-        if unpacked > MAX_GROUP_BYTES:
+        said = sum(column.total_uncompressed_size for column in columns)
+        if said <= MAX_GROUP_BYTES:  # else there is nothing to doubt
+            try:
+                pages = unpacked(path, group)
+            except BadPages as error:
+                raise BadInput(f"{path.name} is broken: {error}.") from error
+            if pages.most_values > MAX_GROUP_VALUES:
+                raise BadInput(
+                    f"{path.name} holds {pages.most_values:,} values in one column of its row "
+                    f"group {place + 1}, more than {MAX_GROUP_VALUES:,}."
+                )
+            said = max(said, pages.num_bytes)
+        if said > MAX_GROUP_BYTES:
             raise BadInput(
-                f"{path.name} unpacks to {unpacked:,} bytes in its row group {place + 1}, more "
+                f"{path.name} unpacks to {said:,} bytes in its row group {place + 1}, more "
                 f"than {MAX_GROUP_BYTES:,}: write it with smaller row groups."
             )
+
+
+def _too_long(line: int, batch: Any, place: int) -> BadRow | None:
+    """The row, if its texts alone are longer than it may be: written out they might fill memory."""
+    num_bytes = sum(_text_bytes(column.slice(place, 1)) for column in batch.columns)
+    if num_bytes <= MAX_ROW_BYTES:
+        return None
+    return BadRow(line, f"the row has {num_bytes:,} bytes, more than {MAX_ROW_BYTES:,}")
+
+
+def _text_bytes(column: Any) -> int:
+    """Of all texts of a column, each counted wherever it stands."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        return pc.sum(lengths.take(column.indices)).as_py() or 0
+    if pa.types.is_nested(kind) and not pa.types.is_struct(kind):  # a list of some sort
+        return _text_bytes(column.flatten())
+    if pa.types.is_struct(kind):
+        return sum(map(_text_bytes, column.flatten()))
+    return int(column.nbytes)
 
 
 def _row(line: int, batch: Any, place: int, marked: dict[str, Any]) -> RawRow | BadRow:
