@@ -294,6 +294,7 @@ admin.site.register(
         models.GoldItem,
         models.GoldVote,
         models.Guideline,
+        models.CurvePiece,
         models.JobMetric,
         models.Membership,
         models.PracticeAnswer,

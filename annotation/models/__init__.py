@@ -14,6 +14,7 @@ from annotation.models.comparisons import (
     Ranking,
     WalkPlace,
 )
+from annotation.models.curves import CurvePiece
 from annotation.models.decisions import Decision, Review, ReviewState
 from annotation.models.gold import (
     CheckVerdict,
@@ -96,6 +97,7 @@ __all__ = [
     "Completion",
     "CompletionJudgment",
     "CompletionScore",
+    "CurvePiece",
     "DatasetSnapshot",
     "Decision",
     "FaqEntry",

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from annotation.models import JobKind, TrainingJob
 from annotation.pages.alarms import RUNG, Alarm
-from annotation.pages.charts import Chart, Point, line_chart
+from annotation.pages.charts import Chart, line_chart
 from annotation.pages.measures import Figure, figure_of, name_of, phase_of, phase_rank
+from annotation.services.curves import series_of
 
-MAX_CHARTED_STEPS = 5000
 LEADING: Mapping[str, tuple[tuple[str, str], ...]] = {
     JobKind.PRETRAIN: (("train", "loss"), ("heldout", "bits_per_byte")),
     JobKind.SFT: (("train", "loss"), ("dev", "loss")),
@@ -27,8 +27,6 @@ LEADING: Mapping[str, tuple[tuple[str, str], ...]] = {
 """(phase, key) of the charts that stand first, in this order, by kind of job."""
 KL_TARGET_NATS, KL_COEF = 6.0, 0.05
 """PPO's own settings where a job's config names none (policy/ppo_config.py)."""
-
-Series = dict[tuple[str, str], list[Point]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,11 @@ class JobFigures:
 
 
 def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
-    """Arrange the numbers that the job recorded, of the newest MAX_CHARTED_STEPS rows.
+    """Arrange the numbers that the job recorded.
 
     alarms: marked on the charts of their figures, at the step when they rang first.
     """
-    series = _series(job)
+    series = series_of(job, without=(RUNG,))
     kind = JobKind.REWARD if job.kind == JobKind.JUDGE else job.kind
     order = LEADING.get(kind, ())
     leading: list[Chart] = []
@@ -83,21 +81,6 @@ def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
         [Phase(phase_of(each), singles=singles[each]) for each in sorted(singles, key=phase_rank)],
         [Phase(phase_of(phase), charts=rows) for phase, rows in charts.items()],
     )
-
-
-def _series(job: TrainingJob) -> Series:
-    """(phase, key) -> (step, value) by step; what is no number, or an alarm's, is left out."""
-    series: Series = defaultdict(list)
-    rows = (
-        job.metrics.exclude(phase=RUNG)
-        .order_by("-pk")
-        .values_list("phase", "step", "values")[:MAX_CHARTED_STEPS]
-    )
-    for phase, step, values in sorted(rows, key=lambda row: row[1]):
-        for key, value in values.items():
-            if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-                series[phase, key].append((step, value))
-    return series
 
 
 def _rank(place: tuple[str, str], order: tuple[tuple[str, str], ...]) -> tuple[int, str, str]:

@@ -40,6 +40,7 @@ from annotation.models import (
     VersionKind,
 )
 from annotation.services import audit
+from annotation.services.curves import keep_curves
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.inputs import require_inputs
 from annotation.services.roles import lock_roles, require_no_judge
@@ -333,6 +334,7 @@ def record_metrics(*, job_id: int, attempt: int, rows: Sequence[MetricRow]) -> b
         unique_fields=["job", "phase", "step"],
         update_fields=["values"],
     )
+    keep_curves(job_id, newest)
     return True
 
 
