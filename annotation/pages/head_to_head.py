@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -26,7 +27,9 @@ from annotation.pages.job_form import key_of, new_key
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.sequential import answers_for, running_interval
-from annotation.services.battles import PEOPLE, battles_of
+from annotation.services.battles import battles_of
+from annotation.services.meetings import PEOPLE, player_of
+from annotation.services.sealed import look_at_test, looks_at_test
 from annotation.services.versions import versions_of
 from annotation.services.wishes import ask_for_training
 from annotation.standings import Board, board_of
@@ -36,28 +39,40 @@ WIDTH, MARGIN = 220, 6
 """Of a bar, SVG user units."""
 USUAL_HALF_WIDTH = 0.05
 MOST_PROMPTS = 2000
+HELD_OUT = (Split.DEV, Split.TEST)
 
 
 class AskForm(forms.Form):
-    """Which two versions people compare, on how many prompts."""
+    """Which version people compare with which, or with people, on how many prompts of a split."""
 
     one = forms.ModelChoiceField(ModelVersion.objects.none(), label=gettext_lazy("Version"))
-    other = forms.ModelChoiceField(ModelVersion.objects.none(), label=gettext_lazy("Against"))
+    other = forms.ChoiceField(label=gettext_lazy("Against"))
+    split = forms.ChoiceField(
+        label=gettext_lazy("Prompts of"),
+        choices=[
+            (Split.DEV.value, gettext_lazy("dev")),
+            (Split.TEST.value, gettext_lazy("test (sealed)")),
+        ],
+        initial=Split.DEV.value,
+    )
     prompts = forms.IntegerField(
-        label=gettext_lazy("Dev prompts"), min_value=1, max_value=MOST_PROMPTS, initial=50
+        label=gettext_lazy("How many prompts"), min_value=1, max_value=MOST_PROMPTS, initial=50
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         policies = versions_of(project).filter(kind=VersionKind.POLICY)
-        for name in ("one", "other"):
-            field = self.fields[name]
-            field.queryset = policies  # type: ignore[attr-defined]
-            field.label_from_instance = lambda one: f"{one.name} #{one.pk}"  # type: ignore[attr-defined]
+        one, other = self.fields["one"], self.fields["other"]
+        assert isinstance(one, forms.ModelChoiceField)
+        assert isinstance(other, forms.ChoiceField)
+        one.queryset = policies
+        one.label_from_instance = lambda version: player_of(version.name, version.pk)  # type: ignore[method-assign]
+        names = [(str(pk), player_of(name, pk)) for pk, name in policies.values_list("pk", "name")]
+        other.choices = [("", "---------"), (PEOPLE, name_of(PEOPLE)), *names]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if data.get("one") and data.get("one") == data.get("other"):
+        if data.get("one") and str(data["one"].pk) == data.get("other"):
             raise forms.ValidationError(_("Choose two different versions."))
         return data
 
@@ -205,17 +220,35 @@ def _half_width(request: HttpRequest) -> float:
 
 @project_page(*WATCH)
 def head_to_head(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """The board, the pairs, who beat whom; admins ask for more."""
+    """The board of dev, the pairs, who beat whom; admins ask for more."""
     return _page(request, membership, AskForm(project=membership.project))
 
 
+@project_page(*ADMINISTER, methods=("POST",))
+def sealed_board(request: HttpRequest, membership: Membership) -> HttpResponse:
+    """The same of test, as a page or as CSV. It is recorded that somebody looked."""
+    project = membership.project
+    look_at_test(project=project, by=user_of(request), what="head to head")
+    if request.POST.get("as") == "csv":
+        return _csv_of(project, Split.TEST)
+    return _page(request, membership, AskForm(project=project), split=Split.TEST)
+
+
 def _page(
-    request: HttpRequest, membership: Membership, form: AskForm, status: int = 200
+    request: HttpRequest,
+    membership: Membership,
+    form: AskForm,
+    *,
+    split: str = Split.DEV,
+    status: int = 200,
 ) -> HttpResponse:
     project = membership.project
-    battles, trials = battles_of(project)
+    battles, trials = battles_of(project, split)
     board = board_of(battles)
     half_width = _half_width(request)
+    counts = dict(
+        project.prompts.filter(split__in=HELD_OUT).values_list("split").annotate(Count("pk"))
+    )
     context = {
         "rows": rows_of(board),
         "pairs": pairs_of(trials, half_width),
@@ -223,14 +256,17 @@ def _page(
         "half_width": half_width,
         "ask_form": form,
         "key": new_key(),
-        "num_dev": project.prompts.filter(split=Split.DEV).count(),
+        "split": split,
+        "num_dev": counts.get(Split.DEV, 0),
+        "num_test": counts.get(Split.TEST, 0),
+        "looks": looks_at_test(project),
     }
     return project_template(request, membership, "pages/head_to_head.html", context, status)
 
 
 @project_page(*ADMINISTER, methods=("POST",))
 def ask(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Have two versions answer dev prompts, and put their answers to people."""
+    """Have two versions answer held-out prompts, or one that people answered, and ask people."""
     project = membership.project
     form = AskForm(request.POST, project=project)
     if not form.is_valid():
@@ -238,6 +274,7 @@ def ask(request: HttpRequest, membership: Membership) -> HttpResponse:
             messages.error(request, " ".join(str(one) for one in sentences))
         return _page(request, membership, form, status=422)
     asked = form.cleaned_data
+    other = asked["other"]
     with told(request):
         job = ask_for_training(
             project=project,
@@ -246,7 +283,11 @@ def ask(request: HttpRequest, membership: Membership) -> HttpResponse:
             kind=JobKind.SAMPLE,
             lane=Lane.EXPERIMENT,
             init=asked["one"],
-            inputs={"against": asked["other"].pk, "comparisons": asked["prompts"]},
+            inputs={
+                "against": other if other == PEOPLE else int(other),
+                "split": asked["split"],
+                "comparisons": asked["prompts"],
+            },
         )
         messages.success(request, _("Job %(number)s is queued.") % {"number": job.pk})
         return redirect("job", slug=project.slug, job_id=job.pk)
@@ -255,8 +296,12 @@ def ask(request: HttpRequest, membership: Membership) -> HttpResponse:
 
 @project_page(*WATCH)
 def numbers_csv(request: HttpRequest, membership: Membership) -> HttpResponse:
-    """Both tables as CSV, in full digits."""
-    battles, trials = battles_of(membership.project)
+    """Both tables of dev as CSV, in full digits."""
+    return _csv_of(membership.project, Split.DEV)
+
+
+def _csv_of(project: Project, split: str) -> HttpResponse:
+    battles, trials = battles_of(project, split)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["player", "against", "figure", "value", "low", "high", "n"])
@@ -269,10 +314,11 @@ def numbers_csv(request: HttpRequest, membership: Membership) -> HttpResponse:
     for pair in pairs_of(trials, USUAL_HALF_WIDTH):
         share = [pair.share, pair.low, pair.high, pair.trials]
         writer.writerow([_plain(pair.one), _plain(pair.other), "share of wins", *share])
+    name = f"head-to-head-{split}.csv"
     return HttpResponse(
         text.getvalue(),
         content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="head-to-head.csv"'},
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 
 

@@ -27,6 +27,7 @@ INPUT_NAMES: Mapping[str, str | Promise] = {
     "init": gettext_lazy("Starts from"),
     "judge_of": gettext_lazy("Makes the judge's start beside job"),
     "against": gettext_lazy("Head to head with version"),
+    "split": gettext_lazy("Split"),
     "planned": gettext_lazy("Prompts chosen"),
 }
 FEW_STEPS = 3

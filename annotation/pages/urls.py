@@ -99,6 +99,7 @@ in_project = [
         "versions/<int:version_id>/judge-again/", versions.judge_again, name="version-judge-again"
     ),
     path("head-to-head/", head_to_head.head_to_head, name="head-to-head"),
+    path("head-to-head/test/", head_to_head.sealed_board, name="head-to-head-test"),
     path("head-to-head/ask/", head_to_head.ask, name="head-to-head-ask"),
     path("head-to-head/numbers.csv", head_to_head.numbers_csv, name="head-to-head-csv"),
     path("slots/<slug:slot>/roll-back/", versions.roll_back, name="roll-back"),

@@ -1,14 +1,17 @@
 """Answers as battles between those who wrote the texts: versions, people, outside models.
 
-Only evaluation comparisons on dev prompts count, which are drawn uniformly and from which nothing
-learns; test stays sealed. A text that two versions wrote alike is a tie without anybody asked, and
-a blank one loses.
+Only evaluation comparisons on held-out prompts count, which are drawn uniformly and from which
+nothing learns: dev, or test, whose looks are recorded (services/sealed.py). A text that two
+versions wrote alike is a tie without anybody asked, and a blank one loses.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import combinations
+
+from django.db.models import QuerySet
+from django.db.models.functions import Length
 
 from annotation.models import (
     AnnotatorKind,
@@ -21,29 +24,27 @@ from annotation.models import (
     Purpose,
     Split,
 )
-from annotation.services.meetings import meetings_of, player_of
+from annotation.services.meetings import PEOPLE, meetings_of, player_of
 from annotation.standings import Battle
 from annotation.trials import Trial, in_turn
 
-PEOPLE = "people"
-"""Who wrote a demonstration."""
 HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
 
 
-def battles_of(project: Project) -> tuple[list[Battle], list[Trial]]:
-    """All battles of the project's held-out evaluation, and its trials in the order they came.
+def battles_of(project: Project, split: str = Split.DEV) -> tuple[list[Battle], list[Trial]]:
+    """All battles of the project's evaluation on a split, and its trials in the order they came.
 
     A player is a version by its name and id, an outside writer by name, or PEOPLE. What needs no
     answer counts once its turn among the answers of its job has come, in both.
     """
-    writers = _writers(project)
-    meetings = meetings_of(project)
+    writers = _writers(project, split)
+    meetings = meetings_of(project, split)
     # a question that a later job repeats is the earlier one's
     met_in = {texts: meeting for meeting in reversed(meetings) for texts in meeting.asked}
     answered: dict[int, list[Trial]] = defaultdict(list)
     battles: list[Battle] = []
     trials: list[Trial] = []
-    for comparison, votes in _by_comparison(project):
+    for comparison, votes in _by_comparison(project, split):
         of_pair: dict[tuple[str, str], list[float]] = defaultdict(list)
         group, propensity, shown, texts, first = comparison
         for annotator, places in votes:
@@ -96,7 +97,7 @@ Facts = tuple[str, float | None, frozenset[int], dict[int, int], datetime]
 
 
 def _by_comparison(
-    project: Project,
+    project: Project, split: str
 ) -> Iterator[tuple[Facts, list[tuple[int, dict[int, int]]]]]:
     """Of each comparison its facts and (annotator, completion -> place) of each valid answer.
 
@@ -108,7 +109,7 @@ def _by_comparison(
             project=project,
             annotator__kind__in=HUMAN,
             comparison__purpose=Purpose.EVALUATION,
-            comparison__prompt__split=Split.DEV,
+            comparison__prompt__split=split,
         )
         .order_by("comparison_id", "pk", "rankings__pk")
         .values_list(
@@ -122,7 +123,7 @@ def _by_comparison(
             "comparison__propensity",
         )
     )
-    texts, shown = _lengths(project), _shown(project)
+    texts, shown = _lengths(project, split), _shown(project, split)
     votes: dict[int, list[tuple[int, dict[int, int]]]] = defaultdict(list)
     facts: dict[int, tuple[str, float | None, datetime]] = {}
     read: set[int] = set()
@@ -143,46 +144,44 @@ def _by_comparison(
         yield (group, propensity, frozenset(shown[comparison]), texts, first), found
 
 
-def _shown(project: Project) -> dict[int, list[int]]:
+def _shown(project: Project, split: str) -> dict[int, list[int]]:
     """The completions of each comparison that may count."""
-    entries = ComparisonCompletion.objects.filter(
-        comparison__project=project,
-        comparison__purpose=Purpose.EVALUATION,
-        comparison__prompt__split=Split.DEV,
-    )
     found: dict[int, list[int]] = defaultdict(list)
-    for comparison, completion in entries.values_list("comparison_id", "completion_id").iterator():
+    rows = _entries(project, split).values_list("comparison_id", "completion_id")
+    for comparison, completion in rows.iterator():
         found[comparison].append(completion)
     return found
 
 
-def _lengths(project: Project) -> dict[int, int]:
-    """Characters of the completions of dev prompts."""
-    rows = Generation.objects.filter(
-        completion__prompt__project=project, completion__prompt__split=Split.DEV
-    ).values_list("completion_id", "completion__text")
-    return {pk: len(text) for pk, text in rows.iterator()}
+def _entries(project: Project, split: str) -> QuerySet[ComparisonCompletion]:
+    return ComparisonCompletion.objects.filter(
+        comparison__project=project,
+        comparison__purpose=Purpose.EVALUATION,
+        comparison__prompt__split=split,
+    )
 
 
-def _writers(project: Project) -> dict[int, list[str]]:
-    """Who wrote each completion of a dev prompt."""
-    found: dict[int, list[str]] = defaultdict(list)
-    for pk, name in _generations(project):
-        if name and name not in found[pk]:
-            found[pk].append(name)
-    return found
+def _lengths(project: Project, split: str) -> dict[int, int]:
+    """Characters of the completions that are compared."""
+    rows = _entries(project, split).values_list("completion_id", Length("completion__text"))
+    return dict(rows.iterator())
 
 
-def _generations(project: Project) -> Iterator[tuple[int, str]]:
+def _writers(project: Project, split: str) -> dict[int, list[str]]:
+    """Who wrote each completion that is compared."""
     rows = (
         Generation.objects.filter(
-            completion__prompt__project=project, completion__prompt__split=Split.DEV
+            completion__in=_entries(project, split).values("completion").order_by()
         )
         .order_by("pk")
         .values_list("completion_id", "origin", "model_version_id", "model_version__name", "writer")
     )
+    found: dict[int, list[str]] = defaultdict(list)
     for pk, origin, version, name, writer in rows.iterator():
         if version is not None:
-            yield pk, player_of(name, version)
+            name = player_of(name, version)
         else:
-            yield pk, PEOPLE if origin == Origin.DEMONSTRATION else writer
+            name = PEOPLE if origin == Origin.DEMONSTRATION else writer
+        if name and name not in found[pk]:
+            found[pk].append(name)
+    return found

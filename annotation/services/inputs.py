@@ -6,7 +6,8 @@ from typing import Any
 from annotation.errors import BadInput
 from annotation.funnel import DECISIONS, WEIGHTS
 from annotation.group_shares import MOST_FOR_THE_JUDGE, is_share
-from annotation.models import AnnotatorKind
+from annotation.models import AnnotatorKind, Split
+from annotation.services.meetings import PEOPLE
 
 NO_INIT = "none"
 """inputs.init of a reward or judge job that starts from random weights."""
@@ -45,7 +46,11 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "weights": (lambda value: value in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
     "processes": (_is_number_of_processes, f"a whole number from 1 to {MAX_PROCESSES}"),
     "judge_share": (is_share, f"a share from 0 to {MOST_FOR_THE_JUDGE}"),
-    "against": (_is_id, "the id of a policy version"),
+    "against": (
+        lambda value: _is_id(value) or value == PEOPLE,
+        f"the id of a policy version, or {PEOPLE!r}",
+    ),
+    "split": (lambda value: value in (Split.DEV, Split.TEST), "dev or test"),
     "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
 }
 

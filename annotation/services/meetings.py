@@ -1,7 +1,7 @@
-"""Jobs that set two versions against each other, and what became of each prompt they drew."""
+"""Jobs that set two versions, or one and people, against each other, prompt by prompt."""
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,9 @@ from typing import Any
 from annotation.models import Generation, JobKind, ModelVersion, Project, Prompt, Split, TrainingJob
 from annotation.standings import Battle
 from annotation.trials import ALIKE, BLANK, ByItself
+
+PEOPLE = "people"
+"""Who wrote a demonstration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,22 @@ class Meeting:
     asked: list[frozenset[int]] = field(default_factory=list)
 
 
+Side = int | str
+"""A version's id, or PEOPLE."""
+
+
 def player_of(name: str, pk: int) -> str:
     """What a version is called among players."""
     return f"{name} #{pk}"
 
 
-def meetings_of(project: Project) -> list[Meeting]:
-    """The project's, the earliest first.
+def split_of(inputs: Mapping[str, Any]) -> str:
+    """From which split such a job draws its prompts."""
+    return str(inputs.get("split", Split.DEV))
+
+
+def meetings_of(project: Project, split: str = Split.DEV) -> list[Meeting]:
+    """The project's on prompts of a split, the earliest first.
 
     A prompt to which an earlier job of the same two gave the same texts is no new trial, for the
     question that it would be is asked once. Who wrote nothing but blanks loses to any text.
@@ -41,26 +53,33 @@ def meetings_of(project: Project) -> list[Meeting]:
     jobs = TrainingJob.objects.filter(
         project=project, kind=JobKind.SAMPLE, init__isnull=False, inputs__has_key="against"
     ).order_by("pk")
-    rows = list(jobs.values_list("pk", "requested_at", "init_id", "inputs"))
-    versions = {pk for _, _, init, inputs in rows for pk in (init, inputs["against"])}
-    names = dict(ModelVersion.objects.filter(pk__in=versions).values_list("pk", "name"))
+    rows = [
+        row
+        for row in jobs.values_list("pk", "requested_at", "init_id", "inputs")
+        if split_of(row[-1]) == split
+    ]
+    if not rows:
+        return []
+    sides = {side for _, _, init, inputs in rows for side in (init, inputs["against"])} - {PEOPLE}
+    named = ModelVersion.objects.filter(pk__in=sides).values_list("pk", "name")
+    players: dict[Side, str] = {PEOPLE: PEOPLE} | {pk: player_of(name, pk) for pk, name in named}
     groups = dict(
-        Prompt.objects.filter(project=project, split=Split.DEV).values_list("pk", "split_group")
+        Prompt.objects.filter(project=project, split=split).values_list("pk", "split_group")
     )
-    wrote = _wrote(project)
+    wrote = _wrote([pk for pk, *_ in rows])
     seen: set[Hashable] = set()
     found = []
     for job, since, init, inputs in rows:
-        both = (init, inputs["against"])
-        left, right = sorted(both, key=lambda pk: player_of(names[pk], pk))
-        pair = (player_of(names[left], left), player_of(names[right], right))
+        both: tuple[Side, Side] = (init, inputs["against"])
+        left, right = sorted(both, key=players.__getitem__)
+        pair = (players[left], players[right])
         meeting = Meeting(job, since, pair)
         for prompt, propensity in _drawn(inputs, len(groups)):
-            texts = wrote[job, prompt]
+            texts = wrote[job, prompt] | _human(inputs, prompt)
             blank = inputs.get("blank", {}).get(str(prompt), [])
             if prompt not in groups or not {left, right} <= {*texts, *blank}:
                 continue  # not answered yet, or not to be read by a policy
-            key = (*both, prompt, *(texts.get(version) for version in both))
+            key = (*both, prompt, *(texts.get(side) for side in both))
             if key in seen:
                 continue
             seen.add(key)
@@ -75,12 +94,18 @@ def meetings_of(project: Project) -> list[Meeting]:
     return found
 
 
-def _drawn(inputs: dict[str, Any], num_dev: int) -> list[tuple[int, float]]:
+def _drawn(inputs: dict[str, Any], num_prompts: int) -> list[tuple[int, float]]:
     """(prompt, how likely it was drawn), in the order drawn; of jobs that kept no such note, by
-    the dev prompts of today."""
+    the prompts of today."""
     planned = inputs.get("planned", [])
-    propensities = inputs.get("propensities") or [len(planned) / max(num_dev, 1)] * len(planned)
-    return list(zip(planned, propensities, strict=True))
+    usual = [len(planned) / max(num_prompts, 1)] * len(planned)
+    return list(zip(planned, inputs.get("propensities") or usual, strict=True))
+
+
+def _human(inputs: dict[str, Any], prompt: int) -> dict[Side, int]:
+    """The people's own answer that a job chose for a prompt."""
+    chosen = inputs.get("human", {}).get(str(prompt))
+    return {} if chosen is None else {PEOPLE: chosen}
 
 
 def _by_itself(pair: tuple[str, str], score: float, group: str, propensity: float) -> Battle:
@@ -95,15 +120,10 @@ def _by_itself(pair: tuple[str, str], score: float, group: str, propensity: floa
     )
 
 
-def _wrote(project: Project) -> dict[tuple[int, int], dict[int, int]]:
+def _wrote(jobs: Sequence[int]) -> dict[tuple[int, int], dict[Side, int]]:
     """(job, prompt) -> version -> completion."""
-    rows = Generation.objects.filter(
-        completion__prompt__project=project,
-        completion__prompt__split=Split.DEV,
-        model_version__isnull=False,
-        job__inputs__has_key="against",
-    ).order_by("pk")
-    found: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+    rows = Generation.objects.filter(job__in=jobs, model_version__isnull=False).order_by("pk")
+    found: dict[tuple[int, int], dict[Side, int]] = defaultdict(dict)
     for job, prompt, version, completion in rows.values_list(
         "job_id", "completion__prompt_id", "model_version_id", "completion_id"
     ).iterator():

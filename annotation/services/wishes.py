@@ -29,8 +29,10 @@ from annotation.models import (
     User,
     VersionKind,
 )
+from annotation.services.human_answers import human_answers
 from annotation.services.jobs import request_training
 from annotation.services.judges import request_own_start, share_for
+from annotation.services.meetings import PEOPLE, split_of
 from annotation.services.versions import in_force, versions_of
 
 
@@ -120,13 +122,30 @@ def _missing(job: TrainingJob) -> str:
 
 
 def _missing_head_to_head(job: TrainingJob, policy: ModelVersion | None) -> str:
-    project = job.project
-    other = versions_of(project).filter(pk=job.inputs["against"], kind=VersionKind.POLICY).first()
-    if job.kind != JobKind.SAMPLE or job.init is None or other is None or other == policy:
-        return gettext("A head to head is a sampling job of two different policies of the project.")
-    if not project.prompts.filter(split=Split.DEV).exists():
-        return gettext("A head to head wants dev prompts, and the project has none.")
+    against, split = job.inputs["against"], split_of(job.inputs)
+    if job.kind != JobKind.SAMPLE or job.init is None or not _is_other(job, policy):
+        return gettext(
+            "A head to head is a sampling job of two different policies of the project, or of one "
+            "and people's own answers."
+        )
+    if against == PEOPLE and not human_answers(job.project, split).exists():
+        return gettext("No %(split)s prompt of the project has an answer that a person wrote.") % {
+            "split": split
+        }
+    if not job.project.prompts.filter(split=split).exists():
+        return gettext("A head to head wants %(split)s prompts, and the project has none.") % {
+            "split": split
+        }
     return ""
+
+
+def _is_other(job: TrainingJob, policy: ModelVersion | None) -> bool:
+    """People, or another policy of the project."""
+    against = job.inputs["against"]
+    if against == PEOPLE:
+        return True
+    other = versions_of(job.project).filter(pk=against, kind=VersionKind.POLICY).first()
+    return other is not None and other != policy
 
 
 def _has_pretrained(project: Project) -> bool:

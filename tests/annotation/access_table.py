@@ -125,6 +125,7 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "jobs/<int:job_id>/rollouts/": look(WATCH),
     "jobs/<int:job_id>/rollouts/<int:step>.csv": look(WATCH),
     "head-to-head/": look(WATCH),
+    "head-to-head/test/": act(ADMINS),
     "head-to-head/ask/": act(ADMINS),
     "head-to-head/numbers.csv": look(WATCH),
     "versions/": look(WATCH),

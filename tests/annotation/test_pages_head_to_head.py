@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from annotation.models import (
     AnnotatorKind,
+    AuditEntry,
     Generation,
     ModelVersion,
     Preference,
@@ -19,7 +20,8 @@ from annotation.models import (
 )
 from annotation.pages.head_to_head import pairs_of
 from annotation.services import ledger, queue
-from annotation.services.battles import PEOPLE, battles_of
+from annotation.services.battles import battles_of
+from annotation.services.meetings import PEOPLE
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
 from annotation.trials import Trial
@@ -46,12 +48,17 @@ def versions(cast):
 def meet(cast, versions):
     """Ask about one dev prompt: texts of a, of b, and what was said (1 a, 0 b, 0.5 equal, another
     outcome by its name)."""
-    job = TrainingJob.objects.create(
-        project=cast.project,
-        kind="sample",
-        init=versions[0],
-        inputs={"against": versions[1].pk, "planned": [], "propensities": []},
-    )
+
+    def job_on(split):
+        return TrainingJob.objects.create(
+            project=cast.project,
+            kind="sample",
+            init=versions[0],
+            inputs={"against": versions[1].pk, "planned": [], "propensities": []}
+            | ({} if split == Split.DEV else {"split": split.value}),
+        )
+
+    jobs = {Split.DEV: job_on(Split.DEV)}
     source = cast.project.sources.get()
     annotator = annotator_for(user=cast.labeler, project=cast.project)
 
@@ -62,6 +69,7 @@ def meet(cast, versions):
             messages=[{"role": "user", "content": f"Question {number}?"}],
             split=split,
         )
+        job = jobs.get(split) or jobs.setdefault(split, job_on(split))
         job.inputs["planned"].append(prompt.pk)
         job.inputs["propensities"].append(0.5)
         job.save()
@@ -246,12 +254,13 @@ def test_an_admin_asks_for_more_once(cast, enter, versions, meet):
     client = enter(cast.admin)
     key = client.get(HERE).content.decode().split('name="key" value="')[1][:36]
     body = {"one": versions[0].pk, "other": versions[1].pk, "prompts": 20, "key": key}
+    body["split"] = "dev"
     for _ in range(2):
         client.post(f"{HERE}ask/", body)
     job = TrainingJob.objects.exclude(status="done").latest("pk")
     assert TrainingJob.objects.count() == 2
     assert (job.kind, job.lane, job.init) == ("sample", "experiment", versions[0])
-    assert job.inputs == {"against": versions[1].pk, "comparisons": 20}
+    assert job.inputs == {"against": versions[1].pk, "split": "dev", "comparisons": 20}
     same = body | {"other": versions[0].pk, "key": ""}
     response = client.post(f"{HERE}ask/", same)
     assert response.status_code == 422
@@ -259,15 +268,62 @@ def test_an_admin_asks_for_more_once(cast, enter, versions, meet):
     assert TrainingJob.objects.count() == 2
 
 
+def test_test_is_sealed_and_every_look_at_it_is_recorded(cast, enter, versions, meet):
+    meet(0, 1)
+    meet(1, None, texts=("Same.", "Same."), split=Split.TEST)
+    meet(2, 0, split=Split.TEST)
+    meet(3, None, texts=("", "No."), split=Split.TEST)
+    assert [trial.score for trial in battles_of(cast.project)[1]] == [1.0]
+    assert [one.score for one in battles_of(cast.project, Split.TEST)[1]] == [0.5, 0.0, 0.0]
+    client = enter(cast.admin)
+    html = client.get(HERE).content.decode()
+    assert "Nobody has looked yet." in html
+    assert "100% (1)" in html
+    looked = client.post(f"{HERE}test/").content.decode()
+    assert "That you looked is recorded" in looked
+    assert "17% (3)" in looked
+    assert "1 look so far" in looked
+    sheet = client.post(f"{HERE}test/", {"as": "csv"})
+    assert sheet.headers["Content-Disposition"].endswith('"head-to-head-test.csv"')
+    assert sheet.content.decode().splitlines()[-1].startswith("a #")
+    assert "2 looks so far" in client.get(HERE).content.decode()
+    entries = AuditEntry.objects.filter(action="test.look")
+    assert [(one.actor, one.data) for one in entries] == [
+        (cast.admin, {"what": "head to head"})
+    ] * 2
+
+
+def test_an_admin_sets_a_version_against_people_where_these_answered(cast, enter, versions):
+    source = cast.project.sources.get()
+    prompt, _ = ledger.add_prompt(
+        project=cast.project,
+        source=source,
+        messages=[{"role": "user", "content": "Who?"}],
+        split=Split.TEST,
+    )
+    client = enter(cast.admin)
+    body = {"one": versions[0].pk, "other": "people", "split": "test", "prompts": 20}
+    html = client.post(f"{HERE}ask/", body, follow=True).content.decode()
+    assert "No test prompt of the project has an answer that a person wrote." in html
+    completion, _ = ledger.add_completion(prompt=prompt, source=source, text="Me.")
+    ledger.record_generation(completion=completion, origin="demonstration", writer="w")
+    client.post(f"{HERE}ask/", body | {"split": "train"})
+    client.post(f"{HERE}ask/", body | {"other": "nobody"})
+    assert not TrainingJob.objects.exists()
+    client.post(f"{HERE}ask/", body)
+    job = TrainingJob.objects.get()
+    assert job.inputs == {"against": "people", "split": "test", "comparisons": 20}
+
+
 def test_an_empty_page_says_what_is_missing(cast, enter):
     html = enter(cast.admin).get(HERE).content.decode()
     assert "Nobody has compared anything yet." in html
-    assert "has no dev prompts" in html
+    assert "has no dev or test prompts" in html
 
 
 def test_the_page_has_a_query_budget(cast, enter, meet, django_assert_max_num_queries):
     for number in range(4):
         meet(number, number % 2)
     client = enter(cast.admin)
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(17):
         client.get(HERE)

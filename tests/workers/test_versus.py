@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
-from annotation.services import jobs, versions
+from annotation.services import jobs, ledger, versions
+from annotation.services.meetings import PEOPLE, meetings_of
 from annotation.services.wishes import ask_for_training
-from tests.annotation.making import make_member, make_prompts
+from tests.annotation.making import make_annotator, make_member, make_prompts
 from tests.workers.tiny import tiny_policy
 from workers import versus
 from workers.sampling import run_sample_job
@@ -28,8 +29,10 @@ def pair(project, artifacts):
     return found
 
 
-def run(project, pair, **config):
-    inputs = {"against": pair[1].pk, "comparisons": 4}
+def run(project, pair, *, against=None, split=None, **config):
+    inputs = {"against": against or pair[1].pk, "comparisons": 4}
+    if split:
+        inputs["split"] = split
     job = ask_for_training(
         project=project,
         by=make_member(project, "admin"),
@@ -93,6 +96,63 @@ def test_blank_answers_are_noted_and_nobody_is_asked(project, pair, monkeypatch)
     }
     assert Generation.objects.count() == 4
     assert Comparison.objects.get().prompt_id == job.inputs["planned"][0]
+
+
+def test_test_prompts_are_drawn_where_these_are_asked_for(project, pair):
+    make_prompts(project, ["dev"] * 3 + ["test"] * 5)
+    job = run(project, pair, split="test")
+    assert job.status == JobStatus.DONE, job.error
+    asked = list(Comparison.objects.all())
+    assert len(asked) == job.result["comparisons"] > 0
+    for comparison in asked:
+        assert (comparison.purpose, comparison.prompt.split) == (Purpose.EVALUATION, "test")
+        assert (comparison.propensity, comparison.selector) == (4 / 5, "uniform-test-1")
+        assert comparison.batch.name.endswith("(test)")
+
+
+def test_a_version_meets_peoples_own_answers_on_the_prompts_that_they_answered(project, pair):
+    make_prompts(project, ["dev"] * 4)
+    source = project.sources.get()
+    simulated = make_annotator(project)
+    simulated.kind = "simulated"
+    simulated.save()
+    prompts = list(project.prompts.order_by("pk"))
+    wrote = {}
+    for prompt, texts in zip(prompts, (["One.", "Two."], ["Mine."], [], ["Not a person's."])):
+        for text in texts:
+            completion, _ = ledger.add_completion(prompt=prompt, source=source, text=text)
+            by = simulated if "Not" in text else None
+            ledger.record_generation(
+                completion=completion, origin="demonstration", writer="w", annotator=by
+            )
+            wrote[completion.pk] = prompt.pk
+    job = run(project, pair, against=PEOPLE)
+    assert job.status == JobStatus.DONE, job.error
+    assert set(job.inputs["planned"]) == {prompts[0].pk, prompts[1].pk}
+    assert job.inputs["propensities"] == [1.0, 1.0]
+    assert {int(key): wrote[value] for key, value in job.inputs["human"].items()} == {
+        prompts[0].pk: prompts[0].pk,
+        prompts[1].pk: prompts[1].pk,
+    }
+    shown = Comparison.objects.get(prompt=prompts[1])
+    mine = prompts[1].completions.get(text="Mine.")
+    (other,) = shown.completions.exclude(pk=mine.pk)
+    assert other.generations.get().model_version == pair[0]
+    (meeting,) = meetings_of(project)
+    assert meeting.pair == tuple(sorted((PEOPLE, f"p #{pair[0].pk}")))
+    assert frozenset((mine.pk, other.pk)) in meeting.asked
+
+
+def test_people_who_answered_nothing_cannot_be_met(project, pair):
+    make_prompts(project, ["dev"])
+    inputs = {"against": PEOPLE, "comparisons": 1}
+    job = jobs.request_training(
+        project=project, kind="sample", config=CONFIG, inputs=inputs, init=pair[0]
+    )
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert (job.status, job.exit_code) == (JobStatus.FAILED, 2)
+    assert "prompts of the dev split that people answered" in job.error
 
 
 def test_a_run_that_is_repeated_writes_nothing_twice(project, pair):
