@@ -117,9 +117,13 @@ def _folded(text: str) -> str:
 
 def _bare(word: str) -> str:
     """Without accents, so that cafe finds café."""
+    if word.isascii():
+        return word  # most are, and this is where indexing spends its time
     parts = unicodedata.normalize("NFD", word)
     return "".join(each for each in parts if not unicodedata.combining(each)) or word
 
 
 def _ascii(text: str) -> str:
+    if text.isascii():
+        return text
     return "".join(each if each.isascii() else f"u{ord(each):x}" for each in text)
