@@ -71,7 +71,8 @@ class ReviewState(models.TextChoices):
 
 
 class Review(models.Model):
-    """A comparison with two answers or more: how far they agree, and whether somebody must decide.
+    """A comparison with two answers or more, or one that was sent here: how far they agree, and
+    whether somebody must decide.
 
     Kept by services.reviews.look_again whenever an answer comes, changes or goes.
     """
@@ -87,6 +88,8 @@ class Review(models.Model):
     answers_since = models.PositiveIntegerField(default=0)
     """Answers that came after the decision."""
     opened_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    """When somebody sent it here whatever its answers say; null = they alone brought it."""
 
     class Meta:
         constraints = [

@@ -178,8 +178,8 @@ def _page(request: HttpRequest, fitting: Any) -> tuple[list[Found], str]:
     rows = [
         Found(
             comparison=one,
-            asked=_short(plain(one.prompt.messages[-1]["content"]), SNIPPET_CHARACTERS),
-            answers=[_short(each.completion.text, ANSWER_CHARACTERS) for each in one.entries.all()],
+            asked=short(plain(one.prompt.messages[-1]["content"]), SNIPPET_CHARACTERS),
+            answers=[short(each.completion.text, ANSWER_CHARACTERS) for each in one.entries.all()],
             preferences=answers[one.pk],
             tags=[tag.name for tag in one.tags.all()],
         )
@@ -188,7 +188,8 @@ def _page(request: HttpRequest, fitting: Any) -> tuple[list[Found], str]:
     return rows, query.urlencode() if len(some) > ROWS_PER_PAGE else ""
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """The beginning of a text, on one line."""
     return Truncator(" ".join(text.split())).chars(most)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, Q, QuerySet, Value, When
+from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.accord import Said, accord
 from annotation.errors import BadInput
@@ -25,11 +27,15 @@ from annotation.models import (
     Ranking,
     Review,
     ReviewState,
+    Split,
     User,
 )
 from annotation.prepared import Prepared
 from annotation.services.audit import record
 from annotation.services.retraining import votes_that_train
+
+MOST_SENT = 200
+"""Comparisons that are sent to review at once; each is looked at again."""
 
 
 def votes_compared(comparison_id: int, job_defaults: dict[str, Any]) -> QuerySet[Preference]:
@@ -49,6 +55,7 @@ _FACTS = (
     "project__review_below",
     "batch__review_below",
     "review__id",
+    "review__sent_at",
 )
 _FACTS_OF: Prepared[Any] = Prepared(
     lambda comparison: Comparison.objects.filter(pk=comparison).values_list(*_FACTS), comparison=1
@@ -88,7 +95,8 @@ def look_again(comparison_id: int) -> None:
     bar = facts["project__review_below"] if bar is None else bar
     lowest = min(known.values(), default=1.0)
     decided = Decision.objects.filter(comparison=comparison_id, current=True).first()
-    state = ReviewState.OPEN if lowest < bar else ReviewState.ABOVE
+    is_open = lowest < bar or (facts["review__sent_at"] is not None and bool(ids))
+    state = ReviewState.OPEN if is_open else ReviewState.ABOVE
     now = {
         "state": ReviewState.DECIDED if decided else state,
         "accord": known,
@@ -100,6 +108,47 @@ def look_again(comparison_id: int) -> None:
         Review.objects.create(project_id=facts["project_id"], comparison_id=comparison_id, **now)
     else:
         Review.objects.filter(pk=facts["review__id"]).update(**now)
+
+
+@transaction.atomic
+def send_to_review(*, project: Project, comparisons: Iterable[int], by: User | None) -> int:
+    """Have reviewers decide these comparisons, however well their answers agree; how many did not
+    wait for one before, nor were decided.
+
+    Only what has an answer that a review is about, is no check or repeat, was not retired, and lies
+    outside the test split: who picks what is looked at twice would shift what it measures. The rest
+    stays as it is, and sending twice is sending once. Raises BadInput for none or too many.
+    """
+    ids = list(dict.fromkeys(comparisons))
+    if not 1 <= len(ids) <= MOST_SENT:
+        raise BadInput(
+            gettext("Choose 1 to %(most)s comparisons, not %(count)s.")
+            % {"most": MOST_SENT, "count": len(ids)}
+        )
+    fit = (
+        Comparison.objects.filter(project=project, pk__in=ids, retired_at=None, repeat_of=None)
+        .exclude(purpose__in=NEVER_USED)
+        .exclude(prompt__split=Split.TEST)
+    )
+    # held in one order, or two who send at once might wait for each other
+    locked = list(fit.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+    known = {one.comparison_id: one for one in Review.objects.filter(comparison__in=locked)}
+    kinds = votes_that_train(project.job_defaults.get("inputs", {}).get("reward", {}))
+    sent = []
+    for pk in locked:
+        review = known.get(pk)
+        waits_or_decided = review is not None and review.state != ReviewState.ABOVE
+        if waits_or_decided or not _votes_of(pk, kinds).exists():
+            continue
+        if review is None:
+            nothing = {"project": project, "accord": {}, "lowest": 1.0, "num_answers": 0}
+            review = Review.objects.create(comparison_id=pk, **nothing)
+        Review.objects.filter(pk=review.pk).update(sent_at=timezone.now())
+        look_again(pk)
+        sent.append(pk)
+    if sent:
+        record(action="review.send", project=project, actor=by, comparisons=sent)
+    return len(sent)
 
 
 def next_for(annotator: Annotator, *, but: int | None = None) -> Review | None:
@@ -152,7 +201,7 @@ def set_bar(
     else:
         reviews = reviews.filter(comparison__batch__review_below=None)
     bar = project.review_below if below is None else below
-    is_below = Q(lowest__lt=bar)
+    is_open = Q(lowest__lt=bar) | Q(sent_at__isnull=False, num_answers__gt=0)
     ids = Review.objects.filter(pk__in=reviews.values("pk"))
-    ids.filter(is_below).update(state=ReviewState.OPEN)
-    ids.exclude(is_below).update(state=ReviewState.ABOVE)
+    ids.filter(is_open).update(state=ReviewState.OPEN)
+    ids.exclude(is_open).update(state=ReviewState.ABOVE)

@@ -151,11 +151,13 @@ def by_length(found: StrictAnswers, scores: Mapping[int, float] | None) -> list[
     for number, part in enumerate(parts):
         scored = model = None
         how = how_of(part)
+        people = quality.length_bias((one.pair for one in part), how)
         if scores is not None:
             rated = [one for one in part if one.winner in scores and one.loser in scores]
-            scored = quality.length_bias((one.pair for one in rated), how)
+            scored = people
+            if len(rated) < len(part):
+                scored = quality.length_bias((one.pair for one in rated), how)
             model = quality.length_bias(as_the_model_says(rated, scores), how)
-        people = quality.length_bias((one.pair for one in part), how)
         low = RATIOS[number - 1] if number else 1.0
         high = RATIOS[number] if number < len(RATIOS) else None
         buckets.append(LengthBucket(number, low, high, people, scored, model))
