@@ -51,6 +51,12 @@ class Bucket(StrEnum):
     FILTERED_GUIDELINE = "filtered_guideline"
     FILTERED_SOURCE = "filtered_source"
     FILTERED_LICENCE = "filtered_licence"
+    FILTERED_AXIS = "filtered_axis"
+    FILTERED_TAG = "filtered_tag"
+    FILTERED_ACCURACY = "filtered_accuracy"
+    """Of an annotator whose hidden checks are too few, or too few of them right."""
+    FILTERED_AGREEMENT = "filtered_agreement"
+    """The votes on its comparison lie too far apart, or there is but one."""
 
 
 OFF, INSTEAD = "off", "instead"
@@ -67,6 +73,11 @@ NARROWING = {
     "guidelines": Bucket.FILTERED_GUIDELINE,
     "sources": Bucket.FILTERED_SOURCE,
     "licences": Bucket.FILTERED_LICENCE,
+    "axes": Bucket.FILTERED_AXIS,
+    "tags": Bucket.FILTERED_TAG,
+    "accuracy": Bucket.FILTERED_ACCURACY,
+    "checks": Bucket.FILTERED_ACCURACY,
+    "agreement": Bucket.FILTERED_AGREEMENT,
 }
 """Options that stand in a query where they are asked for alone, and the bucket of what they leave
 out: it is counted by such queries alone, so that the others' manifests stay what they were."""
@@ -95,6 +106,17 @@ class VoteQuery:
     sources: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
     """Of the prompt's source, by name."""
+    axes: tuple[str, ...] = ()
+    """A vote says something on one of them, and its other axes stay out of the row."""
+    tags: tuple[str, ...] = ()
+    """Of the comparison: one of them."""
+    accuracy: float = 0.0
+    """Least share of hidden checks that the annotator answered as the experts do, of at least so
+    many `checks`; 0 = no matter."""
+    checks: int = 0
+    agreement: float = 0.0
+    """Least accord (annotation/accord.py) of the valid votes on the comparison, of the kinds of
+    annotators that are asked for; 0 = no matter."""
 
     @property
     def narrowing(self) -> list[Bucket]:
@@ -109,16 +131,20 @@ class VoteQuery:
             "languages": None,
             "purposes": [str(purpose) for purpose in USABLE],
             "splits": Split.values,
-            **dict.fromkeys(("schemes", "guidelines", "sources", "licences")),
+            **dict.fromkeys(("schemes", "guidelines", "sources", "licences", "axes", "tags")),
         }
         times = {key: _moment(key, options.get(key)) for key in ("since", "until")}
         options = {key: value for key, value in options.items() if key not in times}
         if times["until"] and times["since"] >= times["until"]:
             raise BadInput(f"since lies before until: {times['since']}, {times['until']}.")
-        lists = {k: value for k, value in options.items() if k not in ONE_OF and k != "groups"}
+        lists = {
+            key: value
+            for key, value in options.items()
+            if key not in ONE_OF and key not in NUMBERS and key != "groups"
+        }
         groups = GroupShare.of(options.get("groups"))
         checked = checked_options(lists, known)
-        return cls(groups=groups, **checked, **_one_of(options), **times)  # type: ignore[arg-type]
+        return cls(groups=groups, **checked, **_one_of(options), **_numbers(options), **times)  # type: ignore[arg-type]
 
     def as_json(self) -> dict[str, Any]:
         """An option of one value stands here only where it is not the default, groups where they
@@ -138,6 +164,26 @@ class VoteQuery:
 
 ONE_OF: Mapping[str, tuple[str, ...]] = {"decisions": DECISIONS, "weights": WEIGHTS}
 """Options of one value, the default first."""
+NUMBERS = ("accuracy", "checks", "agreement")
+FEWEST_CHECKS = 10
+"""Where a query asks for accuracy and not of how many."""
+MOST_CHECKS = 100_000
+
+
+def _numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Shares from 0 to 1, and a number of checks, which says nothing without an accuracy."""
+    found: dict[str, Any] = {}
+    for key in ("accuracy", "agreement"):
+        value = options.get(key) or 0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise BadInput(f"{key} lies from 0 to 1: {value!r:.80}.")
+        found[key] = float(value)
+    checks = options.get("checks") or (FEWEST_CHECKS if found["accuracy"] else 0)
+    if isinstance(checks, bool) or not isinstance(checks, int) or not 0 <= checks <= MOST_CHECKS:
+        raise BadInput(f"checks is a whole number from 0 to {MOST_CHECKS:,}: {checks!r:.80}.")
+    if checks and not found["accuracy"]:
+        raise BadInput(f"checks says of how many an accuracy must be, and there is none: {checks}.")
+    return found | {"checks": checks}
 
 
 def _moment(key: str, value: Any) -> str:
@@ -209,6 +255,12 @@ class VoteFacts:
     guideline: str = ""
     source: str = ""
     licence: str = ""
+    tags: frozenset[str] = frozenset()
+    """Those that the query asks for."""
+    accurate: bool = True
+    agreement: float | None = None
+    says_axis: bool = True
+    """It says something on one of the axes asked for."""
     """These are looked at by queries that narrow by them alone."""
     answered: Bucket | None
     """What `answered` says of its rankings: None = it orders at least one pair."""
@@ -274,4 +326,12 @@ def _narrowed(vote: VoteFacts, query: VoteQuery) -> Bucket | None:
         wanted = getattr(query, f"{name}s")
         if wanted and getattr(vote, name) not in wanted:
             return NARROWING[f"{name}s"]
+    if not vote.says_axis:
+        return Bucket.FILTERED_AXIS
+    if query.tags and not vote.tags:
+        return Bucket.FILTERED_TAG
+    if query.accuracy and not vote.accurate:
+        return Bucket.FILTERED_ACCURACY
+    if query.agreement and (vote.agreement is None or vote.agreement < query.agreement):
+        return Bucket.FILTERED_AGREEMENT
     return None

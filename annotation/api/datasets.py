@@ -40,8 +40,9 @@ class ExportIn(serializers.Serializer[Any]):
     query = serializers.DictField(
         default=dict,
         help_text="annotators, languages, purposes, splits, schemes, guidelines, sources, "
-        "licences (lists); since and until (ISO 8601); decisions (off, instead); "
-        "weights (none, dawid_skene, bradley_terry); up_to (a position).",
+        "licences, axes, tags (lists); accuracy (of annotators on hidden checks) with checks (how "
+        "many at least), agreement (of the comparison's votes); since and until (ISO 8601); "
+        "decisions (off, instead); weights (none, dawid_skene, bradley_terry); up_to (a position).",
     )
 
 

@@ -38,6 +38,7 @@ from annotation.models import (
 from annotation.services import snapshots
 from annotation.services.audit import record
 from annotation.services.plans.comparisons import buckets_at
+from annotation.services.plans.narrowing import Beyond
 from annotation.services.positions import votes_at
 
 FORMATS = tuple(COLUMNS)
@@ -271,8 +272,9 @@ def _rendered(
             for rendered in RENDERERS[format](row, names, account.left_out):
                 yield row["split"], rendered
     if format == "raw":
+        query = VoteQuery.of(snapshot.query)
         for comparison, buckets, decision in buckets_at(
-            project, VoteQuery.of(snapshot.query), snapshot.ledger_position
+            project, query, snapshot.ledger_position, Beyond.of(snapshot, query)
         ):
             for rendered in raw.votes_of(comparison, buckets, names, decision):
                 yield comparison.prompt.split, rendered

@@ -1,5 +1,6 @@
 """Datasets to take away: make an export, look at the funnels. The API serves the files."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -11,9 +12,11 @@ from django.utils.translation import gettext_lazy
 
 from annotation.exporters import folder
 from annotation.exporters.files import FILES
+from annotation.funnel import FEWEST_CHECKS, MOST_CHECKS, NUMBERS
 from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Project, Split
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import RESEARCH
+from annotation.services.search import tags_of
 from annotation.services.snapshot_diff import diff
 from annotation.services.snapshots import count
 
@@ -75,11 +78,17 @@ BUCKETS = {
     "filtered_guideline": gettext_lazy("other guidelines"),
     "filtered_source": gettext_lazy("other sources"),
     "filtered_licence": gettext_lazy("other licences"),
+    "filtered_axis": gettext_lazy("other questions"),
+    "filtered_tag": gettext_lazy("without the tags"),
+    "filtered_accuracy": gettext_lazy("of annotators below the accuracy, or with too few checks"),
+    "filtered_agreement": gettext_lazy("answers too far apart, or only one"),
     "later": gettext_lazy("given later"),
     "otherwise": gettext_lazy("the same votes, with another weight, writer or decision"),
 }
 
 
+MORE = ("schemes", "guidelines", "axes", "tags")
+"""Lists that stand among the form's further filters."""
 DAY = forms.DateInput(attrs={"type": "date"})
 
 
@@ -112,6 +121,45 @@ class ExportForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
+    schemes = forms.MultipleChoiceField(
+        label=gettext_lazy("Under the scheme"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    guidelines = forms.MultipleChoiceField(
+        label=gettext_lazy("Under the guideline"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    axes = forms.MultipleChoiceField(
+        label=gettext_lazy("Answers to the question"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    tags = forms.MultipleChoiceField(
+        label=gettext_lazy("Tagged"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    accuracy = forms.FloatField(
+        label=gettext_lazy("Of annotators right on hidden checks, at least"),
+        required=False,
+        min_value=0,
+        max_value=1,
+        widget=forms.NumberInput(attrs={"step": "0.05", "placeholder": "0.8"}),
+    )
+    checks = forms.IntegerField(
+        label=gettext_lazy("with so many checks"),
+        required=False,
+        min_value=1,
+        max_value=MOST_CHECKS,
+        widget=forms.NumberInput(attrs={"placeholder": str(FEWEST_CHECKS)}),
+    )
+    agreement = forms.FloatField(
+        label=gettext_lazy("Comparisons whose answers agree, at least"),
+        required=False,
+        min_value=0,
+        max_value=1,
+        widget=forms.NumberInput(attrs={"step": "0.05", "placeholder": "0.5"}),
+    )
     decisions = forms.ChoiceField(
         label=gettext_lazy("Reviewers' decisions"),
         choices=[
@@ -135,10 +183,25 @@ class ExportForm(forms.Form):
         sources = list(project.sources.order_by("name").values_list("name", "licence"))
         names = [(name, name) for name, _licence in sources]
         licences = sorted({licence for _name, licence in sources if licence})
-        for name, choices in (("sources", names), ("licences", [(one, one) for one in licences])):
+        schemes = list(project.schemes.order_by("version").values_list("version", "axes"))
+        guidelines = project.guidelines.order_by("version").values_list("version", flat=True)
+        axes = sorted({axis for _version, axes in schemes for axis in axes})
+        menus = {
+            "sources": names,
+            "licences": _menu(licences),
+            "schemes": _menu(str(version) for version, _axes in schemes),
+            "guidelines": _menu(str(version) for version in guidelines),
+            "axes": _menu(axes),
+            "tags": _menu(tags_of(project)),
+        }
+        for name, choices in menus.items():
             field = self.fields[name]
             assert isinstance(field, forms.MultipleChoiceField)
             field.choices = choices
+
+
+def _menu(values: Iterable[str]) -> list[tuple[str, str]]:
+    return [(value, value) for value in values]
 
 
 def query_of(asked: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +218,13 @@ def query_of(asked: dict[str, Any]) -> dict[str, Any]:
         "until": asked["until"].isoformat() if asked["until"] else "",
         "sources": asked["sources"],
         "licences": asked["licences"],
+        "schemes": asked["schemes"],
+        "guidelines": asked["guidelines"],
+        "axes": asked["axes"],
+        "tags": asked["tags"],
+        "accuracy": asked["accuracy"],
+        "checks": asked["checks"] if asked["accuracy"] else None,
+        "agreement": asked["agreement"],
     }
 
 
@@ -189,6 +259,8 @@ def _page(
     shown = [(one, funnel(one.counts), sum(one.counts.values())) for one in snapshots]
     context: dict[str, Any] = {
         "form": form,
+        "more": MORE,
+        "narrows": form.is_bound and any(form.data.get(name) for name in (*MORE, *NUMBERS)),
         "dropped": [(FORMATS[name], words) for name, words in DROPPED.items()],
         "exports": [
             {**manifest, "buckets": funnel(manifest["funnel"]), "files": _files(manifest)}

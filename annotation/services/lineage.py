@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from annotation.funnel import IN_THE_FILE, Bucket, VoteFacts, VoteQuery, answered, bucket_of
+from annotation.funnel import IN_THE_FILE, Bucket, VoteFacts, VoteQuery, bucket_of
 from annotation.models import (
     AuditEntry,
     Comparison,
@@ -26,7 +26,8 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.services.audit import name_of
-from annotation.services.plans.comparisons import narrow_facts, with_versions
+from annotation.services.plans.comparisons import asked_facts, narrow_facts, with_versions
+from annotation.services.plans.narrowing import Beyond, agreement_of
 from annotation.services.positions import VOIDS, in_force
 
 EDGES = ("init", "reference", "reward", "value_init")
@@ -219,6 +220,9 @@ class History:
 
     def __init__(self, votes: Iterable[Preference]) -> None:
         votes = list(votes)
+        self.known: dict[int, Beyond] = {}
+        self.answers: dict[int, list[Preference]] = {}
+        """Of comparisons, all of them, where a snapshot asks how far they agree."""
         self.revisions: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         answers = Preference.objects.filter(comparison__in={vote.comparison_id for vote in votes})
         for comparison, annotator, revision, pk in answers.values_list(
@@ -253,11 +257,54 @@ class History:
             language=vote.comparison.prompt.language,
             text_alone=vote.comparison.prompt.text_alone,
             group=vote.comparison.prompt.split_group,
-            answered=answered(vote.rankings.all()),
             decided=self._is_decided(vote, position),
+            agreement=self._agreement(vote, query, position) if query.agreement else None,
             **(narrow_facts(vote, vote.comparison) if query.narrowing else {}),
+            **asked_facts(
+                vote,
+                vote.comparison_id,
+                vote.rankings.all(),
+                query,
+                self._beyond(snapshot, query),
+            ),
         )
         return bucket_of(facts, query)
+
+    def _beyond(self, snapshot: DatasetSnapshot, query: VoteQuery) -> Beyond:
+        """What the snapshot knew beyond votes, read once."""
+        if snapshot.pk not in self.known:
+            self.known[snapshot.pk] = Beyond.of(snapshot, query)
+        return self.known[snapshot.pk]
+
+    def _agreement(
+        self, vote: Preference, query: VoteQuery, position: Mapping[str, int]
+    ) -> float | None:
+        """Of the votes on the vote's comparison that stood at a position."""
+        if vote.comparison_id not in self.answers:
+            answers = Preference.objects.filter(comparison=vote.comparison_id)
+            self.answers[vote.comparison_id] = list(
+                answers.select_related("annotator")
+                .prefetch_related("rankings")
+                .order_by("revision")
+            )
+        standing = {
+            one.annotator_id: one
+            for one in self.answers[vote.comparison_id]
+            if one.pk <= position["preference"]
+        }
+        targets = [name_of(one) for one in standing.values() if one.voided_at]
+        voids = AuditEntry.objects.filter(
+            action__in=VOIDS, target__in=targets, pk__lte=position["audit"]
+        )
+        voided = set(voids.values_list("target", flat=True)) if targets else set()
+        return agreement_of(
+            (
+                one.rankings.all()
+                for one in standing.values()
+                if one.annotator.kind in query.annotators and name_of(one) not in voided
+            ),
+            query.axes,
+        )
 
     def _is_decided(self, vote: Preference, position: Mapping[str, int]) -> bool:
         """Whether a decision on the vote's comparison was in force at a position."""

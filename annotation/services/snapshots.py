@@ -48,7 +48,8 @@ def freeze(
     """The snapshot of this query at this position, written if it isn't there yet.
 
     query: annotators, languages, purposes, splits, schemes, guidelines (versions), sources,
-    licences (each a list); since and until, in ISO 8601; `decisions`, off or instead (of
+    licences, axes, tags (each a list); accuracy with checks, agreement (annotation/funnel.py says
+    what of); since and until, in ISO 8601; `decisions`, off or instead (of
     the votes); `weights`, none, dawid_skene or bradley_terry; `groups`, one side of the train
     groups (annotation/group_shares.py); `up_to`, a position as another snapshot has it, missing
     parts = now. Comparisons take people's votes of all splits unless told

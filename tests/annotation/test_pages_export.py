@@ -8,6 +8,7 @@ from annotation.models import DatasetSnapshot
 from annotation.services import queue
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from annotation.services.search import tag_comparisons
 from annotation.services.snapshots import freeze
 
 EVERYTHING = {
@@ -76,6 +77,29 @@ def test_what_would_be_frozen_is_counted_first(voted, enter):
     assert "before or after the dates asked for" in html
     response = client.post("/p/shop/export/make/", late | {"count": "", "until": "x"}, follow=True)
     assert "Enter a valid date." in response.content.decode()
+
+
+def test_further_filters_stand_in_the_form_and_are_counted(voted, enter):
+    client = enter(voted.researcher)
+    asked = EVERYTHING | {"count": "1"}
+    tag_comparisons(
+        project=voted.project, comparisons=[voted.comparisons[0].pk], name="hard", by=None
+    )
+    html = client.get("/p/shop/export/").content.decode()
+    assert '<details class="more">' in html
+    assert 'name="tags" value="hard"' in html
+    rows = {
+        ("tags", "hard"): "1 row would be frozen.",
+        ("schemes", "1"): "1 row would be frozen.",
+        ("agreement", "0.5"): "0 rows would be frozen.",
+        ("accuracy", "0.8"): "0 rows would be frozen.",
+    }
+    for (name, value), words in rows.items():
+        html = client.post("/p/shop/export/make/", asked | {name: value}).content.decode()
+        assert words in html, name
+        assert '<details class="more" open>' in html
+    response = client.post("/p/shop/export/make/", asked | {"accuracy": "2"}, follow=True)
+    assert "less than or equal to 1" in response.content.decode()
 
 
 def test_a_filter_that_selects_nothing_is_a_sentence_and_makes_no_export(voted, enter):

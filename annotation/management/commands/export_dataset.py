@@ -15,7 +15,8 @@ from annotation.models import AnnotatorKind, Split
 
 ASKED = (
     *("splits", "languages", "annotators", "decisions", "weights", "since", "until"),
-    *("schemes", "guidelines", "sources", "licences"),
+    *("schemes", "guidelines", "sources", "licences", "axes", "tags"),
+    *("accuracy", "checks", "agreement"),
 )
 
 
@@ -51,6 +52,21 @@ class Command(BaseCommand):
             parser.add_argument(f"--{name}", nargs="+", metavar="VERSION")
         for name in ("sources", "licences"):
             parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help="of the prompt")
+        parser.add_argument("--axes", nargs="+", metavar="AXIS", help="questions; the others go")
+        parser.add_argument("--tags", nargs="+", metavar="TAG", help="of the comparison: one of")
+        parser.add_argument(
+            "--accuracy",
+            type=float,
+            metavar="SHARE",
+            help="votes of annotators who were right on so many of their hidden checks",
+        )
+        parser.add_argument("--checks", type=int, metavar="NUMBER", help="of at least so many; 10")
+        parser.add_argument(
+            "--agreement",
+            type=float,
+            metavar="SHARE",
+            help="comparisons whose votes agree at least so far",
+        )
         parser.add_argument("--weights", choices=WEIGHTS, help="of votes, by their annotators")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """What a snapshot of comparisons holds: votes, and the funnel they went through."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -18,6 +18,7 @@ from annotation.funnel import (
     bucket_of,
 )
 from annotation.models import Comparison, Decision, Preference, Project
+from annotation.services.plans.narrowing import Beyond, agreement_of, parts_of
 from annotation.services.plans.rows import Row, comparison_row
 from annotation.services.plans.voted import Vote, Voted, voted_at
 from annotation.services.positions import (
@@ -51,14 +52,17 @@ class ComparisonsPlan:
 
     def position(self, up_to: Any) -> Position:
         decided = {"decision": lambda: newest(Decision.objects.filter(project=self.project))}
-        return position_at(up_to, ledger_parts(self.project) | decided)
+        asked = parts_of(self.project, self.votes)
+        return position_at(up_to, ledger_parts(self.project) | decided | asked)
 
     def rows(self, position: Position) -> Iterator[Row]:
         """One row per comparison with a vote that ranks something; counts on the way."""
         self.num_voids = voids_at(self.project, position).count()
         weights = weights_at(self.project, self.votes.weights, self.votes.annotators, position)
         decided: Counter[str] = Counter()
-        for comparison, buckets, decision in buckets_at(self.project, self.votes, position):
+        beyond = Beyond.at(self.project, self.votes, position)
+        found = buckets_at(self.project, self.votes, position, beyond)
+        for comparison, buckets, decision in found:
             self.counts.update(buckets.values())
             instead = decision is not None and Bucket.DECIDED in buckets.values()
             row = comparison_row(
@@ -68,22 +72,27 @@ class ComparisonsPlan:
                 instead=instead,
                 weights=weights,
             )
+            if axes := self.votes.axes:
+                row["votes"] = [vote for vote in row["votes"] if vote["axis"] in axes]
             ranks = any(bucket in RANKING for bucket in buckets.values())
             if instead:
                 ranks = any(vote["ranking"] for vote in row["votes"])
                 decided["used" if ranks else "unused"] += 1
             if ranks:
                 yield row
-        self.notes = self._notes(decided, weights)
+        self.notes = self._notes(decided, weights, beyond)
 
-    def _notes(self, decided: Counter[str], weights: Weights) -> dict[str, Any]:
-        """What a manifest says of decisions and weights; nothing where the query asks for none."""
+    def _notes(self, decided: Counter[str], weights: Weights, beyond: Beyond) -> dict[str, Any]:
+        """What a manifest says of decisions, weights and who did well enough on checks; nothing
+        where the query asks for none."""
         notes: dict[str, Any] = {}
         if self.votes.decisions != OFF:
             # unused: cannot be decided, or all completions are bad
             notes["decisions"] = {"used": decided["used"], "unused": decided["unused"]}
         if weights.how:
             notes["weights"] = dict(weights.how)
+        if self.votes.accuracy:
+            notes["accuracy"] = {"annotators": sorted(beyond.accurate)}
         return notes
 
     def is_complete(self, position: Position) -> bool:
@@ -93,19 +102,24 @@ class ComparisonsPlan:
 
 
 def buckets_at(
-    project: Project, query: VoteQuery, position: Position
+    project: Project, query: VoteQuery, position: Position, beyond: Beyond
 ) -> Iterator[tuple[Voted, dict[int, Bucket], Decision | None]]:
     """Every comparison voted on by then, the bucket of each of its votes by its id, and the
     decision in force."""
     voided = set(voids_at(project, position).values_list("target", flat=True))
     for comparison in voted_at(project, position):
         decision = in_force(comparison.decisions, voided)
-        facts = facts_at(comparison, voided, decided=decision is not None)
+        facts = facts_at(comparison, voided, query, beyond, decided=decision is not None)
         yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}, decision
 
 
 def facts_at(
-    comparison: Voted, voided: set[str], *, decided: bool = False
+    comparison: Voted,
+    voided: set[str],
+    query: VoteQuery,
+    beyond: Beyond,
+    *,
+    decided: bool = False,
 ) -> Iterator[tuple[Vote, VoteFacts]]:
     """Each vote of a comparison with what decides its bucket.
 
@@ -115,6 +129,16 @@ def facts_at(
     for vote in comparison.votes:
         newest[vote.annotator_id] = max(newest.get(vote.annotator_id, 0), vote.revision)
     prompt = comparison.prompt
+    agreement = None
+    if query.agreement:
+        standing = (
+            vote.rankings
+            for vote in comparison.votes
+            if vote.revision == newest[vote.annotator_id]
+            and f"preference:{vote.pk}" not in voided
+            and vote.annotator.kind in query.annotators
+        )
+        agreement = agreement_of(standing, query.axes)
     for vote in comparison.votes:
         yield (
             vote,
@@ -127,11 +151,29 @@ def facts_at(
                 language=prompt.language,
                 text_alone=prompt.text_alone,
                 group=prompt.split_group,
-                answered=answered(vote.rankings),
                 decided=decided,
+                agreement=agreement,
                 **narrow_facts(vote, comparison),
+                **asked_facts(vote, comparison.pk, vote.rankings, query, beyond),
             ),
         )
+
+
+def asked_facts(
+    vote: Preference | Vote,
+    comparison: int,
+    rankings: Iterable[Any],
+    query: VoteQuery,
+    beyond: Beyond,
+) -> dict[str, Any]:
+    """What a vote says on the axes that are asked for, and what is known of it beyond its row."""
+    said = [one for one in rankings if not query.axes or one.axis in query.axes]
+    return {
+        "answered": answered(said),
+        "says_axis": bool(said) or not query.axes,
+        "tags": beyond.tags.get(comparison, frozenset()),
+        "accurate": vote.annotator_id in beyond.accurate,
+    }
 
 
 def with_versions(votes: QuerySet[Preference]) -> QuerySet[Preference]:
