@@ -29,6 +29,16 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """One run's values, as they are drawn; see Chart."""
+
+    lines: list[str]
+    dots: list[tuple[float, float]]
+    last: str
+    """Empty where it has no value."""
+
+
+@dataclass(frozen=True)
 class Chart:
     """All that the template needs; coordinates are SVG user units from the top left."""
 
@@ -50,6 +60,8 @@ class Chart:
     """Steps at which something began."""
     is_constant: bool
     """It never changes: the number says all, a line would say nothing."""
+    beside: "Curve | None" = None
+    """Another run's values, on the same axes."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -64,16 +76,18 @@ def line_chart(
     title: str = "",
     target: float | None = None,
     marks: Iterable[float] = (),
+    beside: Sequence[Point] | None = None,
 ) -> Chart | None:
     """A chart of values over steps; None where there is no finite value.
 
     title: what name is called, itself if left out. target: a level that is drawn too. marks: steps
-    to be marked, where they lie between the first and the last.
+    to be marked, where they lie between the first and the last. beside: another run's values.
     """
-    finite = [(x, y) for x, y in points if y is not None and _is_drawn(y)]
+    own, other = _finite(points), _finite(beside or ())
+    finite = own + other
     if not finite:
         return None
-    x_low, x_high = finite[0][0], finite[-1][0]
+    x_low, x_high = min(x for x, _ in finite), max(x for x, _ in finite)
     levels = [y for _, y in finite] + ([] if target is None else [target])
     y_ticks = nice_ticks(min(levels), max(levels))
     y_low, y_high = y_ticks[0], y_ticks[-1]
@@ -86,21 +100,30 @@ def line_chart(
             round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
         )
 
-    stretches = [[place(x, y) for x, y in stretch] for stretch in _stretches(thinned(points))]
+    def curve(values: Sequence[Point], last: str) -> Curve:
+        runs = [[place(x, y) for x, y in run] for run in _stretches(thinned(values))]
+        return Curve(
+            lines=[" ".join(f"{x},{y}" for x, y in run) for run in runs if len(run) > 1],
+            dots=[run[0] for run in runs if len(run) == 1],
+            last=last,
+        )
+
+    drawn = curve(points, number(own[-1][1]) if own else "")
     x_marks = [x_low] if x_low == x_high else [x_low, x_high]
     return Chart(
         name=name,
-        lines=[" ".join(f"{x},{y}" for x, y in one) for one in stretches if len(one) > 1],
-        dots=[one[0] for one in stretches if len(one) == 1],
+        lines=drawn.lines,
+        dots=drawn.dots,
         y_ticks=[Tick(place(x_low, y)[1], number(y)) for y in y_ticks],
         x_ticks=[Tick(place(x, y_low)[0], number(x)) for x in x_marks],
-        first=number(finite[0][1]),
-        last=number(finite[-1][1]),
+        first=number(own[0][1]) if own else "",
+        last=drawn.last,
         steps=len(points),
         title=title or name,
         target=None if target is None else Tick(place(x_low, target)[1], number(target)),
         marks=[Tick(place(x, y_low)[0], number(x)) for x in marks if x_low <= x <= x_high],
-        is_constant=len({y for _, y in points}) == 1,
+        is_constant=len({y for _, y in [*points, *(beside or ())]}) == 1,
+        beside=None if beside is None else curve(beside, number(other[-1][1]) if other else ""),
     )
 
 
@@ -148,6 +171,10 @@ def _stretches(points: Iterable[Point]) -> list[list[tuple[float, float]]]:
     """Runs of finite values between the gaps."""
     runs = groupby(points, key=lambda point: _is_drawn(point[1]))
     return [[(x, y) for x, y in run if y is not None] for is_drawn, run in runs if is_drawn]
+
+
+def _finite(points: Iterable[Point]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in points if y is not None and _is_drawn(y)]
 
 
 def _is_drawn(value: float | None) -> bool:

@@ -2,7 +2,7 @@
 value, and every other chart behind "More"."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from annotation.models import JobKind, TrainingJob
@@ -58,16 +58,15 @@ def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
     alarms: marked on the charts of their figures, at the step when they rang first.
     """
     series = series_of(job, without=(RUNG,))
-    kind = JobKind.REWARD if job.kind == JobKind.JUDGE else job.kind
-    order = LEADING.get(kind, ())
+    order = leading_of(job)
     leading: list[Chart] = []
     charts: dict[str, list[Chart]] = defaultdict(list)
     singles: dict[str, list[Figure]] = defaultdict(list)
-    for place in sorted(series, key=lambda place: _rank(place, order)):
+    for place in in_order(series, order):
         phase, key = place
         target = target_of(job) if place == ("ppo", "kl_nats") else None
         marks = sorted({alarm.first_step for alarm in alarms if alarm.key == key})
-        chart = line_chart(key, series[place], title=_title(place), target=target, marks=marks)
+        chart = line_chart(key, series[place], title=title_of(place), target=target, marks=marks)
         if chart is None:
             continue
         if chart.is_constant:
@@ -83,13 +82,25 @@ def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
     )
 
 
+def leading_of(job: TrainingJob) -> tuple[tuple[str, str], ...]:
+    """(phase, key) of what stands first in a job of this kind."""
+    return LEADING.get(JobKind.REWARD if job.kind == JobKind.JUDGE else job.kind, ())
+
+
+def in_order(
+    places: Iterable[tuple[str, str]], order: tuple[tuple[str, str], ...]
+) -> list[tuple[str, str]]:
+    """(phase, key) as a page shows them."""
+    return sorted(places, key=lambda place: _rank(place, order))
+
+
 def _rank(place: tuple[str, str], order: tuple[tuple[str, str], ...]) -> tuple[int, str, str]:
     """The named ones in their order, then by phase and name."""
     phase, key = place
     return order.index(place) if place in order else len(order), phase, name_of(key)
 
 
-def _title(place: tuple[str, str]) -> str:
+def title_of(place: tuple[str, str]) -> str:
     """Losses and accuracies of several phases stand side by side, so each says of which it is."""
     phase, key = place
     if phase in ("train", "dev", "heldout") and key in ("loss", "log_loss", "accuracy"):

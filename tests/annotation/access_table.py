@@ -121,6 +121,8 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "jobs/start/": act(ADMINS, kind="sample", lane="loop"),
     "jobs/new/": look(ADMINS),
     "jobs/new/ask/": act(ADMINS, kind="sample", lane="loop"),
+    "jobs/pair/": look(WATCH),
+    "jobs/pair/numbers.csv": look(WATCH),
     "jobs/<int:job_id>/": look(WATCH),
     "jobs/<int:job_id>/live/": look(WATCH),
     "jobs/<int:job_id>/cancel/": act(ADMINS),
