@@ -19,6 +19,7 @@ MOST_OF_A_BET = 0.5
 """The c of the paper, which bounds a single answer's weight."""
 MOST_ANSWERS = 1_000_000
 """Foretold at most."""
+FIRST_TRIED = 4096
 
 Floats = NDArray[np.float64]
 
@@ -65,11 +66,17 @@ def answers_for(half_width: float, deviation: float, level: float = LEVEL) -> in
     """
     if half_width <= 0:
         return None
-    count = np.arange(1, MOST_ANSWERS + 1)
-    bets = _bets(np.full(len(count), max(deviation, 1e-3) ** 2), count, level)
-    half = (math.log(2 / level) + np.cumsum(deviation**2 * _cost(bets))) / np.cumsum(bets)
-    enough = np.nonzero(half <= half_width)[0]
-    return int(count[enough[0]]) if len(enough) else None
+    tried, surprise, total = 0, math.log(2 / level), 0.0
+    while tried < MOST_ANSWERS:  # ever more at once: few are few to compute
+        count = np.arange(tried + 1, min(2 * tried + FIRST_TRIED, MOST_ANSWERS) + 1)
+        bets = _bets(np.full(len(count), max(deviation, 1e-3) ** 2), count, level)
+        costs = surprise + np.cumsum(deviation**2 * _cost(bets))
+        totals = total + np.cumsum(bets)
+        enough = np.nonzero(costs / totals <= half_width)[0]
+        if len(enough):
+            return int(count[enough[0]])
+        tried, surprise, total = int(count[-1]), float(costs[-1]), float(totals[-1])
+    return None
 
 
 def _bets(variances: Floats, count: NDArray[np.int64], level: float) -> Floats:

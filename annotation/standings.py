@@ -84,15 +84,15 @@ def board_of(battles: Sequence[Battle], *, seed: int = 0) -> Board:
     outcome = np.asarray(rows[2], dtype=np.float64) / 2
     row_of = row_of.ravel()
 
-    def points(weights: Floats) -> Floats:
-        together = np.bincount(row_of, weights=weights, minlength=rows.shape[1]).astype(np.float64)
-        strengths = fit(of_left, of_right, outcome, together, count)
-        return SCALE * (strengths - strengths.mean())
+    def together(weights: Floats) -> Floats:
+        return np.bincount(row_of, weights=weights, minlength=rows.shape[1]).astype(np.float64)
 
-    whole = points(weight)
-    drawn = np.array([points(weight * again) for again in _redrawn(battles, seed)])  # (S, P)
+    redrawn = [together(weight * again) for again in _redrawn(battles, seed)]
+    strengths = fit(of_left, of_right, outcome, np.array([together(weight), *redrawn]), count)
+    points = SCALE * (strengths - strengths.mean(1, keepdims=True))  # (1 + S, P)
+    whole, drawn = points[0], points[1:]
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    longer = np.array([_longer(one) for one in battles])
+    longer = _longer(battles)
     fair = _at_equal_length(left, right, score, weight, longer, count) if longer.any() else None
     number = np.bincount(np.concatenate([left, right]), minlength=count)
     order = np.argsort(-whole)
@@ -111,46 +111,49 @@ def board_of(battles: Sequence[Battle], *, seed: int = 0) -> Board:
 
 
 def fit(left: Ints, right: Ints, score: Floats, weight: Floats, count: int) -> Floats:
-    """Strengths (P,) and nu by Newton's method on the log likelihood; returns the strengths.
+    """Strengths and nu by Newton's method on the log likelihood; returns the strengths, (S, P).
 
-    left, right: (N,) players. score: (N,) 1, 1/2 or 0. weight: (N,).
+    left, right: (N,) players. score: (N,) 1, 1/2 or 0. weight: (S, N) of each of S samples, which
+    are fitted side by side.
     """
-    strengths, log_nu = np.zeros(count), 0.0
-    is_tie = score == 0.5
+    beside = np.zeros((len(score), count))  # (N, P) +1 for the left one, -1 for the right one
+    rows = np.arange(len(score))
+    beside[rows, left] += 1
+    beside[rows, right] -= 1
+    found = np.zeros((len(weight), count + 1))  # (S, P + 1) strengths, log nu
+    going = np.arange(len(weight))  # samples that are not there yet
     for _ in range(STEPS):
-        logits = _outcomes(strengths, log_nu, left, right)  # (3, N)
-        chances = np.exp(logits - np.logaddexp.reduce(logits, axis=0))
-        # d/d strength of the log chance: for a win of the left one 1 - share, share = its part
-        share = chances[0] + chances[2] / 2
-        pull = weight * (score - share)
-        gradient = np.zeros(count + 1)
-        np.add.at(gradient, left, pull)
-        np.add.at(gradient, right, -pull)
-        gradient[:count] -= PRIOR * np.tanh(strengths / 2) / 2
-        gradient[count] = np.sum(weight * (is_tie - chances[2])) - PRIOR * np.tanh(log_nu / 2)
-        spread = weight * (chances[0] + chances[2] / 4 - share**2)
-        mixed = weight * (chances[2] / 2 - chances[2] * share)
-        hessian = np.zeros((count + 1, count + 1))
-        np.add.at(hessian, (left, left), spread)
-        np.add.at(hessian, (right, right), spread)
-        np.add.at(hessian, (left, right), -spread)
-        np.add.at(hessian, (right, left), -spread)
-        np.add.at(hessian[:, count], left, mixed)
-        np.add.at(hessian[:, count], right, -mixed)
-        hessian[count, :count] = hessian[:count, count]
-        hessian[count, count] = np.sum(weight * chances[2] * (1 - chances[2]))
-        hessian[np.diag_indices(count + 1)] += PRIOR / 4 + 1e-6
-        step = np.clip(np.linalg.solve(hessian, gradient), -2, 2)
-        strengths, log_nu = strengths + step[:count], log_nu + float(step[count])
-        if np.abs(step).max() < 1e-9:
+        step = np.clip(_newton(found[going], beside, score, weight[going]), -2, 2)
+        found[going] += step
+        going = going[np.abs(step).max(1) >= 1e-9]
+        if not len(going):
             break
-    return strengths
+    return found[:, :count]
 
 
-def _outcomes(strengths: Floats, log_nu: float, left: Ints, right: Ints) -> Floats:
-    """Unnormalised log chances that the left one wins, the right one does, and of a tie."""
-    of_left, of_right = strengths[left], strengths[right]
-    return np.stack([of_left, of_right, log_nu + (of_left + of_right) / 2])
+def _newton(found: Floats, beside: Floats, score: Floats, weight: Floats) -> Floats:
+    """One step of each sample, (S, P + 1)."""
+    strengths, log_nu = found[:, :-1], found[:, -1:]  # (S, P), (S, 1)
+    count = strengths.shape[1]
+    # against the mean of the two: log chances are half, minus half, log nu, less their sum
+    half = strengths @ beside.T / 2  # (S, N)
+    logits = np.stack([half, -half, np.broadcast_to(log_nu, half.shape)])  # (3, S, N)
+    chances = np.exp(logits - np.logaddexp.reduce(logits, axis=0))
+    # d/d strength of the log chance: for a win of the left one 1 - share, share = its part
+    share = chances[0] + chances[2] / 2
+    tied = chances[2]
+    gradient = np.empty_like(found)
+    gradient[:, :count] = (weight * (score - share)) @ beside - PRIOR * np.tanh(strengths / 2) / 2
+    surplus = np.sum(weight * ((score == 0.5) - tied), axis=1)
+    gradient[:, count] = surplus - PRIOR * np.tanh(log_nu[:, 0] / 2)
+    hessian = np.empty((len(found), count + 1, count + 1))
+    spread = weight * (chances[0] + tied / 4 - share**2)
+    hessian[:, :count, :count] = (beside.T * spread[:, None, :]) @ beside
+    mixed = (weight * (tied / 2 - tied * share)) @ beside
+    hessian[:, :count, count] = hessian[:, count, :count] = mixed
+    hessian[:, count, count] = np.sum(weight * tied * (1 - tied), axis=1)
+    hessian += (PRIOR / 4 + 1e-6) * np.eye(count + 1)
+    return np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
 
 
 def _at_equal_length(
@@ -177,9 +180,10 @@ def _at_equal_length(
     return SCALE * (strengths - strengths.mean())
 
 
-def _longer(one: Battle) -> float:
-    """How much longer the left text is, as the tangent of a ratio: bounded, 0 where equal."""
-    return float(np.tanh(np.log((one.left_length + 1) / (one.right_length + 1))))
+def _longer(battles: Sequence[Battle]) -> Floats:
+    """(N,) how much longer the left text is, as the tangent of a ratio: bounded, 0 where equal."""
+    lengths = np.array([(one.left_length, one.right_length) for one in battles]) + 1.0
+    return np.asarray(np.tanh(np.log(lengths[:, 0] / lengths[:, 1])))
 
 
 def _redrawn(battles: Sequence[Battle], seed: int) -> list[Floats]:

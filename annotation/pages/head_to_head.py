@@ -27,12 +27,12 @@ from annotation.pages.job_form import key_of, new_key
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.sequential import answers_for, running_interval
-from annotation.services.battles import battles_of
+from annotation.services.boards import board_at
 from annotation.services.meetings import PEOPLE, player_of
 from annotation.services.sealed import look_at_test, looks_at_test
 from annotation.services.versions import versions_of
 from annotation.services.wishes import ask_for_training
-from annotation.standings import Board, board_of
+from annotation.standings import Board
 from annotation.trials import ALIKE, BLANK, Trial
 
 WIDTH, MARGIN = 220, 6
@@ -66,7 +66,7 @@ class AskForm(forms.Form):
         assert isinstance(one, forms.ModelChoiceField)
         assert isinstance(other, forms.ChoiceField)
         one.queryset = policies
-        one.label_from_instance = lambda version: player_of(version.name, version.pk)  # type: ignore[method-assign]
+        one.label_from_instance = lambda obj: player_of(obj.name, obj.pk)  # type: ignore[method-assign]
         names = [(str(pk), player_of(name, pk)) for pk, name in policies.values_list("pk", "name")]
         other.choices = [("", "---------"), (PEOPLE, name_of(PEOPLE)), *names]
 
@@ -243,16 +243,15 @@ def _page(
     status: int = 200,
 ) -> HttpResponse:
     project = membership.project
-    battles, trials = battles_of(project, split)
-    board = board_of(battles)
+    met = board_at(project, split)
     half_width = _half_width(request)
     counts = dict(
         project.prompts.filter(split__in=HELD_OUT).values_list("split").annotate(Count("pk"))
     )
     context = {
-        "rows": rows_of(board),
-        "pairs": pairs_of(trials, half_width),
-        "matrix": matrix_of(board),
+        "rows": rows_of(met.board),
+        "pairs": pairs_of(met.trials, half_width),
+        "matrix": matrix_of(met.board),
         "half_width": half_width,
         "ask_form": form,
         "key": new_key(),
@@ -301,17 +300,17 @@ def numbers_csv(request: HttpRequest, membership: Membership) -> HttpResponse:
 
 
 def _csv_of(project: Project, split: str) -> HttpResponse:
-    battles, trials = battles_of(project, split)
+    met = board_at(project, split)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["player", "against", "figure", "value", "low", "high", "n"])
-    for one in board_of(battles).standings:
+    for one in met.board.standings:
         points = [one.points, one.low, one.high]
         writer.writerow([_plain(one.player), "", "points", *points, one.battles])
         if one.at_equal_length is not None:
             fair = [one.at_equal_length, "", ""]
             writer.writerow([_plain(one.player), "", "points at equal length", *fair, one.battles])
-    for pair in pairs_of(trials, USUAL_HALF_WIDTH):
+    for pair in pairs_of(met.trials, USUAL_HALF_WIDTH):
         share = [pair.share, pair.low, pair.high, pair.trials]
         writer.writerow([_plain(pair.one), _plain(pair.other), "share of wins", *share])
     name = f"head-to-head-{split}.csv"

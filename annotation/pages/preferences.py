@@ -50,6 +50,8 @@ from annotation.services.sendbacks import may_be_sent_back
 
 ROWS_PER_PAGE = 50
 SNIPPET_CHARACTERS = 90
+READ_CHARACTERS = 2000
+"""Of a text, for a snippet: a page of long ones would take a second to be read as Markdown."""
 MOST_SEND_BACKS = 20
 STATES = {
     "valid": (gettext_lazy("Valid"), Q(current=True, voided_at__isnull=True)),
@@ -230,8 +232,8 @@ def _order(preference: Preference) -> list[int]:
 
 
 def last_words(prompt: Prompt) -> str:
-    """What was asked last, on one line."""
-    return " ".join(markdown.plain(prompt.messages[-1]["content"]).split())
+    """What was asked last, on one line; of a long text the beginning."""
+    return " ".join(markdown.plain(prompt.messages[-1]["content"][:READ_CHARACTERS]).split())
 
 
 def snippet_of(comparison: Comparison) -> str:

@@ -19,14 +19,22 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.pages.head_to_head import pairs_of
-from annotation.services import ledger, queue
+from annotation.services import boards, ledger, queue
 from annotation.services.battles import battles_of
 from annotation.services.meetings import PEOPLE
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from annotation.services.review import void_preference
+from annotation.standings import board_of
 from annotation.trials import Trial
 
 HERE = "/p/shop/head-to-head/"
+
+
+@pytest.fixture(autouse=True)
+def no_board_of_another_test():
+    """Ids begin anew with each."""
+    boards.forget()
 
 
 @pytest.fixture
@@ -322,8 +330,41 @@ def test_an_empty_page_says_what_is_missing(cast, enter):
 
 
 def test_the_page_has_a_query_budget(cast, enter, meet, django_assert_max_num_queries):
-    for number in range(4):
-        meet(number, number % 2)
     client = enter(cast.admin)
-    with django_assert_max_num_queries(17):
-        client.get(HERE)
+    for number in range(8):
+        meet(number, number % 2)
+        if number in (0, 7):  # with one answer and with eight
+            with django_assert_max_num_queries(24):
+                client.get(HERE)
+            with django_assert_max_num_queries(15):  # the board is there
+                client.get(HERE)
+
+
+def test_a_board_is_fitted_again_once_something_has_changed_and_not_before(
+    cast, versions, meet, monkeypatch
+):
+    fitted = []
+    monkeypatch.setattr(boards, "board_of", lambda one: fitted.append(one) or board_of(one))
+
+    def shares():
+        return sorted(boards.board_at(cast.project).board.wins.values())
+
+    meet(0, 1)
+    assert shares() == shares() == [(0.0, 1), (1.0, 1)]
+    assert len(fitted) == 1
+    meet(1, 0)  # an answer
+    assert shares() == shares() == [(0.5, 2), (0.5, 2)]
+    assert len(fitted) == 2
+    newest = Preference.objects.latest("pk")
+    void_preference(preference=newest, by=cast.reviewer, reason="spam")
+    assert shares() == [(0.0, 1), (1.0, 1)]
+    meet(2, None, texts=("Same.", "Same."))  # a tie by itself, among the last answers of the job
+    job = TrainingJob.objects.get()
+    before = len(fitted)
+    job.inputs["planned"].insert(0, job.inputs["planned"].pop())
+    job.save()
+    assert shares() == [(0.25, 2), (0.75, 2)]
+    TrainingJob.objects.filter(pk=job.pk).update(status="done")
+    shares()
+    assert len(fitted) == before + 2
+    assert boards.board_at(cast.project, Split.TEST).board.wins == {}

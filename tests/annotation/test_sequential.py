@@ -81,7 +81,7 @@ def test_two_players_strengths_are_the_log_odds():
     """Without ties Davidson's is Bradley-Terry's: 75 to 25 are odds of three, the prior aside."""
     left, right = np.zeros(4000, int), np.ones(4000, int)
     score = np.array([1.0] * 3000 + [0.0] * 1000)
-    found = fit(left, right, score, np.ones(4000), 2)
+    (found,) = fit(left, right, score, np.ones((1, 4000)), 2)
     assert found[0] - found[1] == pytest.approx(math.log(3), abs=0.01)
 
 
@@ -92,7 +92,7 @@ def test_strengths_with_ties_are_those_of_a_slow_search():
     left = np.array([place[one] for one, _, _ in battles])
     right = np.array([place[other] for _, other, _ in battles])
     score = np.array([score for *_, score in battles])
-    found = fit(left, right, score, np.ones(len(battles)), 3)
+    (found,) = fit(left, right, score, np.ones((1, len(battles))), 3)
 
     def likelihood(strengths, log_nu):
         total = -PRIOR * sum(math.log(math.cosh(one / 2)) for one in strengths)
@@ -182,7 +182,7 @@ def slow_interval_of_first(battles, times=1000):
             share = 1 if one.annotator is None else drawn_people.count(one.annotator)
             often[one.score] += drawn_groups.count(one.group) * share
         place = np.zeros(3, int)
-        strengths = fit(place, place + 1, np.array([*often]), np.array([*often.values()]), 2)
+        (strengths,) = fit(place, place + 1, np.array([*often]), np.array([[*often.values()]]), 2)
         points.append(SCALE * (strengths[0] - strengths.mean()))
     points.sort()
     return points[int(times * 0.025)], points[int(times * 0.975)]
