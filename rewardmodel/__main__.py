@@ -9,6 +9,7 @@ COMMANDS = {
     "ensemble": ("ensemble", "one model from several that were trained before"),
     "features": ("features", "what a frozen model's head sees of a file's completions"),
     "refit": ("refit", "a new head for a frozen model, from its features"),
+    "contributions": ("contributions", "what each annotator or batch did for dev log loss"),
     "evaluate": ("examine", "how good a model is, as JSON and as a report"),
     "score": ("score", "a score for every completion of a file"),
     "curve": ("curve", "accuracy by the amount of data"),
