@@ -3,7 +3,7 @@
     DIR/run.json        who this run is (command, config, input hashes), under which conditions it
                         runs and was resumed; "finished": true at the end
     DIR/metrics.jsonl   {"step", "phase", name: number ...}, each (phase, step) once, also resumed
-    DIR/progress.json   {"step", "total", "phase", "at"}, replaced about once a second
+    DIR/progress.json   {"step", "total", "phase", "at", "gpu"}, replaced about once a second
     DIR/checkpoints/    see policy/checkpoint.py; gone when the run is finished
     DIR/...             the model's files, moved up from DIR/.staging at the end
 
@@ -39,6 +39,7 @@ from policy import checkpoint
 from policy.conditions import conditions_now, differences
 from policy.config import BadInput, Diverged, Stopped, require, to_json
 from policy.data import content_hash
+from policy.gpu import gpu_now
 from policy.stopping import StopsOnRequest
 from policy.supervisor import watch_supervisor
 
@@ -177,9 +178,8 @@ class Run(StopsOnRequest):
         now = time.monotonic()
         if step >= total or now - self._progress_at >= PROGRESS_SECONDS:
             self._progress_at = now
-            self._write_json(
-                "progress.json", {"step": step, "total": total, "phase": phase, "at": time.time()}
-            )
+            done = {"step": step, "total": total, "phase": phase}
+            self._write_json("progress.json", {**done, "at": time.time(), "gpu": gpu_now()})
 
     def save_checkpoint(
         self, step: int, *, modules: Mapping[str, nn.Module], state: Mapping[str, Any]

@@ -31,12 +31,15 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from annotation.services import jobs
 from annotation.services.jobs import LOG_TAIL_CHARACTERS, MetricRow, Pulse
 from policy.supervisor import SUPERVISOR_FD
+from workers.usage import Usage
 
 ATTEMPT_FOLDER = "CONCORD_ATTEMPT_FOLDER"
 """In a trainer's environment: whose it is."""
 SECRETS = ("CONCORD_SECRET_KEY", "CONCORD_SECRET_KEY_FILE", "DATABASE_URL", "REDIS_URL")
 """Of no use to a trainer, so not in its environment."""
 POLL_SECONDS = 0.1
+MACHINE = "machine"
+"""Phase of the metrics that say what a run took of its machine."""
 METRICS_SECONDS = 1.0
 """New metrics go to the ledger at most this often."""
 GRACE_SECONDS = 10.0
@@ -146,6 +149,9 @@ class Watch:
     ) -> None:
         self.process, self.job_id, self.attempt, self.folder = process, job_id, attempt, folder
         self.metrics = MetricsFile(folder / "model" / "metrics.jsonl")
+        self.usage = Usage(process.pid)
+        self.looked_at_step = 0
+        """The last step that has a row of what the machine did."""
         self.asked = Pulse.GO_ON
         self.stop_at: float | None = None
         """When SIGKILL follows the SIGTERM that was sent; None = none was."""
@@ -189,6 +195,7 @@ class Watch:
 
     def _beat(self) -> None:
         progress = read_progress(self.folder / "model" / "progress.json")
+        progress.pop("gpu", None)
         self._tell(
             lambda: jobs.heartbeat(
                 job_id=self.job_id,
@@ -200,6 +207,7 @@ class Watch:
 
     def _send_metrics(self) -> None:
         rows, offset = self.metrics.unread()
+        rows += self._machine()
         if rows and self._tell(
             lambda: (
                 Pulse.GO_ON
@@ -208,6 +216,16 @@ class Watch:
             )
         ):
             self.metrics.offset = offset
+
+    def _machine(self) -> list[MetricRow]:
+        """What the machine did up to the step that the trainer is at; none where it has moved on by
+        no step, or where that cannot be read: a run does not fail for want of it."""
+        progress = read_progress(self.folder / "model" / "progress.json")
+        step = progress.get("step", 0)
+        if step <= self.looked_at_step or not (values := self.usage.look()):
+            return []
+        self.looked_at_step = step
+        return [MetricRow(step=step, phase=MACHINE, values={**values, **progress["gpu"]})]
 
     def _tell(self, say: Callable[[], Pulse]) -> bool:
         """False if the ledger could not be reached: the trainer goes on, we try again later."""
@@ -247,12 +265,13 @@ def _metric_row(line: bytes) -> MetricRow:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """step, total and phase of progress.json, which appears by rename; {} before there is one."""
+    """step, total, phase and gpu of progress.json, which appears by rename; {} before it does."""
     try:
         progress = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return {name: progress[name] for name in ("step", "total", "phase")}
+    told = {name: progress[name] for name in ("step", "total", "phase")}
+    return {**told, "gpu": progress.get("gpu", {})}
 
 
 def tail_of(path: Path) -> str:

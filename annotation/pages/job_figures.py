@@ -11,6 +11,10 @@ from annotation.pages.charts import Chart, line_chart
 from annotation.pages.measures import Figure, figure_of, name_of, phase_of, phase_rank
 from annotation.services.curves import series_of
 
+MACHINE = tuple(
+    ("machine", key) for key in ("cpu_percent", "resident_mb", "gpu_percent", "gpu_memory_mb")
+)
+"""What the run took of its machine, by its worker; last of those that stand first."""
 LEADING: Mapping[str, tuple[tuple[str, str], ...]] = {
     JobKind.PRETRAIN: (("train", "loss"), ("heldout", "bits_per_byte")),
     JobKind.SFT: (("train", "loss"), ("dev", "loss")),
@@ -84,7 +88,8 @@ def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
 
 def leading_of(job: TrainingJob) -> tuple[tuple[str, str], ...]:
     """(phase, key) of what stands first in a job of this kind."""
-    return LEADING.get(JobKind.REWARD if job.kind == JobKind.JUDGE else job.kind, ())
+    first = LEADING.get(JobKind.REWARD if job.kind == JobKind.JUDGE else job.kind, ())
+    return (*first, *MACHINE)
 
 
 def in_order(

@@ -65,12 +65,50 @@ def test_what_it_measures_reaches_the_ledger_and_a_line_without_its_end_does_not
         (model / "progress.json").write_text('{{"step": 1, "total": 9, "phase": "a", "at": 0}}')
         """,
     )
-    assert {(m.phase, m.step): m.values for m in job.metrics.all()} == {
+    assert {(m.phase, m.step): m.values for m in job.metrics.exclude(phase="machine")} == {
         ("a", 1): {"loss": 2.5},
         ("b", 1): {},
     }
     job.refresh_from_db()
     assert (job.step, job.total_steps, job.phase) == (1, 9, "a")
+
+
+def test_what_a_run_takes_of_its_machine_is_told_with_its_step(job, folder, monkeypatch):
+    record = jobs.record_metrics
+
+    def record_and_end(**told):
+        (folder / "end").touch()
+        return record(**told)
+
+    monkeypatch.setattr(jobs, "record_metrics", record_and_end)
+    said = {"step": 4, "total": 9, "phase": "a", "at": 0, "gpu": {"gpu_percent": 50}}
+    (folder / "model" / "progress.json").write_text(json.dumps(said))
+    start(
+        job,
+        folder,
+        f"""
+        import time
+        from pathlib import Path
+        while not Path({str(folder / "end")!r}).exists():
+            time.sleep(0.01)
+        """,
+    )
+    [row] = job.metrics.all()  # its step moved on once
+    assert (row.phase, row.step, row.values["gpu_percent"]) == ("machine", 4, 50)
+    assert row.values["resident_mb"] > 1
+    assert row.values["cpu_percent"] >= 0
+
+
+def test_a_run_whose_machine_cannot_be_read_is_watched_to_its_end(job, folder, monkeypatch):
+    monkeypatch.setattr(psutil.Process, "children", denied)
+    said = {"step": 4, "total": 9, "phase": "a", "at": 0}
+    (folder / "model" / "progress.json").write_text(json.dumps(said))
+    assert start(job, folder, "print('done')").exit_code == 0
+    assert not job.metrics.exists()
+
+
+def denied(process, recursive=False):
+    raise psutil.AccessDenied(process.pid)
 
 
 def test_metrics_are_read_on_from_where_the_last_look_ended(tmp_path):
