@@ -153,7 +153,8 @@ def _newton(found: Floats, beside: Floats, score: Floats, weight: Floats) -> Flo
     hessian[:, :count, count] = hessian[:, count, :count] = mixed
     hessian[:, count, count] = np.sum(weight * tied * (1 - tied), axis=1)
     hessian += (PRIOR / 4 + 1e-6) * np.eye(count + 1)
-    return np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+    step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+    return np.asarray(step, dtype=np.float64)
 
 
 def _at_equal_length(

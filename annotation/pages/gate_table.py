@@ -41,15 +41,19 @@ def _mean(found: Mapping[str, Any] | None) -> str:
 
 
 def _of_reward(numbers: Mapping[str, Any]) -> Iterator[Row]:
-    figures = (("log_loss", _("Log loss")), ("accuracy", _("Accuracy on pairs")))
-    for key, name in figures:
+    paired = "log_loss_difference" in numbers  # else its accuracy is held against a coin
+    figures = (
+        ("log_loss", _("Log loss"), DECIDES if paired else TELLS),
+        ("accuracy", _("Accuracy on pairs"), REFUSES if paired else DECIDES),
+    )
+    for key, name, role in figures:
         if numbers.get(key) is not None:
             yield Row(
                 name,
                 shown(numbers[key], numbers.get(f"{key}_interval")),
                 shown(numbers.get(f"old_{key}")),
                 _mean(numbers.get(f"{key}_difference")),
-                DECIDES,
+                role,
             )
     yield from _calibration(numbers.get("calibration", {}))
     yield from _length(numbers.get("length_bias", {}))
