@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from annotation.models import ModelVersion, VersionKind
+from annotation.services.licences import datasets_behind, known_forbidding
 
 LOADERS = {
     VersionKind.POLICY: "AutoModelForCausalLM",
@@ -35,6 +36,7 @@ def render(version: ModelVersion) -> str:
         "## Lineage",
         *(f"- {name}: {what}" for name, what in _lineage(version)),
         "",
+        *_licences(version),
         "## Measured",
         "```json",
         json.dumps(version.metrics, ensure_ascii=False, indent=2),
@@ -49,6 +51,26 @@ def render(version: ModelVersion) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _licences(version: ModelVersion) -> list[str]:
+    """Who answered for data that forbids commercial use, or that nobody did."""
+    told = []
+    for snapshot in datasets_behind(version):
+        overrides = list(snapshot.overrides.select_related("by").order_by("pk"))
+        told += [
+            f"- Dataset `{snapshot.sha256[:12]}` holds rows under {', '.join(one.licences)}, which "
+            f"forbid commercial use. {one.by} answered for it on {one.created_at:%Y-%m-%d}: "
+            f"{' '.join(one.reason.split())}"
+            for one in overrides
+        ]
+        answered = {licence for one in overrides for licence in one.licences}
+        if left := sorted(set(known_forbidding(snapshot)) - answered):
+            told.append(
+                f"- Dataset `{snapshot.sha256[:12]}` holds rows under {', '.join(left)}, which "
+                "forbid commercial use, and nobody has answered for it."
+            )
+    return ["## Licences of its data", *told, ""] if told else []
 
 
 def _lineage(version: ModelVersion) -> list[tuple[str, Any]]:

@@ -27,6 +27,7 @@ from annotation.models import (
 )
 from annotation.services import jobs, judges, versions
 from annotation.services.inputs import NO_INIT
+from annotation.services.licences import allowed_licences
 from annotation.services.projects import current_scheme
 from annotation.services.retraining import votes_that_train
 from annotation.services.roles import require_no_judge
@@ -202,6 +203,8 @@ def _frozen(job: TrainingJob, kind: str, splits: list[Split]) -> DatasetSnapshot
         query |= {name: job.inputs[name] for name in ("decisions", "weights") if name in job.inputs}
         if groups := judges.groups_for(job):
             query["groups"] = groups.as_json()
+    if (allowed := allowed_licences(job.project, job.inputs, job.lane)) is not None:
+        query["licences"] = allowed
     snapshot = freeze(project=job.project, kind=kind, query=query, by=job.requested_by)
     if snapshot.rows == 0:
         raise BadInput(f"The project has no {kind} to train on ({', '.join(query['splits'])}).")

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotation import model_card
-from annotation.api.views import NewestFirst, ProjectView
+from annotation.api.views import NewestFirst, ProjectView, validated
 from annotation.exporters.files import FILES
 from annotation.exporters.folder import (
     CARD,
@@ -23,8 +23,10 @@ from annotation.exporters.folder import (
     exports_of,
     make_export,
 )
-from annotation.models import DatasetSnapshot, ModelVersion, Scope
-from annotation.permissions import RESEARCH
+from annotation.models import DatasetSnapshot, LicenceOverride, ModelVersion, Scope
+from annotation.permissions import ADMINISTER, RESEARCH
+from annotation.services.licences import override_licences
+from annotation.services.reasons import MAX_REASON
 from annotation.services.snapshot_diff import diff
 from annotation.services.snapshots import PLANS, count
 from annotation.services.versions import directory_of, versions_of
@@ -144,10 +146,28 @@ class CountView(ProjectView):
         return Response(CountOut({"rows": rows, "funnel": counts}).data)
 
 
+class OverrideIn(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=MAX_REASON)
+
+
+class OverrideOut(serializers.ModelSerializer[LicenceOverride]):
+    by = serializers.CharField(source="by.username")
+    licences = serializers.ListField(child=serializers.CharField())
+
+    class Meta:
+        model = LicenceOverride
+        fields = ("licences", "reason", "by", "created_at")
+
+
 class SnapshotOut(serializers.ModelSerializer[DatasetSnapshot]):
+    overrides = OverrideOut(many=True, read_only=True)
+
     class Meta:
         model = DatasetSnapshot
-        fields = ("id", "kind", "sha256", "query", "ledger_position", "rows", "counts", "notes")
+        fields = (
+            *("id", "kind", "sha256", "query", "ledger_position", "rows", "counts", "notes"),
+            "overrides",
+        )
 
 
 class SnapshotsView(ProjectView):
@@ -157,7 +177,21 @@ class SnapshotsView(ProjectView):
     @extend_schema(responses=SnapshotOut(many=True))
     def get(self, request: Request, slug: str) -> Response:
         """Frozen datasets, newest first."""
-        return self.page(DatasetSnapshot.objects.filter(project=self.project), SnapshotOut)
+        found = DatasetSnapshot.objects.filter(project=self.project)
+        return self.page(found.prefetch_related("overrides__by"), SnapshotOut)
+
+
+class OverrideView(ProjectView):
+    roles = {"POST": ADMINISTER}
+
+    @extend_schema(request=OverrideIn, responses={201: OverrideOut})
+    def post(self, request: Request, slug: str, snapshot_id: int) -> Response:
+        """Answer for a dataset whose rows forbid commercial use: models that learned from it may be
+        put in force."""
+        snapshot = get_object_or_404(DatasetSnapshot, project=self.project, pk=snapshot_id)
+        wish = validated(OverrideIn, request)
+        made = override_licences(snapshot=snapshot, by=self.user, **wish)
+        return Response(OverrideOut(made).data, status=201)
 
 
 class DiffPartOut(serializers.Serializer[Any]):
@@ -208,6 +242,7 @@ class VersionArchiveView(ProjectView):
 urlpatterns = [
     path("projects/<slug:slug>/snapshots/", SnapshotsView.as_view()),
     path("projects/<slug:slug>/snapshots/count/", CountView.as_view()),
+    path("projects/<slug:slug>/snapshots/<int:snapshot_id>/override", OverrideView.as_view()),
     path("projects/<slug:slug>/snapshots/<int:before_id>/diff/<int:after_id>/", DiffView.as_view()),
     path("projects/<slug:slug>/exports/", ExportsView.as_view()),
     path("projects/<slug:slug>/exports/<slug:export_id>.tar", ExportArchiveView.as_view()),

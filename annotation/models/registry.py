@@ -28,11 +28,27 @@ class DatasetSnapshot(models.Model):
     """The funnel: every vote in exactly one bucket."""
     notes = models.JSONField(default=dict, blank=True)
     """How weights came about and what became of decisions, where the query asks for either."""
+    sources = models.JSONField(null=True, blank=True)
+    """Source -> rows with a text of it; null in rows of before, see services.licences."""
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.sha256[:12]}"
+
+
+class LicenceOverride(models.Model):
+    """Somebody answers for a dataset whose rows forbid commercial use: models that learned from it
+    may be put in force. Append only; licences that its sources get later are not answered for."""
+
+    snapshot = models.ForeignKey(DatasetSnapshot, models.PROTECT, related_name="overrides")
+    licences = models.JSONField()
+    reason = models.CharField(max_length=200)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"override of {self.snapshot_id}"
 
 
 class JobKind(models.TextChoices):

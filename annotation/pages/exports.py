@@ -1,5 +1,6 @@
 """Datasets to take away: make an export, look at the funnels. The API serves the files."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,9 +14,11 @@ from django.utils.translation import gettext_lazy
 from annotation.exporters import folder
 from annotation.exporters.files import FILES
 from annotation.funnel import FEWEST_CHECKS, MOST_CHECKS, NUMBERS
+from annotation.licences import forbids_commerce
 from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Project, Split
 from annotation.pages.shell import project_page, project_template, told, user_of
-from annotation.permissions import RESEARCH
+from annotation.permissions import ADMINISTER, RESEARCH
+from annotation.services.licences import override_licences
 from annotation.services.search import tags_of
 from annotation.services.snapshot_diff import diff
 from annotation.services.snapshots import count
@@ -253,10 +256,14 @@ def _page(
     snapshots = (
         DatasetSnapshot.objects.filter(project=project)
         .select_related("created_by")
-        .prefetch_related("versions")
+        .prefetch_related("versions", "overrides__by")
         .order_by("-pk")[:SNAPSHOTS_SHOWN]
     )
-    shown = [(one, funnel(one.counts), sum(one.counts.values())) for one in snapshots]
+    licences = _licences(project)
+    shown = [
+        (one, funnel(one.counts), sum(one.counts.values()), _forbidding(one, licences))
+        for one in snapshots
+    ]
     context: dict[str, Any] = {
         "form": form,
         "more": MORE,
@@ -267,9 +274,25 @@ def _page(
             for manifest in folder.exports_of(project)[:EXPORTS_SHOWN]
         ],
         "snapshots": shown,
-        "comparable": [one for one, _funnel, _sum in shown if one.kind == "comparisons"],
+        "comparable": [one for one, *_more in shown if one.kind == "comparisons"],
     }
     return project_template(request, membership, "pages/export.html", context | more)
+
+
+def _licences(project: Project) -> dict[str, str]:
+    """Of sources that forbid commercial use: number -> licence."""
+    sources = project.sources.values_list("pk", "licence")
+    return {str(pk): licence for pk, licence in sources if forbids_commerce(licence)}
+
+
+def _forbidding(snapshot: DatasetSnapshot, licences: dict[str, str]) -> dict[str, Any]:
+    """Rows of a snapshot by the licences that forbid commercial use, and what nobody answered."""
+    rows: Counter[str] = Counter()
+    for pk, number in (snapshot.sources or {}).items():
+        if pk in licences:
+            rows[licences[pk]] += number
+    answered = {one for made in snapshot.overrides.all() for one in made.licences}
+    return {"rows": list(rows.items()), "unanswered": sorted(set(rows) - answered)}
 
 
 def _files(manifest: dict[str, Any]) -> list[tuple[str, int | None]]:
@@ -310,6 +333,18 @@ def _counted(request: HttpRequest, membership: Membership, form: ExportForm) -> 
         rows, counts = count(project=membership.project, kind=kind, query=query_of(asked))
         counted = {"rows": rows, "buckets": funnel(counts), "total": sum(counts.values())}
         return _page(request, membership, form, counted=counted)
+    return redirect("export", slug=membership.project.slug)
+
+
+@project_page(*ADMINISTER, methods=("POST",))
+def override(request: HttpRequest, membership: Membership, snapshot_id: int) -> HttpResponse:
+    """Answer for a dataset whose rows forbid commercial use."""
+    snapshot = get_object_or_404(DatasetSnapshot, project=membership.project, pk=snapshot_id)
+    with told(request):
+        override_licences(
+            snapshot=snapshot, reason=request.POST.get("reason", ""), by=user_of(request)
+        )
+        messages.success(request, _("You answer for this dataset; the audit log says so."))
     return redirect("export", slug=membership.project.slug)
 
 

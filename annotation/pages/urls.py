@@ -145,6 +145,7 @@ in_project = [
     path("imports/<int:import_id>/discard/", imports.discard, name="import-discard"),
     path("export/", exports.export, name="export"),
     path("export/make/", exports.make, name="export-make"),
+    path("export/<int:snapshot_id>/override/", exports.override, name="snapshot-override"),
     path("export/compare/", exports.compare, name="export-compare"),
     path("members/", members.members, name="members"),
     path("members/add/", members.add, name="member-add"),

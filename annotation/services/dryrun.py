@@ -32,6 +32,7 @@ from annotation.models import (
 )
 from annotation.services import judges, versions
 from annotation.services.jobs import readable_data_files
+from annotation.services.licences import allowed_licences
 from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import PLANS
 from annotation.services.wishes import ask_for_training
@@ -189,6 +190,8 @@ def _query(job: TrainingJob, kind: str, splits: list[Split]) -> dict[str, Any]:
         query |= {name: job.inputs[name] for name in ("decisions", "weights") if name in job.inputs}
         if groups := judges.groups_for(job):
             query["groups"] = groups.as_json()
+    if (allowed := allowed_licences(job.project, job.inputs, job.lane)) is not None:
+        query["licences"] = allowed
     return query
 
 

@@ -27,6 +27,10 @@ def _is_list_of_kinds(value: object) -> bool:
     )
 
 
+def _is_list_of_licences(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
 def _is_number_of_comparisons(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_COMPARISONS
 
@@ -50,6 +54,7 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
         lambda value: _is_id(value) or value == PEOPLE,
         f"the id of a policy version, or {PEOPLE!r}",
     ),
+    "licences": (_is_list_of_licences, "a list of licences, as sources name them"),
     "split": (lambda value: value in (Split.DEV, Split.TEST), "dev or test"),
     "comparisons": (_is_number_of_comparisons, f"a whole number from 0 to {MAX_COMPARISONS}"),
 }

@@ -146,6 +146,7 @@ def _keep(
                 rows=rows,
                 counts=counts,
                 notes=plan.notes,
+                sources={str(pk): number for pk, number in sorted(plan.sources.items())},
                 created_by=by,
             )
             record(

@@ -35,6 +35,7 @@ from annotation.models import (
 )
 from annotation.services import audit
 from annotation.services.jobs import request_training
+from annotation.services.licences import require_shippable
 from annotation.services.roles import lock_roles, require_never_rewarded, require_no_judge
 
 GATED_STAGES = (JobKind.SFT, JobKind.REWARD, JobKind.JUDGE, JobKind.PPO)
@@ -222,6 +223,8 @@ def promote(
         require_no_judge(version)
     elif slot == Slot.JUDGE:
         require_never_rewarded(version)
+    if slot != Slot.JUDGE:  # which measures and is never given out
+        require_shippable(version)
     promotion = _append(project, slot, version, verdict, numbers or {}, by, seen)
     audit.record(
         action="version.promote",

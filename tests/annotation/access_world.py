@@ -212,7 +212,9 @@ def make_world() -> World:
         export = make_export(project=project, format="raw").name
         for rows in world.ids[project.slug].values():
             rows["export_id"] = export
-            rows["before_id"] = rows["after_id"] = project.snapshots.get(kind="comparisons").pk
+            rows["before_id"] = rows["after_id"] = rows["snapshot_id"] = project.snapshots.get(
+                kind="comparisons"
+            ).pk
     return world
 
 

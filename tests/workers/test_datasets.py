@@ -65,6 +65,39 @@ def demonstration(project):
     return completion
 
 
+def test_a_job_of_the_loop_learns_from_no_row_that_forbids_commerce(
+    project, make_version, demonstration, settings
+):
+    init = make_version("base", stage="pretrain")
+    source = project.sources.create(name="theirs", licence="CC BY-NC 4.0")
+    prompt, _ = add_prompt(
+        project=project,
+        source=source,
+        messages=[{"role": "user", "content": "Why?"}],
+        split="train",
+    )
+    completion, _ = add_completion(prompt=prompt, source=source, text="Because.")
+    record_generation(completion=completion, origin=Origin.DEMONSTRATION, writer="them")
+    texts = {}
+    for lane, inputs in (
+        ("loop", {}),
+        ("experiment", {}),
+        ("loop", {"licences": ["CC BY-NC 4.0"]}),
+    ):
+        wish = jobs.request_training(
+            project=project, kind="sft", lane=lane, init=init, inputs=inputs
+        )
+        job = jobs.claim_job(job_id=wish.pk, worker="w")
+        arguments = freeze_inputs(job)
+        texts[lane, bool(inputs)] = [row["completion"] for row in rows(option(arguments, "--data"))]
+        jobs.TrainingJob.objects.filter(pk=job.pk).update(status="done")
+    assert texts == {
+        ("loop", False): ["So."],
+        ("experiment", False): ["So.", "Because."],
+        ("loop", True): ["Because."],
+    }
+
+
 def test_pretraining_reads_copies_of_the_files_named(ask, settings, tmp_path):
     settings.DATA_DIRS = [tmp_path]
     (tmp_path / "a.txt").write_text("one")

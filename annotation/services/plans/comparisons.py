@@ -48,6 +48,7 @@ class ComparisonsPlan:
         seldom = set(NARROWING.values()) - set(self.votes.narrowing)
         self.counts: Counter[str] = Counter(dict.fromkeys(set(Bucket) - seldom, 0))
         self.notes: dict[str, Any] = {}
+        self.sources: Counter[int] = Counter()
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
@@ -79,6 +80,8 @@ class ComparisonsPlan:
                 ranks = any(vote["ranking"] for vote in row["votes"])
                 decided["used" if ranks else "unused"] += 1
             if ranks:
+                written = (one.source_id for one in comparison.completions)
+                self.sources.update({comparison.prompt.source_id, *written})
                 yield row
         self.notes = self._notes(decided, weights, beyond)
 

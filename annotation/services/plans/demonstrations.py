@@ -33,6 +33,7 @@ class DemonstrationsPlan:
         self.query = prompt_options(options, (Split.TRAIN, Split.DEV))
         self.counts: Counter[str] = Counter()
         self.notes: dict[str, Any] = {}
+        self.sources: Counter[int] = Counter()
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
@@ -52,7 +53,7 @@ class DemonstrationsPlan:
             Completion.objects.filter(
                 Exists(written.filter(completion=OuterRef("pk"))), prompt__project=self.project
             )
-            .select_related("prompt")
+            .select_related("prompt__source")
             .prefetch_related(
                 Prefetch("generations", written),
                 Prefetch("ideal_of", votes.annotate(is_superseded=Exists(later))),
@@ -67,6 +68,7 @@ class DemonstrationsPlan:
             bucket = _withdrawn(completion, voided) or prompt_bucket(prompt, self.query)
             self.counts[bucket] += 1
             if bucket == prompt.split:
+                self.sources.update({completion.source_id, prompt.source_id})
                 yield {
                     "id": str(completion.pk),
                     "split": prompt.split,

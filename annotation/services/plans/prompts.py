@@ -13,11 +13,15 @@ from annotation.services.positions import Position, newest, pages, position_at
 
 
 def prompt_options(options: Mapping[str, Any], splits: tuple[str, ...]) -> Row:
-    """Splits (default train) and languages (default any) of a query, checked."""
-    checked = checked_options(options, {"languages": None, "splits": splits})
+    """Splits (default train), languages and licences (default any) of a query, checked; licences
+    stand in it where they are asked for alone."""
+    known = {"languages": None, "splits": splits, "licences": None}
+    checked = checked_options(options, known)
+    licences = checked.get("licences")
     return {
         "languages": list(checked.get("languages", ())),
         "splits": list(checked.get("splits", (Split.TRAIN.value,))),
+        **({"licences": list(licences)} if licences else {}),
     }
 
 
@@ -26,6 +30,8 @@ def prompt_bucket(prompt: Prompt, query: Row) -> str:
         return Bucket.FILTERED_LANGUAGE
     if prompt.split not in query["splits"]:
         return Bucket.FILTERED_SPLIT
+    if "licences" in query and prompt.source.licence not in query["licences"]:
+        return Bucket.FILTERED_LICENCE
     return prompt.split if prompt.text_alone else Bucket.NOT_TEXT
 
 
@@ -37,6 +43,7 @@ class PromptsPlan:
         self.query = prompt_options(options, tuple(Split.values))
         self.counts: Counter[str] = Counter()
         self.notes: dict[str, Any] = {}
+        self.sources: Counter[int] = Counter()
 
     def position(self, up_to: Any) -> Position:
         return position_at(
@@ -44,13 +51,16 @@ class PromptsPlan:
         )
 
     def _all(self, position: Position) -> QuerySet[Prompt]:
-        return Prompt.objects.filter(project=self.project, pk__lte=position["prompt"])
+        return Prompt.objects.filter(
+            project=self.project, pk__lte=position["prompt"]
+        ).select_related("source")
 
     def rows(self, position: Position) -> Iterator[Row]:
         for prompt in pages(self._all(position)):
             bucket = prompt_bucket(prompt, self.query)
             self.counts[bucket] += 1
             if bucket == prompt.split:
+                self.sources[prompt.source_id] += 1
                 yield {
                     "id": str(prompt.pk),
                     "split": prompt.split,
