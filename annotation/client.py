@@ -63,6 +63,14 @@ class JobFailed(Exception):
         self.job = job
 
 
+class ExportFailed(Exception):
+    """An export that was waited for could not be written."""
+
+    def __init__(self, order: JSON) -> None:
+        super().__init__(f"{order['format']} export {order['state']}: {order['error']}")
+        self.order = order
+
+
 class DownloadFailed(Exception):
     """What arrived is not what was promised; nothing is left of it."""
 
@@ -339,8 +347,17 @@ class ProjectClient:
         return cast(list[JSON], self._get("exports/"))
 
     def export(self, format: str, **query: Any) -> JSON:
-        """Freeze the project's comparisons, those that the query names, and render them."""
-        return cast(JSON, self._post("exports/", {"format": format, "query": query}))
+        """Freeze the project's comparisons, those that the query names, and render them. Waits for
+        the workers where the project is large. Raises ExportFailed where they could not."""
+        made = cast(JSON, self._post("exports/", {"format": format, "query": query}))
+        if "state" not in made:
+            return made
+        while made["state"] == "waiting":
+            time.sleep(POLL_SECONDS)
+            made = self._get(f"exports/orders/{made['id']}")
+        if made["state"] != "done":
+            raise ExportFailed(made)
+        return cast(JSON, self._get(f"exports/{made['export']}"))
 
     def download_export(
         self,

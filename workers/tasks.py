@@ -7,8 +7,9 @@ from celery import signals
 from celery.worker import WorkController
 from kombu.connection import Connection
 
+from annotation.exporters.folder import forget_parts
 from annotation.models import JobKind, Project
-from annotation.services import imports, jobs, live_turns, queue, scores, versions, voiding
+from annotation.services import exports, imports, jobs, live_turns, queue, scores, versions, voiding
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -44,9 +45,15 @@ def import_file(import_id: int) -> None:
 
 
 @app.task
+def write_export(order_id: int) -> None:
+    """Write an export that was ordered."""
+    exports.write_order(order_id)
+
+
+@app.task
 def dispatch() -> None:
-    """Send what the ledger says is to be done: turns of chats, jobs, files, versions to judge,
-    scores."""
+    """Send what the ledger says is to be done: turns of chats, jobs, files in and out, versions to
+    judge, scores."""
     with app.connection_for_write() as connection:
         for turn in live_turns.waiting_turns()[:MAX_BACKLOG]:
             send(connection, ANSWER, "live", turn.pk)
@@ -57,6 +64,8 @@ def dispatch() -> None:
                 send(connection, run_training.name, "training", job.pk)
         for one in imports.waiting_imports()[:MAX_BACKLOG]:
             send(connection, import_file.name, "files", one.pk)
+        for order in exports.waiting_orders()[:MAX_BACKLOG]:
+            send(connection, write_export.name, "files", order.pk)
         for version in versions.versions_without_verdict():
             send(connection, JUDGE, "generate", version.pk)
         for project in scores.projects_to_score():
@@ -79,10 +88,12 @@ def send(connection: Connection, task: str, queue_name: str, row_id: int) -> Non
 
 @app.task
 def requeue_stale_jobs() -> None:
-    """Jobs and turns whose worker fell silent wait again; files that nobody imported go."""
+    """Jobs and turns whose worker fell silent wait again; files that nobody imported go, and what
+    was left half exported."""
     jobs.requeue_stale()
     live_turns.requeue_stale_turns()
     imports.forget_old_files()
+    forget_parts()
 
 
 @app.task

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from annotation import model_card
 from annotation.api.views import NewestFirst, ProjectView, validated
+from annotation.errors import BadInput
 from annotation.exporters.files import FILES
 from annotation.exporters.folder import (
     CARD,
@@ -20,11 +21,19 @@ from annotation.exporters.folder import (
     MANIFEST,
     export_file,
     export_folder,
+    export_of,
     exports_of,
-    make_export,
 )
-from annotation.models import DatasetSnapshot, LicenceOverride, ModelVersion, Scope
+from annotation.models import (
+    DatasetSnapshot,
+    ExportOrder,
+    LicenceOverride,
+    ModelVersion,
+    OrderState,
+    Scope,
+)
 from annotation.permissions import ADMINISTER, RESEARCH
+from annotation.services.exports import order_export
 from annotation.services.licences import override_licences
 from annotation.services.reasons import MAX_REASON
 from annotation.services.snapshot_diff import diff
@@ -72,6 +81,21 @@ class ExportOut(serializers.Serializer[Any]):
     )
 
 
+class OrderOut(serializers.ModelSerializer[ExportOrder]):
+    """An export, or counts, that workers see to. `state` is waiting, done or failed; `export` is
+    the export's id, `account` holds the rows and funnel of what was counted only."""
+
+    query = serializers.DictField()
+    account = serializers.DictField()
+
+    class Meta:
+        model = ExportOrder
+        fields = (
+            *("id", "format", "files", "query", "counts_only", "state", "rows_done", "export"),
+            *("account", "error", "created_at", "finished_at"),
+        )
+
+
 class ExportsView(ProjectView):
     roles = {"GET": RESEARCH, "POST": RESEARCH}
 
@@ -80,14 +104,39 @@ class ExportsView(ProjectView):
         """The project's exports, newest first."""
         return Response(ExportOut(exports_of(self.project), many=True).data)
 
-    @extend_schema(request=ExportIn, responses={201: ExportOut})
+    @extend_schema(request=ExportIn, responses={201: ExportOut, 202: OrderOut})
     def post(self, request: Request, slug: str) -> Response:
-        """Freeze the project's comparisons and render them."""
-        wish = ExportIn(data=request.data)
-        wish.is_valid(raise_exception=True)
-        folder = make_export(project=self.project, by=self.user, **wish.validated_data)
-        made = next(one for one in exports_of(self.project) if one["id"] == folder.name)
-        return Response(ExportOut(made).data, status=201)
+        """Freeze the project's comparisons, as they are now, and render them.
+
+        201 with the export where that was quick; 202 with an order of a large project, which the
+        workers write: ask for it until its state is done, then for its export."""
+        order = order_export(project=self.project, by=self.user, **validated(ExportIn, request))
+        if order.state == OrderState.WAITING:
+            return Response(OrderOut(order).data, status=202)
+        if order.state == OrderState.FAILED:
+            raise BadInput(order.error)
+        return Response(ExportOut(export_of(self.project, order.export)).data, status=201)
+
+
+class OrderView(ProjectView):
+    roles = {"GET": RESEARCH}
+
+    @extend_schema(responses=OrderOut)
+    def get(self, request: Request, slug: str, order_id: int) -> Response:
+        """How far an export is that the workers write."""
+        return Response(OrderOut(get_object_or_404(self.project.export_orders, pk=order_id)).data)
+
+
+class ExportView(ProjectView):
+    roles = {"GET": RESEARCH}
+
+    @extend_schema(responses=ExportOut)
+    def get(self, request: Request, slug: str, export_id: str) -> Response:
+        """One of the project's exports."""
+        found = export_of(self.project, export_id)
+        if found is None:
+            raise Http404(NO_EXPORT)
+        return Response(ExportOut(found).data)
 
 
 class ExportFileView(ProjectView):
@@ -137,13 +186,24 @@ class CountOut(serializers.Serializer[Any]):
 class CountView(ProjectView):
     roles = {"POST": RESEARCH}
 
-    @extend_schema(request=CountIn, responses=CountOut)
+    @extend_schema(request=CountIn, responses={200: CountOut, 202: OrderOut})
     def post(self, request: Request, slug: str) -> Response:
-        """What freezing a query would give now; nothing is written."""
-        wish = CountIn(data=request.data)
-        wish.is_valid(raise_exception=True)
-        rows, counts = count(project=self.project, **wish.validated_data)
-        return Response(CountOut({"rows": rows, "funnel": counts}).data)
+        """What freezing a query would give now; nothing is frozen. 202 with an order where that
+        takes its time: its `account` is the answer once its state is done."""
+        wish = validated(CountIn, request)
+        format = "sft" if wish["kind"] == "demonstrations" else "comparisons"
+        if wish["kind"] == "prompts":
+            rows, funnel = count(project=self.project, **wish)
+            return Response(CountOut({"rows": rows, "funnel": funnel}).data)
+        order = order_export(
+            project=self.project, format=format, query=wish["query"], by=self.user,
+            counts_only=True,
+        )  # fmt: skip
+        if order.state == OrderState.WAITING:
+            return Response(OrderOut(order).data, status=202)
+        if order.state == OrderState.FAILED:
+            raise BadInput(order.error)
+        return Response(CountOut(order.account).data)
 
 
 class OverrideIn(serializers.Serializer[Any]):
@@ -245,6 +305,8 @@ urlpatterns = [
     path("projects/<slug:slug>/snapshots/<int:snapshot_id>/override", OverrideView.as_view()),
     path("projects/<slug:slug>/snapshots/<int:before_id>/diff/<int:after_id>/", DiffView.as_view()),
     path("projects/<slug:slug>/exports/", ExportsView.as_view()),
+    path("projects/<slug:slug>/exports/orders/<int:order_id>", OrderView.as_view()),
+    path("projects/<slug:slug>/exports/<slug:export_id>", ExportView.as_view()),
     path("projects/<slug:slug>/exports/<slug:export_id>.tar", ExportArchiveView.as_view()),
     path("projects/<slug:slug>/exports/<slug:export_id>/<str:file>", ExportFileView.as_view()),
     path("projects/<slug:slug>/versions/<int:version_id>/download", VersionArchiveView.as_view()),

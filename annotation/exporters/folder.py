@@ -8,9 +8,10 @@ import json
 import platform
 import re
 import shutil
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,23 +70,31 @@ def make_export(
     files: str = "jsonl",
     query: Mapping[str, Any] | None = None,
     by: User | None = None,
+    on_row: Callable[[], object] = lambda: None,
 ) -> Path:
     """A new folder under ARTIFACTS_DIR/exports/<project id>/. Raises BadInput."""
     name = f"{timezone.now():%Y%m%d}-{format}-{uuid.uuid4().hex[:12]}"
     folder = _exports_of(project) / name
-    write_export(project=project, format=format, files=files, query=query, by=by, out=folder)
+    write_export(
+        project=project, format=format, files=files, query=query, by=by, out=folder, on_row=on_row
+    )
     return folder
 
 
 def exports_of(project: Project) -> list[dict[str, Any]]:
     """The manifests of a project's exports with their `id`, newest first."""
     folder = _exports_of(project)
-    found = []
-    for path in folder.glob(f"*/{MANIFEST}") if folder.is_dir() else ():
-        if EXPORT_ID.fullmatch(path.parent.name):
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            found.append({"id": path.parent.name, **manifest})
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = [one for name in names if (one := export_of(project, name))]
     return sorted(found, key=lambda manifest: str(manifest["made_at"]), reverse=True)
+
+
+def export_of(project: Project, export_id: str) -> dict[str, Any] | None:
+    """The manifest of one of the project's exports with its `id`, or None."""
+    folder = export_folder(project, export_id)
+    if folder is None:
+        return None
+    return {"id": export_id, **json.loads((folder / MANIFEST).read_text(encoding="utf-8"))}
 
 
 def export_folder(project: Project, export_id: str) -> Path | None:
@@ -109,6 +118,14 @@ def export_file(project: Project, export_id: str, name: str) -> tuple[Path, str]
     return found, digests.get(name) or hashlib.sha256(found.read_bytes()).hexdigest()
 
 
+def forget_parts() -> None:
+    """What was being written when its process died goes after a day."""
+    old = time.time() - 86400
+    for part in (Path(settings.ARTIFACTS_DIR) / "exports").glob("*/.*.part-*"):
+        if part.stat().st_mtime < old:
+            shutil.rmtree(part, ignore_errors=True)
+
+
 def _exports_of(project: Project) -> Path:
     return Path(settings.ARTIFACTS_DIR) / "exports" / str(project.pk)
 
@@ -121,24 +138,23 @@ def write_export(
     files: str = "jsonl",
     query: Mapping[str, Any] | None = None,
     by: User | None = None,
+    on_row: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Freeze and write; the manifest. `out` must be empty or absent, and appears whole or not.
 
     query: what snapshots.freeze takes for comparisons, or for demonstrations where format is sft.
-    files: jsonl or parquet. Raises BadInput, also where there is no row to write.
+    files: jsonl or parquet. on_row: called for whatever is frozen, and again for each row written;
+    what it raises ends both, with nothing left behind. Raises BadInput, also where there is no row
+    to write.
     """
-    if format not in FORMATS:
-        raise BadInput(f"An export's format is one of {', '.join(FORMATS)}: {format!r}.")
-    if files not in FILES:
-        raise BadInput(f"An export's files are {' or '.join(FILES)}: {files!r}.")
+    require_known(format, files)
     require_free(out)
-    out = out.resolve()
-    kind = "demonstrations" if format == "sft" else "comparisons"
-    snapshot = snapshots.freeze(project=project, kind=kind, query=query, by=by)
+    out, kind = out.resolve(), kind_of(format)
+    snapshot = snapshots.freeze(project=project, kind=kind, query=query, by=by, on_row=on_row)
     part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex}")
     try:
         part.mkdir(parents=True)
-        manifest = _write(part, project, snapshot, format, files)
+        manifest = _write(part, project, snapshot, format, files, on_row)
         part.rename(out)
     except OSError as error:
         raise BadInput(f"Cannot write {out}: {error.strerror}.") from error
@@ -158,6 +174,19 @@ def write_export(
     return manifest
 
 
+def require_known(format: str, files: str) -> None:
+    """Raise BadInput for a format or a kind of file that there is not."""
+    if format not in FORMATS:
+        raise BadInput(f"An export's format is one of {', '.join(FORMATS)}: {format!r}.")
+    if files not in FILES:
+        raise BadInput(f"An export's files are {' or '.join(FILES)}: {files!r}.")
+
+
+def kind_of(format: str) -> str:
+    """The kind of snapshot that a format is written from."""
+    return "demonstrations" if format == "sft" else "comparisons"
+
+
 def require_free(out: Path) -> None:
     """Raise BadInput unless the path is absent or an empty folder, and not the current one: that
     would be replaced under the feet of whoever stands in it."""
@@ -170,13 +199,19 @@ def require_free(out: Path) -> None:
 
 
 def _write(
-    folder: Path, project: Project, snapshot: DatasetSnapshot, format: str, files: str
+    folder: Path,
+    project: Project,
+    snapshot: DatasetSnapshot,
+    format: str,
+    files: str,
+    on_row: Callable[[], object],
 ) -> dict[str, Any]:
     names = Pseudonyms(new_salt_id())
     account = _Account()
     data = DataFiles(folder, files, COLUMNS[format])
     try:
         for split, row in _rendered(project, snapshot, format, names, account):
+            on_row()
             data.write(split, row)
         written = data.closed()
     finally:

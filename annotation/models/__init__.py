@@ -16,6 +16,7 @@ from annotation.models.comparisons import (
 )
 from annotation.models.curves import CurvePiece
 from annotation.models.decisions import Decision, Review, ReviewState
+from annotation.models.exports import ExportOrder, OrderState
 from annotation.models.gold import (
     CheckVerdict,
     GoldCheck,
@@ -101,6 +102,7 @@ __all__ = [
     "CurvePiece",
     "DatasetSnapshot",
     "Decision",
+    "ExportOrder",
     "FaqEntry",
     "FaqWords",
     "FileImport",
@@ -127,6 +129,7 @@ __all__ = [
     "LiveTurn",
     "Membership",
     "ModelVersion",
+    "OrderState",
     "Origin",
     "Outcome",
     "PracticeAnswer",

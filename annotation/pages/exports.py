@@ -15,81 +15,26 @@ from annotation.exporters import folder
 from annotation.exporters.files import FILES
 from annotation.funnel import FEWEST_CHECKS, MOST_CHECKS, NUMBERS
 from annotation.licences import forbids_commerce
-from annotation.models import AnnotatorKind, DatasetSnapshot, Membership, Project, Split
+from annotation.models import (
+    AnnotatorKind,
+    DatasetSnapshot,
+    ExportOrder,
+    Membership,
+    OrderState,
+    Project,
+    Split,
+)
+from annotation.pages.export_orders import counts_of, orders_of
+from annotation.pages.export_words import DROPPED, FILE_KINDS, FORMATS, bucket_name, funnel
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, RESEARCH
+from annotation.services.exports import order_export
 from annotation.services.licences import override_licences
 from annotation.services.search import tags_of
 from annotation.services.snapshot_diff import diff
-from annotation.services.snapshots import count
 
 SNAPSHOTS_SHOWN = 12
 EXPORTS_SHOWN = 30
-FORMATS = {
-    "trl": gettext_lazy("TRL: prompt, chosen, rejected, margin"),
-    "unpaired": gettext_lazy("TRL unpaired: prompt, completion, label"),
-    "sft": gettext_lazy("Conversations with ideal answers"),
-    "comparisons": gettext_lazy("Comparisons with all their votes"),
-    "raw": gettext_lazy("Raw: one row per vote"),
-}
-FILE_KINDS = {
-    "jsonl": gettext_lazy("JSON lines"),
-    "parquet": gettext_lazy("Parquet, typed and compressed"),
-}
-DROPPED = {
-    "trl": gettext_lazy(
-        "drops ties, both bad, cannot tell, single judgments, who wrote an answer, and what was "
-        "not ranked"
-    ),
-    "unpaired": gettext_lazy(
-        "drops the order on one side of the line, what lies between first and last where no line "
-        "was drawn, ties and ratings"
-    ),
-    "sft": gettext_lazy("drops the votes: these are the ideal answers alone"),
-    "comparisons": gettext_lazy(
-        "drops votes that are void, revised, of gold or filtered out, with times, notes and "
-        "guidelines"
-    ),
-    "raw": gettext_lazy(
-        "drops prompts and comparisons without a vote, and who a person is; from it an equal "
-        "ledger can be made again"
-    ),
-}
-"""What each format leaves out, in one sentence; exporters/columns.py has it for the card."""
-BUCKETS = {
-    "trained": gettext_lazy("for training"),
-    "dev": gettext_lazy("dev"),
-    "test": gettext_lazy("test"),
-    "evaluation": gettext_lazy("evaluation on a train prompt"),
-    "gold": gettext_lazy("gold"),
-    "qualification": gettext_lazy("qualification"),
-    "repeat": gettext_lazy("repeat"),
-    "superseded": gettext_lazy("revised since"),
-    "voided": gettext_lazy("voided"),
-    "no_strict_pair": gettext_lazy("ties alone"),
-    "both_bad": gettext_lazy("both bad"),
-    "cannot_tell": gettext_lazy("cannot tell"),
-    "decided": gettext_lazy("decided by a reviewer"),
-    "not_text": gettext_lazy("prompts with more than text"),
-    "other_groups": gettext_lazy("groups of the judge, or of the reward model"),
-    "filtered_kind": gettext_lazy("other kinds of annotators"),
-    "filtered_language": gettext_lazy("other languages"),
-    "filtered_purpose": gettext_lazy("other purposes"),
-    "filtered_split": gettext_lazy("other splits"),
-    "filtered_date": gettext_lazy("before or after the dates asked for"),
-    "filtered_scheme": gettext_lazy("other schemes"),
-    "filtered_guideline": gettext_lazy("other guidelines"),
-    "filtered_source": gettext_lazy("other sources"),
-    "filtered_licence": gettext_lazy("other licences"),
-    "filtered_axis": gettext_lazy("other questions"),
-    "filtered_tag": gettext_lazy("without the tags"),
-    "filtered_accuracy": gettext_lazy("of annotators below the accuracy, or with too few checks"),
-    "filtered_agreement": gettext_lazy("answers too far apart, or only one"),
-    "later": gettext_lazy("given later"),
-    "otherwise": gettext_lazy("the same votes, with another weight, writer or decision"),
-}
-
-
 MORE = ("schemes", "guidelines", "axes", "tags")
 """Lists that stand among the form's further filters."""
 DAY = forms.DateInput(attrs={"type": "date"})
@@ -231,18 +176,6 @@ def query_of(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def bucket_name(bucket: str) -> str:
-    """A bucket in the reader's language."""
-    return str(BUCKETS.get(bucket, bucket))
-
-
-def funnel(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """Buckets that hold votes, in the order of the funnel, named in the reader's language."""
-    known = [(str(words), counts[name]) for name, words in BUCKETS.items() if counts.get(name)]
-    others = [(name, n) for name, n in counts.items() if n and name not in BUCKETS]
-    return known + others
-
-
 @project_page(*RESEARCH)
 def export(request: HttpRequest, membership: Membership) -> HttpResponse:
     """Exports made so far, and the snapshots that jobs and exports froze."""
@@ -273,6 +206,7 @@ def _page(
             {**manifest, "buckets": funnel(manifest["funnel"]), "files": _files(manifest)}
             for manifest in folder.exports_of(project)[:EXPORTS_SHOWN]
         ],
+        **orders_of(project),
         "snapshots": shown,
         "comparable": [one for one, *_more in shown if one.kind == "comparisons"],
     }
@@ -314,25 +248,35 @@ def make(request: HttpRequest, membership: Membership) -> HttpResponse:
     if "count" in request.POST:
         return _counted(request, membership, form)
     with told(request):
-        folder.make_export(
-            project=membership.project,
-            format=asked["format"],
-            files=asked["file_kind"] or FILES[0],
-            query=query_of(asked),
-            by=user_of(request),
-        )
-        messages.success(request, _("The export is ready."))
+        order = _ordered(request, membership, asked)
+        if order.state == OrderState.DONE:
+            messages.success(request, _("The export is ready."))
+        elif order.state == OrderState.FAILED:
+            messages.error(request, order.error)
     return redirect("export", slug=membership.project.slug)
 
 
+def _ordered(
+    request: HttpRequest, membership: Membership, asked: dict[str, Any], **more: Any
+) -> ExportOrder:
+    return order_export(
+        project=membership.project,
+        format=asked["format"],
+        files=asked["file_kind"] or FILES[0],
+        query=query_of(asked),
+        by=user_of(request),
+        **more,
+    )
+
+
 def _counted(request: HttpRequest, membership: Membership, form: ExportForm) -> HttpResponse:
-    """The form again, with what freezing it would give."""
-    asked = form.cleaned_data
-    kind = "demonstrations" if asked["format"] == "sft" else "comparisons"
+    """The form again, with what freezing it would give; of a large project that comes later."""
     with told(request):
-        rows, counts = count(project=membership.project, kind=kind, query=query_of(asked))
-        counted = {"rows": rows, "buckets": funnel(counts), "total": sum(counts.values())}
-        return _page(request, membership, form, counted=counted)
+        order = _ordered(request, membership, form.cleaned_data, counts_only=True)
+        if order.state == OrderState.DONE:
+            return _page(request, membership, form, counted=counts_of(order))
+        if order.state == OrderState.FAILED:
+            messages.error(request, order.error)
     return redirect("export", slug=membership.project.slug)
 
 

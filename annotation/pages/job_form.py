@@ -27,7 +27,7 @@ from annotation.models import (
     TrainingJob,
     VersionKind,
 )
-from annotation.pages.exports import BUCKETS
+from annotation.pages.export_words import BUCKETS
 from annotation.pages.job_presets import PRESETS, USUAL, Preset
 from annotation.pages.shell import project_page, project_template, user_of
 from annotation.permissions import ADMINISTER

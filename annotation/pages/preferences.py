@@ -36,7 +36,7 @@ from annotation.models import (
     Split,
 )
 from annotation.pages.answers import letters
-from annotation.pages.exports import bucket_name
+from annotation.pages.export_words import bucket_name
 from annotation.pages.label import turns_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import LABEL, REVIEW

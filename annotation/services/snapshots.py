@@ -44,6 +44,7 @@ def freeze(
     kind: str,
     query: Mapping[str, Any] | None = None,
     by: User | None = None,
+    on_row: Callable[[], object] = lambda: None,
 ) -> DatasetSnapshot:
     """The snapshot of this query at this position, written if it isn't there yet.
 
@@ -53,36 +54,39 @@ def freeze(
     the votes); `weights`, none, dawid_skene or bradley_terry; `groups`, one side of the train
     groups (annotation/group_shares.py); `up_to`, a position as another snapshot has it, missing
     parts = now. Comparisons take people's votes of all splits unless told
-    otherwise, prompts and demonstrations those of train. Raises BadInput for anything else,
+    otherwise, prompts and demonstrations those of train. on_row: called for whatever is looked at;
+    what it raises ends it with nothing left behind. Raises BadInput for anything else,
     Conflict if votes from before the position kept arriving.
     """
-    if kind not in PLANS:
-        raise BadInput(f"A snapshot holds {', '.join(PLANS)}: not {kind!r}.")
-    options = dict(query or {})
-    up_to = options.pop("up_to", None) or {}
     for _ in range(MAX_TRIES):
-        plan = PLANS[kind](project, options)
-        position = plan.position(up_to)
+        plan, position = _planned(project, kind, query)
         known = DatasetSnapshot.objects.filter(
             project=project, kind=kind, query=plan.query, ledger_position=position
         )
         if (found := known.order_by("pk").first()) and path_of(found).is_file():
             return found
-        if snapshot := _keep(project, kind, plan, position, by):
+        if snapshot := _keep(project, kind, plan, position, by, on_row):
             return snapshot
     raise Conflict(gettext("The ledger did not come to rest while it was read; try again."))
 
 
-def count(
+def position_now(
     *, project: Project, kind: str, query: Mapping[str, Any] | None = None
+) -> Position:
+    """Where freezing this query now would stand. Raises as freeze does for what cannot be asked."""
+    return _planned(project, kind, query)[1]
+
+
+def count(
+    *,
+    project: Project,
+    kind: str,
+    query: Mapping[str, Any] | None = None,
+    on_row: Callable[[], object] = lambda: None,
 ) -> tuple[int, dict[str, int]]:
     """Rows and funnel that freeze would give now, with nothing written. Raises as freeze does."""
-    if kind not in PLANS:
-        raise BadInput(f"A snapshot holds {', '.join(PLANS)}: not {kind!r}.")
-    options = dict(query or {})
-    plan = PLANS[kind](project, {key: one for key, one in options.items() if key != "up_to"})
-    position = plan.position(options.get("up_to") or {})
-    rows = sum(1 for _row in plan.rows(position))
+    plan, position = _planned(project, kind, query)
+    rows = sum(1 for _row in plan.rows(position, on_row))
     return rows, {str(bucket): number for bucket, number in sorted(plan.counts.items())}
 
 
@@ -98,8 +102,23 @@ def rows_of(snapshot: DatasetSnapshot) -> Iterator[Row]:
             yield json.loads(line)
 
 
+def _planned(project: Project, kind: str, query: Mapping[str, Any] | None) -> tuple[Plan, Position]:
+    """What a query asks for, and up to where."""
+    if kind not in PLANS:
+        raise BadInput(f"A snapshot holds {', '.join(PLANS)}: not {kind!r}.")
+    options = dict(query or {})
+    up_to = options.pop("up_to", None) or {}
+    plan = PLANS[kind](project, options)
+    return plan, plan.position(up_to)
+
+
 def _keep(
-    project: Project, kind: str, plan: Plan, position: Position, by: User | None
+    project: Project,
+    kind: str,
+    plan: Plan,
+    position: Position,
+    by: User | None,
+    on_row: Callable[[], object],
 ) -> DatasetSnapshot | None:
     """Write the files beside their place, rename them into it, and only then add the row.
 
@@ -111,7 +130,7 @@ def _keep(
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".part-{uuid.uuid4().hex}"
     try:
-        rows, file_sha256 = _write_rows(part, plan.rows(position))
+        rows, file_sha256 = _write_rows(part, plan.rows(position, on_row))
         counts = {str(bucket): number for bucket, number in sorted(plan.counts.items())}
         if not plan.is_complete(position):
             return None

@@ -173,6 +173,7 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "imports/<int:import_id>/discard/": act(RESEARCH),
     "export/": look(RESEARCH),
     "export/make/": act(RESEARCH, format="raw"),
+    "export/live/": look(RESEARCH),
     "export/compare/": look(RESEARCH),
     "export/<int:snapshot_id>/override/": act(ADMINS, reason="agreed"),
     "members/": look(ADMINS),
@@ -271,6 +272,8 @@ API_OF_A_PROJECT: dict[str, Line] = {
     "imports/<int:import_id>/look": act(RESEARCH),
     "imports/<int:import_id>/start": act(RESEARCH),
     "exports/": look(RESEARCH) | act(RESEARCH, format="raw"),
+    "exports/orders/<int:order_id>": look(RESEARCH),
+    "exports/<slug:export_id>": look(RESEARCH),
     "exports/<slug:export_id>.tar": look(RESEARCH, scope="export"),
     "exports/<slug:export_id>/<str:file>": look(RESEARCH, scope="export"),
 }

@@ -35,6 +35,7 @@ from annotation.models import (
 )
 from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
+from annotation.services.exports import order_export
 from annotation.services.guidelines import add_entry
 from annotation.services.imports import receive_file
 from annotation.services.invitations import invite
@@ -210,11 +211,13 @@ def make_world() -> World:
     for project in (mine, theirs):
         plant(project)
         export = make_export(project=project, format="raw").name
+        order = order_export(project=project, format="raw").pk
         for rows in world.ids[project.slug].values():
             rows["export_id"] = export
             rows["before_id"] = rows["after_id"] = rows["snapshot_id"] = project.snapshots.get(
                 kind="comparisons"
             ).pk
+            rows["order_id"] = order
     return world
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from annotation import client
-from annotation.client import ApiError, Concord, DownloadFailed, JobFailed
+from annotation.client import ApiError, Concord, DownloadFailed, ExportFailed, JobFailed
 from annotation.models import Preference, TrainingJob
 from annotation.services.tokens import issue_token
 from tests.annotation.making import make_comparisons, make_member, make_project
@@ -76,6 +76,29 @@ def waits(monkeypatch):
     found = []
     monkeypatch.setattr(client.time, "sleep", found.append)
     return found
+
+
+ORDER = {"id": 7, "format": "trl", "state": "waiting", "export": "", "error": ""}
+
+
+def test_an_export_that_workers_write_is_waited_for(scripted, waits):
+    done = ORDER | {"state": "done", "export": "20261128-trl-0123456789ab"}
+    server = scripted((202, {}, ORDER), (200, {}, ORDER), (200, {}, done), (200, {}, {"id": "it"}))
+    made = Concord(server.address, "t").project("p").export("trl", splits=["train"])
+    assert (made, len(waits)) == ({"id": "it"}, 2)
+    assert [(method, path) for method, path, _ in server.asked] == [
+        ("POST", "/api/projects/p/exports/"),
+        ("GET", "/api/projects/p/exports/orders/7"),
+        ("GET", "/api/projects/p/exports/orders/7"),
+        ("GET", "/api/projects/p/exports/20261128-trl-0123456789ab"),
+    ]
+
+
+def test_an_export_that_could_not_be_written_says_why(scripted, waits):
+    failed = ORDER | {"state": "failed", "error": "No space left."}
+    server = scripted((202, {}, ORDER), (200, {}, failed))
+    with pytest.raises(ExportFailed, match=r"trl export failed: No space left\."):
+        Concord(server.address, "t").project("p").export("trl")
 
 
 def test_what_does_no_harm_is_sent_again_after_waits_that_double(scripted, waits):

@@ -14,6 +14,7 @@ from django.test import AsyncClient, Client
 
 from annotation import streaming
 from annotation.models import ModelVersion
+from annotation.services import exports
 from annotation.services.tokens import issue_token
 from annotation.services.versions import promote, register_version
 from tests.annotation.making import make_member, make_project
@@ -72,6 +73,30 @@ def test_a_researcher_makes_lists_and_downloads_an_export(project, researcher):
         response = researcher.get(f"{URL}/exports/{listed['id']}/{name}")
         digest = base64.b64encode(hashlib.sha256(body(response)).digest()).decode()
         assert response["Repr-Digest"] == f"sha-256=:{digest}:"
+
+
+def test_a_large_project_is_exported_and_counted_by_orders(project, researcher, monkeypatch):
+    monkeypatch.setattr(exports, "SMALL_VOTES", 0)
+    cast(compare(project))
+    asked = make(researcher, format="trl", files="parquet")
+    assert (asked.status_code, asked.json()["state"]) == (202, "waiting")
+    wish = {"kind": "comparisons", "query": {}}
+    counted = researcher.post(f"{URL}/snapshots/count/", wish, content_type="application/json")
+    assert (counted.status_code, counted.json()["counts_only"]) == (202, True)
+    for order in (asked, counted):
+        exports.write_order(order.json()["id"])
+    at = f"{URL}/exports/orders"
+    done, count = (researcher.get(f"{at}/{one.json()['id']}").json() for one in (asked, counted))
+    assert (done["state"], count["state"], count["account"]["rows"]) == ("done", "done", 1)
+    made = researcher.get(f"{URL}/exports/{done['export']}").json()
+    assert [file["name"].partition(".")[2] for file in made["files"]] == ["parquet"]
+    assert researcher.get(f"{URL}/exports/{done['export'][:-1]}0x").status_code == 404
+
+
+def test_an_export_of_nothing_is_refused_with_why(project, researcher):
+    refused = make(researcher, format="trl")
+    assert refused.status_code == 400
+    assert "nothing to export" in refused.json()["detail"]
 
 
 def test_snapshots_are_counted_listed_and_held_together(project, researcher):

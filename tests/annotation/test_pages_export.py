@@ -1,11 +1,13 @@
 """The researcher's page: an export made, its funnel, its files."""
 
 import json
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
-from annotation.models import DatasetSnapshot
-from annotation.services import queue
+from annotation.models import DatasetSnapshot, ExportOrder
+from annotation.services import exports, queue
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
 from annotation.services.search import tag_comparisons
@@ -39,6 +41,36 @@ def test_an_export_is_made_listed_and_downloaded(voted, enter):
     (data,) = [link for link in links if link.endswith(".jsonl")]
     rows = b"".join(client.get(data).streaming_content).decode().splitlines()
     assert set(json.loads(rows[0])) >= {"prompt", "chosen", "rejected"}
+
+
+def test_what_is_large_is_shown_until_a_worker_has_written_it(voted, enter, monkeypatch):
+    monkeypatch.setattr(exports, "SMALL_VOTES", 0)
+    client = enter(voted.researcher)
+    html = client.post("/p/shop/export/make/", EVERYTHING, follow=True).content.decode()
+    assert "The export is ready." not in html
+    assert "It waits for a worker." in html
+    assert "Being written" in client.get("/p/shop/export/live/?waiting=1").content.decode()
+    exports.write_order(ExportOrder.objects.get().pk)
+    assert client.get("/p/shop/export/live/?waiting=1")["HX-Refresh"] == "true"
+    html = client.get("/p/shop/export/").content.decode()
+    assert "It waits for a worker." not in html
+    assert "Where 1 vote went" in html
+
+
+def test_what_was_counted_or_failed_later_is_told(voted, enter, monkeypatch):
+    monkeypatch.setattr(exports, "SMALL_VOTES", 0)
+    client = enter(voted.researcher)
+    client.post("/p/shop/export/make/", EVERYTHING | {"count": "1"})
+    assert "Being counted" in client.get("/p/shop/export/").content.decode()
+    nobody = EVERYTHING | {"annotators": ["outside"]}
+    client.post("/p/shop/export/make/", nobody)
+    for order in ExportOrder.objects.all():
+        exports.write_order(order.pk)
+    later = timezone.now() + timedelta(minutes=1)
+    ExportOrder.objects.update(finished_at=later)
+    html = client.get("/p/shop/export/").content.decode()
+    assert "1 row would be frozen." in html
+    assert "Nothing is left to export as trl" in html
 
 
 def test_the_funnel_of_every_snapshot_is_shown(voted, enter):

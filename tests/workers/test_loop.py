@@ -13,10 +13,13 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from annotation.exporters.folder import export_folder
 from annotation.models import (
     Comparison,
+    ExportOrder,
     JobStatus,
     ModelVersion,
+    OrderState,
     Preference,
     Promotion,
     Role,
@@ -24,6 +27,7 @@ from annotation.models import (
     TrainingJob,
     User,
 )
+from annotation.services import exports
 from annotation.services.jobs import request_training
 from annotation.services.judges import saw_other_groups
 from annotation.services.loop import change_loop, change_rule
@@ -143,7 +147,7 @@ def judged(project) -> None:
     assert seeds == [0, 1000, 0, 1000]
 
 
-def once_around(concord: Installation, project) -> None:
+def once_around(concord: Installation, project, monkeypatch) -> None:
     """From a policy in force to its improved answers, labeled and exported."""
     browser = Client()
     browser.force_login(User.objects.get(username="lin"))
@@ -170,14 +174,24 @@ def once_around(concord: Installation, project) -> None:
         assert Promotion.objects.filter(version=policy).exists()
     wait_for(lambda: comparisons_of(policy), "the improved policy's comparisons")
 
-    out = concord.var / f"export-{project.pk}"
-    call_command("export_dataset", project="own", format="trl", out=out, stdout=StringIO())
+    monkeypatch.setattr(exports, "SMALL_VOTES", 0)  # a worker writes what is large
+    concord.start("files")
+    order = exports.order_export(project=project, format="trl")
+    assert order.state == OrderState.WAITING
+    wait_for(lambda: written(order), "the worker of files to write the export")
+    out = export_folder(project, written(order))
     rows = [
         json.loads(line) for file in out.glob("*.jsonl") for line in file.read_text().splitlines()
     ]
     assert VOTES[0][0] in json.dumps(rows, ensure_ascii=False)
     manifest = json.loads((out / "manifest.json").read_text())
     assert sum(manifest["funnel"].values()) == Preference.objects.filter(project=project).count()
+
+
+def written(order: ExportOrder) -> str:
+    order.refresh_from_db()
+    assert order.state != OrderState.FAILED, order.error
+    return order.export
 
 
 def comparisons_of(policy: ModelVersion) -> bool:
@@ -189,7 +203,9 @@ def policy_gate(policy: ModelVersion) -> dict | None:
     return policy.metrics.get("gate")
 
 
-def test_two_prompts_and_a_one_layer_model_go_once_around(concord: Installation, project):
+def test_two_prompts_and_a_one_layer_model_go_once_around(
+    concord: Installation, project, monkeypatch
+):
     corpus = " ".join([*PROMPTS, *DEMONSTRATIONS, *(text for pair in VOTES for text in pair)])
     (concord.var / "data" / "corpus.txt").write_text("\n\n".join([corpus] * 20))
     request_training(project=project, kind="pretrain", inputs={"data": ["corpus.txt"]})
@@ -198,13 +214,13 @@ def test_two_prompts_and_a_one_layer_model_go_once_around(concord: Installation,
     change_loop(project=project, changes={"job_defaults": TINY | {"inputs": shares}}, by=None)
     concord.start("training")
     concord.start("generate")
-    once_around(concord, project)
+    once_around(concord, project, monkeypatch)
     judged(project)
 
 
 @pytest.mark.shared_data
 def test_own_prompts_and_an_outside_model_go_once_around(
-    concord: Installation, project, shared_data: Path
+    concord: Installation, project, shared_data: Path, monkeypatch
 ):
     call_command(
         "register_model", project="own", dir=shared_data / "tiny-lm" / "hf", slot="policy",
@@ -212,4 +228,4 @@ def test_own_prompts_and_an_outside_model_go_once_around(
     )  # fmt: skip
     concord.start("training")
     concord.start("generate")
-    once_around(concord, project)
+    once_around(concord, project, monkeypatch)

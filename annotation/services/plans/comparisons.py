@@ -1,7 +1,7 @@
 """What a snapshot of comparisons holds: votes, and the funnel they went through."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -56,14 +56,20 @@ class ComparisonsPlan:
         asked = parts_of(self.project, self.votes)
         return position_at(up_to, ledger_parts(self.project) | decided | asked)
 
-    def rows(self, position: Position) -> Iterator[Row]:
-        """One row per comparison with a vote that ranks something; counts on the way."""
+    def rows(
+        self, position: Position, on_row: Callable[[], object] = lambda: None
+    ) -> Iterator[Row]:
+        """One row per comparison with a vote that ranks something; counts on the way.
+
+        on_row: called for each comparison that is looked at.
+        """
         self.num_voids = voids_at(self.project, position).count()
         weights = weights_at(self.project, self.votes.weights, self.votes.annotators, position)
         decided: Counter[str] = Counter()
         beyond = Beyond.at(self.project, self.votes, position)
         found = buckets_at(self.project, self.votes, position, beyond)
         for comparison, buckets, decision in found:
+            on_row()
             self.counts.update(buckets.values())
             instead = decision is not None and Bucket.DECIDED in buckets.values()
             row = comparison_row(

@@ -1,7 +1,7 @@
 """What a snapshot of demonstrations holds."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch, QuerySet
@@ -60,10 +60,13 @@ class DemonstrationsPlan:
             )
         )
 
-    def rows(self, position: Position) -> Iterator[Row]:
+    def rows(
+        self, position: Position, on_row: Callable[[], object] = lambda: None
+    ) -> Iterator[Row]:
         voided = set(voids_at(self.project, position).values_list("target", flat=True))
         self.num_voids = len(voided)
         for completion in pages(self._all(position)):
+            on_row()
             prompt = completion.prompt
             bucket = _withdrawn(completion, voided) or prompt_bucket(prompt, self.query)
             self.counts[bucket] += 1

@@ -1,7 +1,7 @@
 """What a snapshot of prompts holds, and which prompts a query takes at all."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -55,8 +55,11 @@ class PromptsPlan:
             project=self.project, pk__lte=position["prompt"]
         ).select_related("source")
 
-    def rows(self, position: Position) -> Iterator[Row]:
+    def rows(
+        self, position: Position, on_row: Callable[[], object] = lambda: None
+    ) -> Iterator[Row]:
         for prompt in pages(self._all(position)):
+            on_row()
             bucket = prompt_bucket(prompt, self.query)
             self.counts[bucket] += 1
             if bucket == prompt.split:
