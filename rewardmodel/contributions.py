@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -209,10 +209,12 @@ def contributions(
     features: Features,
     data: Path,
     labels: Mapping[int, Mapping[str, str]] | None = None,
+    on_part: Callable[[int, int], None] = lambda step, total: None,
 ) -> dict[str, Any]:
     """The contributions, the most harmful first, and what they were measured on.
 
-    Raises BadInput without train or dev rows that have strict pairs and features.
+    on_part: called with (refits done, refits in all). Raises BadInput without train or dev rows
+    that have strict pairs and features.
     """
     rows = Rows.read(data, labels or {}, config.axis)
     dev = DevLoss.of(rows.dev, features)
@@ -226,7 +228,8 @@ def contributions(
     votes, places = rows.sizes()
     wanted = [part for part in sorted(votes) if votes[part] >= config.least_votes]
     found = []
-    for part in tqdm(wanted, desc="refits", disable=not sys.stderr.isatty()):
+    for number, part in enumerate(tqdm(wanted, desc="refits", disable=not sys.stderr.isatty())):
+        on_part(number, len(wanted))
         left = list(whole)
         for place in places[part]:
             left[place] = rows.train[place].without(part)
@@ -242,6 +245,7 @@ def contributions(
     return {
         "contributions": [asdict(one) for one in sorted(found, key=lambda one: one.nats)],
         "left_unmeasured": len(votes) - len(wanted),
+        "axis": config.axis,
         "ridge": ridge,
         "train_comparisons": train.num_comparisons,
         "dev_comparisons": len(with_all),

@@ -123,11 +123,18 @@ def _choose_axis(job: TrainingJob) -> None:
     """
     if job.config.get("axis") or job.config.get("axes"):
         return
-    voted = Ranking.objects.filter(preference__project=job.project).order_by("axis")
+    if axis := axis_voted_on(job.project):
+        _choose(job, config={**job.config, "axis": axis})
+
+
+def axis_voted_on(project: Project) -> str | None:
+    """The first axis of the newest scheme that was voted on; None where votes have one alone."""
+    voted = Ranking.objects.filter(preference__project=project).order_by("axis")
     axes = list(voted.values_list("axis", flat=True).distinct())
-    if len(axes) > 1:
-        wanted = [axis for axis in current_scheme(job.project).axes if axis in axes]
-        _choose(job, config={**job.config, "axis": (wanted or axes)[0]})
+    if len(axes) < 2:
+        return None
+    wanted = [axis for axis in current_scheme(project).axes if axis in axes]
+    return (wanted or axes)[0]
 
 
 def _ppo(job: TrainingJob) -> list[str]:

@@ -8,6 +8,7 @@ from workers.live import answer_turn
 from workers.promotion import judge_version
 from workers.sampling import run_sample_job
 from workers.scoring import score_open_comparisons
+from workers.studying import run_study
 
 
 @app.task
@@ -31,6 +32,13 @@ def score(project_id: int) -> None:
     """Scores that strategies go by."""
     if not shutting_down.is_set():
         score_open_comparisons(project_id)
+
+
+@app.task
+def study(study_id: int) -> None:
+    """One attempt at a study of a project's votes."""
+    if not shutting_down.is_set():
+        run_study(study_id)
 
 
 @app.task

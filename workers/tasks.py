@@ -9,7 +9,17 @@ from kombu.connection import Connection
 
 from annotation.exporters.folder import forget_parts
 from annotation.models import JobKind, Project
-from annotation.services import exports, imports, jobs, live_turns, queue, scores, versions, voiding
+from annotation.services import (
+    exports,
+    imports,
+    jobs,
+    live_turns,
+    queue,
+    scores,
+    studies,
+    versions,
+    voiding,
+)
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -18,7 +28,7 @@ from workers.training import run_training_job
 from workers.wake import Listener
 
 RUN_SAMPLE, JUDGE = "workers.model_tasks.run_sample", "workers.model_tasks.judge"
-SCORE = "workers.model_tasks.score"
+SCORE, STUDY = "workers.model_tasks.score", "workers.model_tasks.study"
 ANSWER = "workers.model_tasks.answer"
 """By name: importing them would load torch."""
 MAX_BACKLOG = 10
@@ -53,7 +63,7 @@ def write_export(order_id: int) -> None:
 @app.task
 def dispatch() -> None:
     """Send what the ledger says is to be done: turns of chats, jobs, files in and out, versions to
-    judge, scores."""
+    judge, scores, studies."""
     with app.connection_for_write() as connection:
         for turn in live_turns.waiting_turns()[:MAX_BACKLOG]:
             send(connection, ANSWER, "live", turn.pk)
@@ -70,6 +80,8 @@ def dispatch() -> None:
             send(connection, JUDGE, "generate", version.pk)
         for project in scores.projects_to_score():
             send(connection, SCORE, "generate", project.pk)
+        for study in studies.waiting_studies()[:MAX_BACKLOG]:
+            send(connection, STUDY, "generate", study.pk)
 
 
 def send(connection: Connection, task: str, queue_name: str, row_id: int) -> None:

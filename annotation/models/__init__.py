@@ -79,6 +79,7 @@ from annotation.models.registry import (
 )
 from annotation.models.search import SearchText, Tag, Tagging
 from annotation.models.sendbacks import SendBack, SendBackState
+from annotation.models.studies import Study, StudyState
 from annotation.models.voids import RangeVoid
 from annotation.models.worktime import WorkDay
 
@@ -159,6 +160,8 @@ __all__ = [
     "Source",
     "Split",
     "Strategy",
+    "Study",
+    "StudyState",
     "Tag",
     "Tagging",
     "TrainingJob",

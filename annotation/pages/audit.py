@@ -24,6 +24,7 @@ WORDS = {
     "batch.resume": gettext_lazy("resumed a batch"),
     "ledger.import": gettext_lazy("imported a raw export"),
     "comparison.ask_again": gettext_lazy("asked for one more answer"),
+    "study.request": gettext_lazy("asked what votes contributed"),
     "review.send": gettext_lazy("sent comparisons to review"),
     "comparison.reopen": gettext_lazy("put a comparison back into the queue"),
     "comparison.retire": gettext_lazy("retired a comparison"),

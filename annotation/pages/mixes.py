@@ -123,8 +123,8 @@ def score_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> She
         else "",
         notes=notes if lines else [],
         empty=_(
-            "No reward model has scored anything yet. A batch whose strategy goes by scores has "
-            "its comparisons scored."
+            "No reward model has scored anything yet. Measuring contributions scores what was "
+            "answered."
         ),
     )
 
