@@ -57,6 +57,8 @@ class Bucket(StrEnum):
     """Of an annotator whose hidden checks are too few, or too few of them right."""
     FILTERED_AGREEMENT = "filtered_agreement"
     """The votes on its comparison lie too far apart, or there is but one."""
+    FORGOTTEN = "forgotten"
+    """Of somebody whose data was deleted (services.forgetting)."""
 
 
 OFF, INSTEAD = "off", "instead"
@@ -248,6 +250,8 @@ class VoteFacts:
     """As Prompt.text_alone has it."""
     group: str = ""
     """Its prompt's split_group."""
+    forgotten: bool = False
+    """Its annotator's data was deleted."""
     decided: bool = False
     """A reviewer's decision on its comparison is in force."""
     given_at: datetime | None = None
@@ -289,6 +293,8 @@ def answered(rankings: Iterable[Orders]) -> Bucket | None:
 
 def bucket_of(vote: VoteFacts, query: VoteQuery) -> Bucket:
     """The one bucket of a vote."""
+    if vote.forgotten:
+        return Bucket.FORGOTTEN
     if vote.superseded:
         return Bucket.SUPERSEDED
     if vote.voided:

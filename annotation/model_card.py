@@ -5,6 +5,7 @@ from typing import Any
 
 from annotation.models import ModelVersion, VersionKind
 from annotation.services.licences import datasets_behind, known_forbidding
+from annotation.tombstones import tombstone_of
 
 LOADERS = {
     VersionKind.POLICY: "AutoModelForCausalLM",
@@ -85,6 +86,8 @@ def _lineage(version: ModelVersion) -> list[tuple[str, Any]]:
     ]
     if version.snapshot:
         found.append(("trained on snapshot", f"`{version.snapshot.sha256}`"))
+        if stone := tombstone_of(version.snapshot):
+            found.append(("withdrawn since", stone))
     if version.job:
         found.append(("job", version.job_id))
     return found or [("registered from outside", version.path)]

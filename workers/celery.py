@@ -3,7 +3,8 @@
     training   pretrain, sft, reward, ppo: one trainer at a time
     generate   sample, and the gates: keeps models loaded between tasks (-I workers.model_tasks)
     live       turns of a chat, with the same tasks: somebody waits, so no sample job is before them
-    files      what people handed in to be imported, and large exports, one at a time
+    files      what people handed in to be imported, large exports, and datasets to be replaced
+               where somebody's data was deleted, one at a time
     light      the ticks below
 
 Every worker runs with `--pool solo`. A task then runs in the process that gets the signals, so that

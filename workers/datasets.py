@@ -32,6 +32,7 @@ from annotation.services.projects import current_scheme
 from annotation.services.retraining import votes_that_train
 from annotation.services.roles import require_no_judge
 from annotation.services.snapshots import freeze
+from annotation.tombstones import tombstone_of
 from policy.config import BadInput as BadLaboratoryInput
 from rewardmodel.anchors import sample_anchors, write_anchors
 
@@ -200,6 +201,8 @@ def _data_file(job: TrainingJob, kind: str, splits: list[Split]) -> Path:
     if job.snapshot is None:
         _choose(job, snapshot=_frozen(job, kind, splits))
     assert job.snapshot is not None
+    if stone := tombstone_of(job.snapshot):
+        raise BadInput(stone)
     return Path(settings.ARTIFACTS_DIR) / job.snapshot.path
 
 

@@ -11,6 +11,7 @@ from annotation.exporters.folder import forget_parts
 from annotation.models import JobKind, Project
 from annotation.services import (
     exports,
+    forgetting,
     imports,
     jobs,
     live_turns,
@@ -61,6 +62,12 @@ def write_export(order_id: int) -> None:
 
 
 @app.task
+def replace_datasets(forgotten_id: int) -> None:
+    """Replace the datasets that hold somebody whose data was deleted."""
+    forgetting.replace_all(forgotten_id)
+
+
+@app.task
 def dispatch() -> None:
     """Send what the ledger says is to be done: turns of chats, jobs, files in and out, versions to
     judge, scores, studies."""
@@ -76,6 +83,8 @@ def dispatch() -> None:
             send(connection, import_file.name, "files", one.pk)
         for order in exports.waiting_orders()[:MAX_BACKLOG]:
             send(connection, write_export.name, "files", order.pk)
+        for made in forgetting.unfinished()[:MAX_BACKLOG]:
+            send(connection, replace_datasets.name, "files", made.pk)
         for version in versions.versions_without_verdict():
             send(connection, JUDGE, "generate", version.pk)
         for project in scores.projects_to_score():

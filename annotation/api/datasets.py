@@ -23,6 +23,7 @@ from annotation.exporters.folder import (
     export_folder,
     export_of,
     exports_of,
+    is_withdrawn,
 )
 from annotation.models import (
     DatasetSnapshot,
@@ -167,7 +168,8 @@ class ExportArchiveView(ProjectView):
     def get(self, request: Request, slug: str, export_id: str) -> StreamingHttpResponse:
         """The whole folder as a .tar; unpacked, `load_dataset` takes it as it is."""
         folder = export_folder(self.project, export_id)
-        if folder is None:
+        manifest = export_of(self.project, export_id)
+        if folder is None or manifest is None or is_withdrawn(self.project, manifest):
             raise Http404(NO_EXPORT)
         pieces = tar_pieces(folder, root=export_id, extra={})
         return attachment(request._request, pieces, name=f"{export_id}.tar")

@@ -27,7 +27,7 @@ from annotation.exporters import card, comparisons, raw, sft, trl, unpaired
 from annotation.exporters.columns import COLUMNS, DROPS
 from annotation.exporters.files import FILES, DataFiles
 from annotation.exporters.pseudonyms import Pseudonyms, new_salt_id
-from annotation.funnel import VoteQuery
+from annotation.funnel import Bucket, VoteQuery
 from annotation.models import (
     ComparisonCompletion,
     DatasetSnapshot,
@@ -102,6 +102,12 @@ def export_folder(project: Project, export_id: str) -> Path | None:
     folder = _exports_of(project) / export_id
     whole = EXPORT_ID.fullmatch(export_id) and (folder / MANIFEST).is_file()
     return folder if whole else None
+
+
+def is_withdrawn(project: Project, manifest: Mapping[str, Any]) -> bool:
+    """Whether an export's data is gone, with that of somebody who was forgotten."""
+    folder = _exports_of(project) / str(manifest["id"])
+    return not all((folder / str(file["name"])).is_file() for file in manifest["files"])
 
 
 def export_file(project: Project, export_id: str, name: str) -> tuple[Path, str] | None:
@@ -308,9 +314,11 @@ def _rendered(
                 yield row["split"], rendered
     if format == "raw":
         query = VoteQuery.of(snapshot.query)
-        for comparison, buckets, decision in buckets_at(
-            project, query, snapshot.ledger_position, Beyond.of(snapshot, query)
-        ):
+        found = buckets_at(project, query, snapshot.ledger_position, Beyond.of(snapshot, query))
+        for comparison, buckets, decision in found:
+            comparison.votes = [
+                vote for vote in comparison.votes if buckets[vote.pk] != Bucket.FORGOTTEN
+            ]
             for rendered in raw.votes_of(comparison, buckets, names, decision):
                 yield comparison.prompt.split, rendered
 

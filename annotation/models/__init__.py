@@ -17,6 +17,7 @@ from annotation.models.comparisons import (
 from annotation.models.curves import CurvePiece
 from annotation.models.decisions import Decision, Review, ReviewState
 from annotation.models.exports import ExportOrder, OrderState
+from annotation.models.forgotten import Forgotten, Tombstone
 from annotation.models.gold import (
     CheckVerdict,
     GoldCheck,
@@ -107,6 +108,7 @@ __all__ = [
     "FaqEntry",
     "FaqWords",
     "FileImport",
+    "Forgotten",
     "Generation",
     "GoldCheck",
     "GoldItem",
@@ -164,6 +166,7 @@ __all__ = [
     "StudyState",
     "Tag",
     "Tagging",
+    "Tombstone",
     "TrainingJob",
     "TurnState",
     "User",

@@ -62,6 +62,7 @@ BUCKETS = {
     "filtered_tag": gettext_lazy("without the tags"),
     "filtered_accuracy": gettext_lazy("of annotators below the accuracy, or with too few checks"),
     "filtered_agreement": gettext_lazy("answers too far apart, or only one"),
+    "forgotten": gettext_lazy("of somebody whose data was deleted"),
     "later": gettext_lazy("given later"),
     "otherwise": gettext_lazy("the same votes, with another weight, writer or decision"),
 }

@@ -32,6 +32,7 @@ from annotation.services.exports import order_export
 from annotation.services.licences import override_licences
 from annotation.services.search import tags_of
 from annotation.services.snapshot_diff import diff
+from annotation.tombstones import tombstone_of
 
 SNAPSHOTS_SHOWN = 12
 EXPORTS_SHOWN = 30
@@ -190,6 +191,7 @@ def _page(
         DatasetSnapshot.objects.filter(project=project)
         .select_related("created_by")
         .prefetch_related("versions", "overrides__by")
+        .select_related("tombstone__forgotten", "tombstone__successor")
         .order_by("-pk")[:SNAPSHOTS_SHOWN]
     )
     licences = _licences(project)
@@ -203,7 +205,12 @@ def _page(
         "narrows": form.is_bound and any(form.data.get(name) for name in (*MORE, *NUMBERS)),
         "dropped": [(FORMATS[name], words) for name, words in DROPPED.items()],
         "exports": [
-            {**manifest, "buckets": funnel(manifest["funnel"]), "files": _files(manifest)}
+            {
+                **manifest,
+                "buckets": funnel(manifest["funnel"]),
+                "files": _files(manifest),
+                "is_withdrawn": folder.is_withdrawn(project, manifest),
+            }
             for manifest in folder.exports_of(project)[:EXPORTS_SHOWN]
         ],
         **orders_of(project),
@@ -226,7 +233,11 @@ def _forbidding(snapshot: DatasetSnapshot, licences: dict[str, str]) -> dict[str
         if pk in licences:
             rows[licences[pk]] += number
     answered = {one for made in snapshot.overrides.all() for one in made.licences}
-    return {"rows": list(rows.items()), "unanswered": sorted(set(rows) - answered)}
+    return {
+        "rows": list(rows.items()),
+        "unanswered": sorted(set(rows) - answered),
+        "tombstone": tombstone_of(snapshot),
+    }
 
 
 def _files(manifest: dict[str, Any]) -> list[tuple[str, int | None]]:

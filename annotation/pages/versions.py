@@ -22,6 +22,7 @@ from annotation.services import versions as services
 from annotation.services.gates import BEFORE, look_again, may_be_looked_at_again
 from annotation.services.lineage import lineage_of_version
 from annotation.services.roles import may_stand_in
+from annotation.tombstones import tombstone_of
 from annotation.verdicts import in_words, outcome_of
 
 PARENT_WORDS = {
@@ -135,6 +136,7 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         "lineage": lineage,
         "made_by": made_by(found),
         "gate": judged(found),
+        "withdrawn": tombstone_of(found.snapshot) if found.snapshot else "",
         "gate_rows": rows_of(gate.get("numbers", {})),
         "gate_figures": list(figures(gate.get("numbers", {}))),
         "looks_before": [judged_by(one) for one in found.metrics.get(BEFORE, ())],

@@ -245,6 +245,7 @@ class History:
             return None
         voided_by = self.voids.get(f"preference:{vote.pk}")
         query = VoteQuery.of(snapshot.query)
+        beyond = self._beyond(snapshot, query)
         facts = VoteFacts(
             superseded=any(
                 revision > vote.revision and pk <= position["preference"]
@@ -258,14 +259,16 @@ class History:
             text_alone=vote.comparison.prompt.text_alone,
             group=vote.comparison.prompt.split_group,
             decided=self._is_decided(vote, position),
-            agreement=self._agreement(vote, query, position) if query.agreement else None,
+            agreement=self._agreement(vote, query, position, beyond.forgotten)
+            if query.agreement
+            else None,
             **(narrow_facts(vote, vote.comparison) if query.narrowing else {}),
             **asked_facts(
                 vote,
                 vote.comparison_id,
                 vote.rankings.all(),
                 query,
-                self._beyond(snapshot, query),
+                beyond,
             ),
         )
         return bucket_of(facts, query)
@@ -277,7 +280,11 @@ class History:
         return self.known[snapshot.pk]
 
     def _agreement(
-        self, vote: Preference, query: VoteQuery, position: Mapping[str, int]
+        self,
+        vote: Preference,
+        query: VoteQuery,
+        position: Mapping[str, int],
+        forgotten: frozenset[int],
     ) -> float | None:
         """Of the votes on the vote's comparison that stood at a position."""
         if vote.comparison_id not in self.answers:
@@ -301,7 +308,9 @@ class History:
             (
                 one.rankings.all()
                 for one in standing.values()
-                if one.annotator.kind in query.annotators and name_of(one) not in voided
+                if one.annotator.kind in query.annotators
+                and name_of(one) not in voided
+                and one.annotator_id not in forgotten
             ),
             query.axes,
         )

@@ -10,7 +10,14 @@ from django.db import connection, transaction
 from django.db.models import Max, Model, QuerySet
 
 from annotation.errors import BadInput
-from annotation.models import AuditEntry, Decision, Generation, Preference, Project
+from annotation.models import (
+    AuditEntry,
+    Decision,
+    Forgotten,
+    Generation,
+    Preference,
+    Project,
+)
 from annotation.services.audit import name_of
 
 PAGE_ROWS = 100
@@ -54,6 +61,8 @@ def position_at(up_to: Any, now: Mapping[str, Callable[[], int]]) -> Position:
 
     Raises BadInput for a part beyond that: what will stand there is not known yet.
     """
+    if isinstance(up_to, Mapping):  # which with_forgotten sets, whatever a snapshot of before says
+        up_to = {name: value for name, value in up_to.items() if name != "forgotten"}
     if not isinstance(up_to, Mapping) or not set(up_to) <= set(now):
         raise BadInput(f"up_to must be an object with {', '.join(now)}: {up_to!r:.80}.")
     for name, value in up_to.items():
@@ -75,6 +84,21 @@ def ledger_parts(project: Project) -> dict[str, Callable[[], int]]:
         "generation": lambda: newest(Generation.objects.all()),
         "audit": lambda: newest(AuditEntry.objects.filter(project=project, action__in=VOIDS)),
     }
+
+
+def with_forgotten(project: Project, position: Position) -> Position:
+    """The position with the newest deletion of a person's data, where there was any: no dataset
+    holds them again, whatever position it is frozen at."""
+    newest_one = _highest(Forgotten.objects.filter(project=project))
+    return dict(sorted((position | {"forgotten": newest_one}).items())) if newest_one else position
+
+
+def forgotten_at(project: Project | int, position: Position) -> frozenset[int]:
+    """Annotators whose data was deleted by then; asks nothing where nobody's was."""
+    if "forgotten" not in position:
+        return frozenset()
+    rows = Forgotten.objects.filter(project=project, pk__lte=position["forgotten"])
+    return frozenset(rows.values_list("annotator", flat=True))
 
 
 def votes_at(project: Project, position: Position) -> QuerySet[Preference]:

@@ -16,6 +16,7 @@ from annotation.models import DatasetSnapshot, Preference
 from annotation.services.lineage import History
 from annotation.services.plans.comparisons import with_versions
 from annotation.services.snapshots import path_of, rows_of
+from annotation.tombstones import tombstone_of
 
 AT_ONCE = 300
 EXAMPLES = 20
@@ -54,6 +55,8 @@ def diff(before: DatasetSnapshot, after: DatasetSnapshot) -> Diff:
     for one in (before, after):
         if one.kind != "comparisons":
             raise BadInput(f"Snapshots of comparisons can be held together, not of {one.kind}.")
+        if stone := tombstone_of(one):
+            raise BadInput(stone)
         if not path_of(one).is_file():
             raise BadInput(f"The rows of snapshot {one.sha256[:12]} are not on this machine.")
     if before.project_id != after.project_id:

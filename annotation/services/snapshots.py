@@ -21,13 +21,14 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext
 
 from annotation.errors import BadInput, Conflict
-from annotation.models import DatasetSnapshot, Project, User
+from annotation.models import DatasetSnapshot, Project, Tombstone, User
 from annotation.services.audit import record
 from annotation.services.plans.comparisons import ComparisonsPlan
 from annotation.services.plans.demonstrations import DemonstrationsPlan
 from annotation.services.plans.prompts import PromptsPlan
 from annotation.services.plans.rows import Row
 from annotation.services.positions import Position
+from annotation.tombstones import in_words
 
 Plan = ComparisonsPlan | PromptsPlan | DemonstrationsPlan
 PLANS: Mapping[str, Callable[[Project, Mapping[str, Any]], Plan]] = {
@@ -96,7 +97,10 @@ def path_of(snapshot: DatasetSnapshot) -> Path:
 
 
 def rows_of(snapshot: DatasetSnapshot) -> Iterator[Row]:
-    """A snapshot's rows, one at a time."""
+    """A snapshot's rows, one at a time. Raises Conflict where they are gone with the data of
+    somebody who was forgotten."""
+    if stone := Tombstone.objects.filter(snapshot=snapshot).first():
+        raise Conflict(in_words(stone))
     with path_of(snapshot).open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)

@@ -149,6 +149,8 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "reviews/<int:comparison_id>/": look(REVIEW) | act(REVIEW),
     "decisions/<int:decision_id>/void/": act(REVIEW, reason="spam"),
     "quality/": look(WATCH),
+    "forget/": look(ADMINS),
+    "forget/order/": act(ADMINS, reason="asked to be"),
     "void-range/": look(REVIEW),
     "void-range/order/": act(REVIEW, reason="spam"),
     "preferences/": look(ALL),

@@ -29,6 +29,7 @@ from annotation.services.positions import (
     position_at,
     voids_at,
     votes_at,
+    with_forgotten,
 )
 from annotation.services.weights import Weights, weights_at
 
@@ -45,7 +46,7 @@ class ComparisonsPlan:
         self.project = project
         self.votes = VoteQuery.of(options)
         self.query = self.votes.as_json()
-        seldom = set(NARROWING.values()) - set(self.votes.narrowing)
+        seldom = {*NARROWING.values(), Bucket.FORGOTTEN} - set(self.votes.narrowing)
         self.counts: Counter[str] = Counter(dict.fromkeys(set(Bucket) - seldom, 0))
         self.notes: dict[str, Any] = {}
         self.sources: Counter[int] = Counter()
@@ -54,7 +55,8 @@ class ComparisonsPlan:
     def position(self, up_to: Any) -> Position:
         decided = {"decision": lambda: newest(Decision.objects.filter(project=self.project))}
         asked = parts_of(self.project, self.votes)
-        return position_at(up_to, ledger_parts(self.project) | decided | asked)
+        parts = ledger_parts(self.project) | decided | asked
+        return with_forgotten(self.project, position_at(up_to, parts))
 
     def rows(
         self, position: Position, on_row: Callable[[], object] = lambda: None
@@ -117,6 +119,9 @@ def buckets_at(
     decision in force."""
     voided = set(voids_at(project, position).values_list("target", flat=True))
     for comparison in voted_at(project, position):
+        comparison.decisions = [
+            one for one in comparison.decisions if one.by_id not in beyond.forgotten
+        ]
         decision = in_force(comparison.decisions, voided)
         facts = facts_at(comparison, voided, query, beyond, decided=decision is not None)
         yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}, decision
@@ -146,6 +151,7 @@ def facts_at(
             if vote.revision == newest[vote.annotator_id]
             and f"preference:{vote.pk}" not in voided
             and vote.annotator.kind in query.annotators
+            and vote.annotator_id not in beyond.forgotten
         )
         agreement = agreement_of(standing, query.axes)
     for vote in comparison.votes:
@@ -181,6 +187,7 @@ def asked_facts(
         "answered": answered(said),
         "says_axis": bool(said) or not query.axes,
         "tags": beyond.tags.get(comparison, frozenset()),
+        "forgotten": vote.annotator_id in beyond.forgotten,
         "accurate": vote.annotator_id in beyond.accurate,
     }
 

@@ -13,11 +13,13 @@ from annotation.services.plans.prompts import prompt_bucket, prompt_options
 from annotation.services.plans.rows import Row, group_name
 from annotation.services.positions import (
     Position,
+    forgotten_at,
     ledger_parts,
     pages,
     position_at,
     voids_at,
     votes_at,
+    with_forgotten,
 )
 
 
@@ -37,7 +39,7 @@ class DemonstrationsPlan:
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
-        return position_at(up_to, ledger_parts(self.project))
+        return with_forgotten(self.project, position_at(up_to, ledger_parts(self.project)))
 
     def _all(self, position: Position) -> QuerySet[Completion]:
         written = Generation.objects.filter(
@@ -65,10 +67,11 @@ class DemonstrationsPlan:
     ) -> Iterator[Row]:
         voided = set(voids_at(self.project, position).values_list("target", flat=True))
         self.num_voids = len(voided)
+        forgotten = forgotten_at(self.project, position)
         for completion in pages(self._all(position)):
             on_row()
             prompt = completion.prompt
-            bucket = _withdrawn(completion, voided) or prompt_bucket(prompt, self.query)
+            bucket = _withdrawn(completion, voided, forgotten) or prompt_bucket(prompt, self.query)
             self.counts[bucket] += 1
             if bucket == prompt.split:
                 self.sources.update({completion.source_id, prompt.source_id})
@@ -86,12 +89,19 @@ class DemonstrationsPlan:
         return sum(self.counts.values()) == self._all(position).count() and self.num_voids == voids
 
 
-def _withdrawn(completion: Completion, voided: set[str]) -> Bucket | None:
+def _withdrawn(
+    completion: Completion, voided: set[str], forgotten: frozenset[int]
+) -> Bucket | None:
     """Why no answer stands by an ideal answer any more; None where one does, or somebody wrote it
     outside an answer."""
     if any(one.annotator_id is None for one in completion.generations.all()):
         return None
-    votes: list[Any] = list(completion.ideal_of.all())  # annotated with is_superseded
+    written_by = {one.annotator_id for one in completion.generations.all()}
+    votes: list[Any] = [  # annotated with is_superseded
+        one for one in completion.ideal_of.all() if one.annotator_id not in forgotten
+    ]
+    if not votes and written_by & forgotten:
+        return Bucket.FORGOTTEN
     if not votes or any(not v.is_superseded and name_of(v) not in voided for v in votes):
         return None
     return Bucket.VOIDED if any(name_of(vote) in voided for vote in votes) else Bucket.SUPERSEDED

@@ -24,7 +24,7 @@ from annotation.models import (
     Project,
 )
 from annotation.services.gold import constraints_of, said_by
-from annotation.services.positions import Position, newest, voids_at, votes_at
+from annotation.services.positions import Position, forgotten_at, newest, voids_at, votes_at
 
 TAGS = ("comparison.tag", "comparison.untag")
 DECIMALS = 4
@@ -49,6 +49,8 @@ class Beyond:
     """Comparison -> those of its tags that are asked for."""
     accurate: frozenset[int] = frozenset()
     """Annotators who did well enough on checks enough."""
+    forgotten: frozenset[int] = frozenset()
+    """Annotators whose data was deleted."""
 
     @classmethod
     def at(cls, project: Project, query: VoteQuery, position: Position) -> "Beyond":
@@ -56,6 +58,7 @@ class Beyond:
         return cls(
             tags=_tags_at(project, query.tags, position) if query.tags else {},
             accurate=_accurate_at(project, query, position) if query.accuracy else frozenset(),
+            forgotten=forgotten_at(project, position),
         )
 
     @classmethod
@@ -65,6 +68,7 @@ class Beyond:
         return cls(
             tags=_tags_at(snapshot.project, tags, snapshot.ledger_position) if tags else {},
             accurate=frozenset(snapshot.notes.get("accuracy", {}).get("annotators", ())),
+            forgotten=forgotten_at(snapshot.project_id, snapshot.ledger_position),
         )
 
 

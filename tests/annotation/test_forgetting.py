@@ -1,0 +1,226 @@
+"""Delete a person's data: no dataset holds it any more, and of those that did a tombstone stays."""
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from annotation import model_card
+from annotation.errors import BadInput, Conflict
+from annotation.exporters.folder import exports_of, is_withdrawn, make_export
+from annotation.models import (
+    AuditEntry,
+    Decision,
+    Forgotten,
+    Membership,
+    ModelVersion,
+    Preference,
+    Role,
+    Tombstone,
+)
+from annotation.services.answers import add_ideal
+from annotation.services.forgetting import forget_person, preview, replace_all, unfinished
+from annotation.services.projects import annotator_for
+from annotation.services.snapshot_diff import diff
+from annotation.services.snapshots import freeze, path_of, rows_of
+from tests.annotation.making import make_member, make_project
+from tests.annotation.voting import cast, compare, make_voter
+from tests.pages_cast import make_cast
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def artifacts(settings, tmp_path):
+    settings.ARTIFACTS_DIR = tmp_path / "artifacts"
+
+
+@pytest.fixture
+def project():
+    return make_project()
+
+
+@pytest.fixture
+def admin(project):
+    return make_member(project, Role.ADMIN)
+
+
+def frozen(project, kind="comparisons", **query):
+    return freeze(project=project, kind=kind, query=query)
+
+
+def voters(snapshot) -> set[str]:
+    return {vote["annotator"] for row in rows_of(snapshot) for vote in row["votes"]}
+
+
+def forget(annotator, by) -> Forgotten:
+    made = forget_person(annotator=annotator, reason="She asked us to.", by=by)
+    replace_all(made.pk)
+    made.refresh_from_db()
+    return made
+
+
+def test_a_dataset_that_held_them_is_replaced_and_its_tombstone_stays(project, admin):
+    both, alone = compare(project), compare(project)
+    gone, stays = make_voter(project), make_voter(project)
+    cast(both, gone, note="my address is ...")
+    cast(both, stays), cast(alone, gone)
+    before, without = frozen(project), frozen(project, annotators=["simulated"])
+    assert voters(before) == {str(gone.pk), str(stays.pk)}
+    made = forget(gone, admin)
+    stone = Tombstone.objects.get()
+    assert (stone.snapshot, stone.forgotten) == (before, made)  # the other one held nobody
+    after = stone.successor
+    assert voters(after) == {str(stays.pk)}
+    assert after.query == before.query
+    assert after.counts["forgotten"] == 2
+    assert sum(after.counts.values()) == sum(before.counts.values()) == 3
+    assert not path_of(before).exists()
+    assert path_of(without).exists()
+    before.refresh_from_db()
+    assert before.rows == 2
+    with pytest.raises(Conflict, match=r"was withdrawn on .* \(She asked us to\.\)"):
+        list(rows_of(before))
+    with pytest.raises(BadInput, match="was withdrawn on"):
+        diff(before, after)
+    assert set(Preference.objects.values_list("note", flat=True)) == {""}
+    assert Preference.objects.filter(annotator=gone, voided_at=None).count() == 0
+    acts = AuditEntry.objects.filter(project=project).values_list("action", flat=True)
+    assert {"person.forget", "snapshot.bury", "person.forgotten"} <= set(acts)
+    assert not unfinished()
+
+
+def test_no_position_brings_them_back(project, admin):
+    comparison = compare(project)
+    gone = make_voter(project)
+    cast(comparison, gone), cast(comparison)
+    before = frozen(project)
+    forget(gone, admin)
+    again = frozen(project, up_to=before.ledger_position)
+    assert again == Tombstone.objects.get().successor
+    assert str(gone.pk) not in voters(again)
+    assert str(gone.pk) not in voters(frozen(project, splits=["train"]))
+    old = before.ledger_position | {"forgotten": 0}
+    assert str(gone.pk) not in voters(frozen(project, splits=["train"], up_to=old))
+
+
+def test_name_and_membership_go_with_them(project, admin):
+    user = make_member(project)
+    gone = annotator_for(user=user, project=project)
+    before = gone.pseudonym
+    forget(gone, admin)
+    gone.refresh_from_db()
+    assert (gone.user, gone.external_id) == (None, "")
+    assert gone.pseudonym != before
+    assert not Membership.objects.filter(project=project, user=user).exists()
+    with pytest.raises(Conflict, match="deleted already"):
+        forget(gone, admin)
+    with pytest.raises(BadInput, match="needs a reason"):
+        forget_person(annotator=make_voter(project), reason="", by=admin)
+
+
+def test_ideal_answers_and_decisions_of_theirs_go_too(project, admin):
+    comparison = compare(project)
+    gone, stays = make_voter(project), make_voter(project)
+    vote = cast(comparison, gone)
+    add_ideal(vote, "As I would say it.")
+    vote.save()
+    add_ideal(other := cast(compare(project), stays), "As others would.")
+    other.save()
+    cast(comparison, stays)
+    first, second = [entry.completion_id for entry in comparison.entries.all()]
+    Decision.objects.create(
+        project=project, comparison=comparison, by=gone, number=1, reason="Mine.",
+        votes_seen=0, presented_order=[first, second],
+        scheme=comparison.batch.scheme,
+        rankings=[{"axis": "overall", "outcome": "ranked", "groups": [[first], [second]],
+                   "strengths": [], "acceptable": None}],
+    )  # fmt: skip
+    before = frozen(project, "demonstrations")
+    decided = frozen(project)
+    assert len(list(rows_of(before))) == 2
+    assert any("decision" in row for row in rows_of(decided))
+    forget(gone, admin)
+    stones = {one.snapshot: one.successor for one in Tombstone.objects.all()}
+    assert [row["completion"] for row in rows_of(stones[before])] == ["As others would."]
+    assert stones[before].counts["forgotten"] == 1
+    assert not any("decision" in row for row in rows_of(stones[decided]))
+
+
+def test_exports_of_before_lose_their_files(project, admin):
+    gone = make_voter(project)
+    comparison = compare(project)
+    cast(comparison, gone), cast(comparison)
+    cast(compare(project), make_voter(project, "simulated"))
+    held = make_export(project=project, format="comparisons")
+    other = make_export(project=project, format="trl", query={"annotators": ["simulated"]})
+    raw = make_export(project=project, format="raw", query={"annotators": ["simulated"]})
+    forget(gone, admin)
+    found = {one["id"]: is_withdrawn(project, one) for one in exports_of(project)}
+    assert found == {held.name: True, other.name: False, raw.name: True}
+    assert (held / "manifest.json").is_file()
+    anew = make_export(project=project, format="raw")
+    assert (anew / "train.jsonl").read_text().count("\n") == 2  # of three votes
+
+
+def test_what_learned_from_it_says_so(project, admin):
+    gone = make_voter(project)
+    cast(compare(project), gone)
+    version = ModelVersion.objects.create(
+        kind="reward", stage="reward", name="r", path="models/r", sha256="a" * 64,
+        snapshot=frozen(project),
+    )  # fmt: skip
+    assert preview(gone).trained == [version]
+    assert preview(gone).answers == 1
+    forget(gone, admin)
+    version = ModelVersion.objects.get()
+    assert "withdrawn since: Dataset" in model_card.render(version)
+
+
+def test_an_act_that_was_cut_off_goes_on(project, admin, monkeypatch):
+    gone = make_voter(project)
+    comparison = compare(project)
+    cast(comparison, gone), cast(comparison)
+    snapshots = [frozen(project), frozen(project, splits=["train"])]
+    made = forget_person(annotator=gone, reason="She asked us to.", by=admin)
+    assert list(unfinished()) == [made]
+    replace_all(made.pk)
+    path_of(snapshots[0]).write_text("left by a crash between the row and the file")
+    Forgotten.objects.update(finished_at=None)
+    replace_all(made.pk)
+    assert Tombstone.objects.count() == 2
+    replace_all(made.pk)
+    assert AuditEntry.objects.filter(action="snapshot.bury").count() == 2
+
+
+def test_an_admin_does_it_on_the_page(enter):
+    cast_ = make_cast()
+    project = cast_.project
+    gone = make_voter(project)
+    cast(compare(project), gone), cast(compare(project))
+    frozen(project)
+    client = enter(cast_.admin)
+    html = client.get("/p/shop/forget/").content.decode()
+    assert gone.pseudonym in html
+    html = client.get(f"/p/shop/forget/?annotator={gone.pseudonym}").content.decode()
+    assert "What it would do" in html
+    wish = {"annotator": gone.pseudonym}
+    html = client.post("/p/shop/forget/order/", wish, follow=True).content.decode()
+    assert "Reason: This field is required." in html
+    html = client.post("/p/shop/forget/order/", wish | {"reason": "She asked."}, follow=True)
+    assert "The data of this person is deleted." in html.content.decode()
+    stone = Tombstone.objects.get()
+    html = client.get("/p/shop/export/").content.decode()
+    assert f"Dataset {stone.snapshot.sha256[:12]} was withdrawn on" in html
+    assert f"In its place: {stone.successor.sha256[:12]}" in html
+
+
+def test_the_command_does_the_same(project, admin, capsys):
+    gone = make_voter(project)
+    cast(compare(project), gone), cast(compare(project))
+    before = frozen(project)
+    wish = {"project": project.slug, "annotator": gone.pseudonym, "reason": "She asked."}
+    with pytest.raises(CommandError, match="'nobody' is no admin"):
+        call_command("forget_person", **wish, by="nobody")
+    call_command("forget_person", **wish, by=admin.username)
+    assert f"{before.sha256[:12]} -> {Tombstone.objects.get().successor.sha256[:12]}" in (
+        capsys.readouterr().out
+    )
