@@ -296,6 +296,7 @@ admin.site.register(
         models.Guideline,
         models.CurvePiece,
         models.JobMetric,
+        models.Mail,
         models.Membership,
         models.PracticeAnswer,
         models.Project,

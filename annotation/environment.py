@@ -114,6 +114,37 @@ def _pool(most: int) -> dict[str, Any]:
     return {"min_size": 2, "max_size": most, "timeout": 30}
 
 
+def mail(name: str, sender: str) -> dict[str, Any]:
+    """Django's mail settings for smtp://user:password@host:port, which turns to TLS (STARTTLS),
+    smtps://... in TLS from the start, or smtp+plain://... without; console: prints mails to the
+    log of the worker. Empty where NAME is not set: no mail is sent. sender: the variable that holds
+    the address they come from.
+    """
+    url = os.environ.get(name, "")
+    if not url:
+        return {}
+    found: dict[str, Any] = {"DEFAULT_FROM_EMAIL": text(sender), "EMAIL_TIMEOUT": 5}
+    if url == "console:":
+        return {**found, "EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    parts = urlsplit(url)
+    ports = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
+    if parts.scheme not in ports or not parts.hostname:
+        raise ImproperlyConfigured(
+            f"{name} must look like smtp://user:password@host:587, smtps://..., smtp+plain://... "
+            f"or console:, its scheme is {parts.scheme!r}."
+        )
+    return {
+        **found,
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": parts.port or ports[parts.scheme],
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp",
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+    }
+
+
 def redis_url(name: str, default: str | None) -> str:
     """redis://, rediss:// or unix:// address of the broker."""
     value = text(name, default)

@@ -216,6 +216,18 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
+# Mails to admins (annotation/services/mails.py). Unset, none is written or sent.
+MAILS = env.mail("CONCORD_MAIL_URL", "CONCORD_MAIL_FROM")
+globals().update(MAILS or {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"})
+# Where their links lead.
+SITE_URL = (
+    CSRF_TRUSTED_ORIGINS[0]
+    if CSRF_TRUSTED_ORIGINS
+    else "http://127.0.0.1:8000"
+    if LAPTOP
+    else f"https://{ALLOWED_HOSTS[0]}"
+)
+
 LOG_FORMAT = env.text("CONCORD_LOG", "line", choices=("line", "json"))
 LOGGING = {
     "version": 1,

@@ -55,6 +55,7 @@ app.conf.update(
         "requeue the stale": every("requeue_stale_jobs", settings.TICK_SECONDS),
         "is anything due": every("look_what_is_due", settings.TICK_SECONDS),
         "go on voiding": every("carry_on_voids", settings.TICK_SECONDS),
+        "send mails": every("send_mails", settings.TICK_SECONDS),
         "sweep leases": every("sweep_leases", max(10, settings.TICK_SECONDS)),
     },
     task_default_queue="light",

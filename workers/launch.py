@@ -35,7 +35,13 @@ from workers.usage import Usage
 
 ATTEMPT_FOLDER = "CONCORD_ATTEMPT_FOLDER"
 """In a trainer's environment: whose it is."""
-SECRETS = ("CONCORD_SECRET_KEY", "CONCORD_SECRET_KEY_FILE", "DATABASE_URL", "REDIS_URL")
+SECRETS = (
+    "CONCORD_SECRET_KEY",
+    "CONCORD_SECRET_KEY_FILE",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "CONCORD_MAIL_URL",
+)
 """Of no use to a trainer, so not in its environment."""
 POLL_SECONDS = 0.1
 MACHINE = "machine"

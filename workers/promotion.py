@@ -12,8 +12,9 @@ from django.db import transaction
 
 from annotation import verdicts
 from annotation.errors import BadInput
-from annotation.models import JobKind, ModelVersion, Project, Slot
+from annotation.models import JobKind, MailKind, ModelVersion, Project, Slot
 from annotation.services import audit, versions
+from annotation.services.mails import owe_admins
 from policy.config import BadInput as BadLaboratoryInput
 from workers.launch import OUT_OF_REACH
 from workers.policy_gate import judge_policy
@@ -71,6 +72,15 @@ def _keep(
             verdict=verdict.verdict,
             why=verdict.why,
         )
+        if verdicts.outcome_of(verdict.as_json()) == "failed":
+            owe_admins(
+                project=project,
+                kind=MailKind.GATE_REFUSED,
+                event=f"gate:{locked.pk}",
+                version=locked.name,
+                version_id=locked.pk,
+                why=verdict.why,
+            )
         project.refresh_from_db()
         first_policy = slot == Slot.POLICY and verdict.verdict == "first"
         at_once = first_policy or slot == Slot.JUDGE  # which steers nothing

@@ -15,6 +15,7 @@ from annotation.services import (
     imports,
     jobs,
     live_turns,
+    mails,
     queue,
     scores,
     studies,
@@ -132,6 +133,12 @@ def look_what_is_due() -> None:
 def sweep_leases() -> None:
     """Give back the slots of expired leases."""
     queue.sweep_expired_leases()
+
+
+@app.task
+def send_mails() -> None:
+    """What admins are to be told."""
+    mails.send_waiting()
 
 
 @app.task

@@ -39,6 +39,7 @@ from annotation.models.live import (
     LiveTurn,
     TurnState,
 )
+from annotation.models.mails import Mail, MailKind
 from annotation.models.projects import (
     Annotator,
     AnnotatorKind,
@@ -130,6 +131,8 @@ __all__ = [
     "LiveSetup",
     "LiveThread",
     "LiveTurn",
+    "Mail",
+    "MailKind",
     "Membership",
     "ModelVersion",
     "OrderState",

@@ -33,6 +33,7 @@ from annotation.models import (
     JobMetric,
     JobStatus,
     Lane,
+    MailKind,
     ModelVersion,
     Project,
     TrainingJob,
@@ -43,6 +44,7 @@ from annotation.services import audit
 from annotation.services.curves import keep_curves
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.inputs import require_inputs
+from annotation.services.mails import owe_admins
 from annotation.services.roles import lock_roles, require_no_judge
 
 MAX_LOST_ATTEMPTS = 5
@@ -399,8 +401,21 @@ def _end(job_id: int, attempt: int, status: str, changes: Mapping[str, Any]) -> 
         attempt=attempt,
         error=job.error[:500],
     )
+    if status == JobStatus.FAILED:
+        _tell_admins(job, job.error)
     wake_workers_on_commit()  # the next of its kind may start
     return True
+
+
+def _tell_admins(job: TrainingJob, error: str) -> None:
+    owe_admins(
+        project=job.project,
+        kind=MailKind.JOB_FAILED,
+        event=f"job:{job.pk}",
+        job=job.pk,
+        error=error,
+        job_kind=job.kind,
+    )
 
 
 def release_job(*, job_id: int, attempt: int) -> bool:
@@ -452,6 +467,8 @@ def _take_away(job: TrainingJob, silent_since: datetime) -> bool:
         worker=job.worker,
         became=changes["status"],
     )
+    if changes["status"] == JobStatus.FAILED:
+        _tell_admins(job, changes["error"])
     wake_workers_on_commit()
     return True
 

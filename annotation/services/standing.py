@@ -5,7 +5,7 @@ comparison, gold item, project, annotator, and several annotators by ascending i
 can deadlock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,11 +20,13 @@ from annotation.intervals import Statistic
 from annotation.models import (
     Annotator,
     AnnotatorStanding,
+    AuditEntry,
     CheckVerdict,
     GoldCheck,
     GoldItem,
     GoldState,
     GoldUse,
+    MailKind,
     Membership,
     Preference,
     QualificationState,
@@ -34,6 +36,7 @@ from annotation.services.audit import record
 from annotation.services.checkrules import CheckRules
 from annotation.services.checks import num_left_for
 from annotation.services.gold import CHECKED, constraints_of, said_by
+from annotation.services.mails import owe_admins
 from annotation.services.projects import change_pool
 from annotation.services.reasons import said_why
 
@@ -188,10 +191,10 @@ def _weigh_standing(annotator: Annotator, now: datetime, *, may_stop: bool = Tru
     facts: dict[str, Any] = {"held": newest.count(CheckVerdict.HELD), "of": len(newest)}
     if after == AnnotatorStanding.WARNED:
         _stand(annotator, after, now + WARNING_DELAY)
-        _note(annotator, "annotator.warn", None, **facts)
+        _tell_admins(annotator, _note(annotator, "annotator.warn", None, **facts), facts)
     elif after == AnnotatorStanding.STOPPED:
         _stand(annotator, after, now)
-        _note(annotator, "annotator.stop", None, **facts)
+        _tell_admins(annotator, _note(annotator, "annotator.stop", None, **facts), facts)
     else:
         _stand(annotator, after, None)
         _note(annotator, "annotator.recover", None, **facts)
@@ -254,5 +257,17 @@ def _locked(annotator_id: int) -> Annotator:
     return rows.select_related("project").get(pk=annotator_id)
 
 
-def _note(annotator: Annotator, action: str, by: User | None, **data: Any) -> None:
-    record(action=action, target=annotator, project=annotator.project, actor=by, **data)
+def _note(annotator: Annotator, action: str, by: User | None, **data: Any) -> AuditEntry:
+    return record(action=action, target=annotator, project=annotator.project, actor=by, **data)
+
+
+def _tell_admins(annotator: Annotator, entry: AuditEntry, facts: Mapping[str, Any]) -> None:
+    owe_admins(
+        project=annotator.project,
+        kind=MailKind.BELOW_BAR,
+        event=f"audit:{entry.pk}",
+        annotator=annotator.pseudonym,
+        annotator_id=annotator.pk,
+        stopped=annotator.standing == AnnotatorStanding.STOPPED,
+        **facts,
+    )

@@ -37,6 +37,7 @@ def test_every_task_of_the_schedule_exists():
         "carry_on_voids",
         "requeue_stale_jobs",
         "look_what_is_due",
+        "send_mails",
         "sweep_leases",
     }
 

@@ -5,7 +5,16 @@ import torch
 from django.db import OperationalError
 
 from annotation.errors import BadInput, Conflict
-from annotation.models import DatasetSnapshot, JobKind, ModelVersion, Promotion, TrainingJob
+from annotation.mails import text_of
+from annotation.models import (
+    DatasetSnapshot,
+    JobKind,
+    Mail,
+    ModelVersion,
+    Promotion,
+    Role,
+    TrainingJob,
+)
 from annotation.services import jobs, queue, snapshots, versions
 from annotation.services.gates import look_again
 from annotation.services.ledger import add_prompt
@@ -235,6 +244,22 @@ def test_the_first_sft_version_becomes_the_policy_and_its_samples_are_asked_for(
     later = make_version("sft-2", stage="sft")
     assert not judge_version(later.pk).passed
     assert versions.in_force(project, "policy") == version
+
+
+def test_a_refusal_is_told_to_the_admins_and_a_pass_is_not(project, make_version, settings):
+    settings.MAILS = {"DEFAULT_FROM_EMAIL": "concord@concord.example"}
+    admin = make_member(project, Role.ADMIN)
+    admin.email = "ann@x.example"
+    admin.save()
+    judge_version(make_version("sft-1", stage="sft").pk)
+    refused = make_version("ppo-1", stage="ppo")
+    assert not judge_version(refused.pk).passed
+    [mail] = Mail.objects.all()
+    assert (mail.kind, mail.event, mail.user) == ("gate_refused", f"gate:{refused.pk}", admin)
+    subject, text = text_of(mail)
+    assert subject == f"{project.name}: the gate refused ppo-1"
+    assert "was made without a reward model or a reference." in text
+    assert f"/p/{project.slug}/versions/{refused.pk}/" in text
 
 
 @pytest.fixture

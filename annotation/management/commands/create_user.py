@@ -28,6 +28,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--language", action="append", default=[], help="a language this person reads"
         )
+        parser.add_argument("--email", default="", help="where mails to an admin go")
         parser.add_argument(
             "--staff", action="store_true", help="may make projects; sees the Django admin"
         )
@@ -41,7 +42,9 @@ class Command(BaseCommand):
         password = sys.stdin.readline().rstrip("\n") if options["password_stdin"] else _asked()
         try:
             with transaction.atomic():
-                user = _create(options["username"], password, staff=options["staff"])
+                user = _create(
+                    options["username"], password, options["email"], staff=options["staff"]
+                )
                 if options["project"] is not None:
                     _join(user, options)
         except ConcordError as error:
@@ -49,8 +52,8 @@ class Command(BaseCommand):
         self.stdout.write(f"Made user {user.username}.")
 
 
-def _create(username: str, password: str, *, staff: bool) -> User:
-    user = User(username=username, is_staff=staff)
+def _create(username: str, password: str, email: str, *, staff: bool) -> User:
+    user = User(username=username, email=email, is_staff=staff)
     try:
         validate_password(password, user)
         user.set_password(password)
