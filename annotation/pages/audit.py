@@ -22,6 +22,7 @@ WORDS = {
     "annotator.warn": gettext_lazy("an annotator fell below the bar"),
     "batch.pause": gettext_lazy("paused a batch"),
     "batch.resume": gettext_lazy("resumed a batch"),
+    "import.start": gettext_lazy("had a file taken in"),
     "ledger.import": gettext_lazy("imported a raw export"),
     "comparison.ask_again": gettext_lazy("asked for one more answer"),
     "study.request": gettext_lazy("asked what votes contributed"),
@@ -74,11 +75,14 @@ WORDS = {
     "send_back.new": gettext_lazy("sent an answer back"),
     "send_back.withdrawn": gettext_lazy("took a send-back back"),
     "snapshot.freeze": gettext_lazy("froze a dataset"),
+    "snapshot.override": gettext_lazy("let non-commercial rows into a model that ships"),
     "source.change": gettext_lazy("changed a source"),
     "source.licence": gettext_lazy("noted a source's licence"),
+    "test.look": gettext_lazy("looked at figures of the test split"),
     "version.gate": gettext_lazy("a version was judged"),
     "version.promote": gettext_lazy("put a version in force"),
     "version.register": gettext_lazy("registered a version"),
+    "version.look_again": gettext_lazy("had an undecided version judged again"),
     "version.roll_back": gettext_lazy("went back to an earlier version"),
 }
 """What a project's log can hold; a test looks for actions that are missing here."""

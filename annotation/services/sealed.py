@@ -9,8 +9,6 @@ from django.db.models import Count, Max
 from annotation.models import AuditEntry, Project, User
 from annotation.services import audit
 
-LOOK = "test.look"
-
 
 @dataclass(frozen=True, slots=True)
 class Looks:
@@ -22,7 +20,7 @@ class Looks:
 
 def looks_at_test(project: Project) -> Looks:
     """The project's so far."""
-    entries = AuditEntry.objects.filter(project=project, action=LOOK)
+    entries = AuditEntry.objects.filter(project=project, action="test.look")
     found = entries.aggregate(count=Count("pk"), last=Max("created_at"))
     return Looks(found["count"], found["last"])
 
@@ -30,5 +28,5 @@ def looks_at_test(project: Project) -> Looks:
 @transaction.atomic
 def look_at_test(*, project: Project, by: User, what: str) -> Looks:
     """Record a look before it is had. what: which figures are shown."""
-    audit.record(action=LOOK, target=project, project=project, actor=by, what=what)
+    audit.record(action="test.look", target=project, project=project, actor=by, what=what)
     return looks_at_test(project)

@@ -7,7 +7,7 @@ from tests.annotation.test_pages_job_form import answer
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 GATE = {
-    "passed": True,
+    "passed": False,
     "verdict": "undecided",
     "why": "Undecided: about 40 more answered dev groups would tell. Against reward-1 on 24 groups "
     "of dev, look 2: log loss -0.0100 [-0.0500, +0.0300], accuracy +0.0000.",
@@ -70,8 +70,10 @@ def test_an_admin_retrains_promotes_and_rolls_back(visitor, cast, settings, tmp_
     assert "reward-2 is undecided. Undecided: about 40 more" in visitor.text(".advice")
     visitor.do(lambda page: page.click(".advice .decide .act"))
     visitor.wait_for("text=Gate: undecided")
-    visitor.do(lambda page: page.click("button.primary"))
+    visitor.do(lambda page: page.click("text=Promote: Reward model"))
     visitor.wait_for("text=reward-2 is in force.")
+    asked = "The gate is undecided. Put reward-2 in force as Reward model all the same?"
+    assert visitor.dialogs == [asked]
     assert Promotion.objects.latest("pk").version == version
 
     # and back again, with a nervous finger
