@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotation", "0040_studies"),
+        ("annotation", "0041_forgotten"),
     ]
 
     operations = [
