@@ -75,12 +75,12 @@ def sheets_of(study: Study) -> list[tuple[str, str, Sheet]]:
     """(by, what a part is, its lines) of each way to part votes, the most harmful first."""
     found = study.result["contributions"]
     names = _names(study.project, found)
-    ends = [
-        end for one in found for end in (one["low"], one["nats"], one["high"]) if end is not None
-    ]
-    span = (min([0.0, *ends]), max([0.0, *ends]))
     sheets = []
     for by, title in BY.items():
+        parts = [one for one in found if one["by"] == by]
+        ends = [one[end] for one in parts for end in ("low", "nats", "high")]
+        known = [0.0, *(end for end in ends if end is not None)]
+        span = (min(known), max(known))
         lines = [
             Line(
                 label=names.get((by, one["name"]), one["name"]),
@@ -92,8 +92,7 @@ def sheets_of(study: Study) -> list[tuple[str, str, Sheet]]:
                     )
                 ],
             )
-            for one in found
-            if one["by"] == by
+            for one in parts
         ]
         if lines:
             columns = [("nats", _("Dev log loss without it, more by (nats)"))]
