@@ -359,6 +359,7 @@ def test_a_board_is_fitted_again_once_something_has_changed_and_not_before(
     void_preference(preference=newest, by=cast.reviewer, reason="spam")
     assert shares() == [(0.0, 1), (1.0, 1)]
     meet(2, None, texts=("Same.", "Same."))  # a tie by itself, among the last answers of the job
+    shares()
     job = TrainingJob.objects.get()
     before = len(fitted)
     job.inputs["planned"].insert(0, job.inputs["planned"].pop())

@@ -13,7 +13,7 @@ from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
 from rewardmodel.calibration import COOLEST, LogOdds, reliability_slope
 from rewardmodel.evaluate import NUM_PROBED, Evaluation
-from rewardmodel.invariance import invariance_of
+from rewardmodel.invariance import IN_ONE_BATCH, invariance_of
 from rewardmodel.length_bias import LengthBias
 
 
@@ -124,13 +124,14 @@ def test_a_model_that_calls_all_alike_has_no_correlation():
 
 
 class Leaking:
-    """Each score is moved by how many rows are scored beside it."""
+    """Each score is moved by how many rows are scored beside it, in batches of one kind alone."""
 
-    def __init__(self, leak):
-        self.leak = leak
+    def __init__(self, leak, when=lambda rows, tokens: True):
+        self.leak, self.when = leak, when
 
     def score_ids(self, rows, batch_tokens=0):
-        return [10.0 + self.leak * (len(rows) - 1) for _ in rows]
+        leak = self.leak * self.when(rows, batch_tokens)
+        return [10.0 + leak * (len(rows) - 1) for _ in rows]
 
 
 def test_a_score_that_its_neighbours_move_is_told_by_how_much():
@@ -141,6 +142,18 @@ def test_a_score_that_its_neighbours_move_is_told_by_how_much():
     assert found.largest_difference == pytest.approx(0.5 * 2 / 10)
     assert invariance_of(Leaking(math.nan), rows).largest_difference == math.inf
     assert invariance_of(Leaking(0.5), []).largest_difference == 0
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        lambda rows, tokens: len(rows) == 3 and tokens == 0,
+        lambda rows, tokens: tokens == IN_ONE_BATCH,
+        lambda rows, tokens: len(rows) == 2,
+    ],
+)
+def test_each_kind_of_batch_is_tried(when):
+    assert invariance_of(Leaking(0.5, when), [[1], [2, 3], [4]]).largest_difference > 0.04
 
 
 def test_a_real_models_scores_are_its_own(tiny_lm, tmp_path):
