@@ -20,7 +20,6 @@ one. Judgments of single completions have figures of their own (pointwise.py).
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +27,7 @@ import torch
 from policy.comparisons import Comparison, PairTable, Vote
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
-from policy.scoring import Scorer, load_scorer
+from policy.scoring import Scorer
 from rewardmodel.axes import ByAxis
 from rewardmodel.batches import fitting, same_tokens
 from rewardmodel.bootstrap import INTERVAL, PairRow, bootstrap
@@ -90,17 +89,6 @@ def measure(table: PairTable, scores: Sequence[float]) -> Measured:
         else:
             correct += weight * (target if scores[i] > scores[j] else 1 - target)
     return Measured(log_loss, correct)
-
-
-def evaluate_pairs(
-    model: str | Path | Scorer, comparisons: Iterable[Comparison], *, device: str = "cpu"
-) -> list[PairRow]:
-    """One row per comparison that counts, in order: for comparing models on the same comparisons.
-
-    model: a reward-model directory or a loaded scorer.
-    """
-    scorer = model if isinstance(model, Scorer) else load_scorer(model, device)
-    return Evaluation.of(scorer, comparisons).rows
 
 
 @dataclass

@@ -12,7 +12,7 @@ from policy.scoring import load_scorer
 from rewardmodel import score
 from rewardmodel.__main__ import main
 from rewardmodel.config import RewardConfig
-from rewardmodel.evaluate import evaluate_pairs
+from tests.rewardmodel.measuring import evaluate_pairs
 
 
 def comparison(number: int, rankings: list, split="test", **fields) -> dict:

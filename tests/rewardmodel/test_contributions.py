@@ -14,8 +14,8 @@ from policy.config import BadInput
 from rewardmodel.__main__ import main
 from rewardmodel.bootstrap import PairRow, bootstrap
 from rewardmodel.contributions import read_labels
-from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.features import Backbone, write_features
+from tests.rewardmodel.measuring import evaluate_pairs
 
 WORDS = ["red", "blue", "two", "ten", "up", "down", "tea", "milk", "cat", "dog", "yes", "no"]
 GOOD, INVERTED, BY_LOT = ("ann", "bob", "cleo"), "ivan", "lot"

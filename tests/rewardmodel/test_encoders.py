@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from policy.comparisons import read_comparisons
 from policy.scoring import load_scorer
 from rewardmodel.config import RewardConfig
-from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.train import train
+from tests.rewardmodel.measuring import evaluate_pairs
 
 WORDS = ["red", "blue", "two", "ten", "up", "down", "tea", "milk"]
 ROWS = [

@@ -15,8 +15,8 @@ from rewardmodel.__main__ import main
 from rewardmodel.anchors import sample_anchors
 from rewardmodel.config import RewardConfig
 from rewardmodel.ensemble import member_config, train_ensemble
-from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.train import train
+from tests.rewardmodel.measuring import evaluate_pairs
 
 SMALL = RewardConfig(
     layers=1,

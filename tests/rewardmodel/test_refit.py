@@ -19,12 +19,12 @@ from rewardmodel import features as features_module
 from rewardmodel import refit as refit_module
 from rewardmodel.__main__ import main
 from rewardmodel.anchors import Anchor, read_anchors, sample_anchors
-from rewardmodel.evaluate import evaluate_pairs
 from rewardmodel.features import Backbone, Features, KnownScorer
 from rewardmodel.losses import ranking_loss
 from rewardmodel.newton import Fitted, fit_head
 from rewardmodel.normalise import normalise
 from rewardmodel.refit import LOSSES, Table
+from tests.rewardmodel.measuring import evaluate_pairs
 
 WORDS = ["red", "blue", "two", "ten", "up", "down", "tea", "milk", "cat", "dog", "yes", "no"]
 ROWS = [

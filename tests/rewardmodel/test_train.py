@@ -28,13 +28,14 @@ from rewardmodel.anchors import read_anchors, sample_anchors
 from rewardmodel.batches import Examples
 from rewardmodel.calibration import reliability
 from rewardmodel.config import RewardConfig
-from rewardmodel.evaluate import Evaluation, evaluate_pairs
+from rewardmodel.evaluate import Evaluation
 from rewardmodel.forward import Forward
 from rewardmodel.objective import Objective
 from rewardmodel.step import train_step
 from rewardmodel.survey import Survey
 from rewardmodel.targets import PLAIN
 from rewardmodel.train import train
+from tests.rewardmodel.measuring import evaluate_pairs
 
 SMALL = RewardConfig(
     layers=1,
