@@ -4,12 +4,21 @@ import json
 from typing import Any
 
 from annotation.models import ModelVersion, VersionKind
+from annotation.services.gates import BEFORE
 from annotation.services.licences import datasets_behind, known_forbidding
 from annotation.tombstones import tombstone_of
+from annotation.verdicts import outcome_of
 
 LOADERS = {
     VersionKind.POLICY: "AutoModelForCausalLM",
     VersionKind.REWARD: "AutoModelForSequenceClassification",
+}
+
+OUTCOMES = {
+    "passed": "Passed",
+    "failed": "Refused",
+    "undecided": "Undecided, which is no pass",
+    "unjudged": "Not judged",
 }
 
 
@@ -38,6 +47,7 @@ def render(version: ModelVersion) -> str:
         *(f"- {name}: {what}" for name, what in _lineage(version)),
         "",
         *_licences(version),
+        *_gate(version),
         "## Measured",
         "```json",
         json.dumps(version.metrics, ensure_ascii=False, indent=2),
@@ -52,6 +62,22 @@ def render(version: ModelVersion) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _gate(version: ModelVersion) -> list[str]:
+    """What its gate said, what it warned of, and how often it was looked at."""
+    gate = version.metrics.get("gate")
+    if not gate:
+        return []
+    before = version.metrics.get(BEFORE, [])
+    told = [f"- {OUTCOMES[outcome_of(gate)]}: {_line(gate.get('why', ''))}"]
+    told += [f"- Warning: {_line(one)}" for one in gate.get("warnings", ())]
+    told += [f"- A look before: {_line(one.get('why', ''))}" for one in before]
+    return ["## Gate", *told, ""]
+
+
+def _line(sentence: str) -> str:
+    return " ".join(sentence.split())
 
 
 def _licences(version: ModelVersion) -> list[str]:

@@ -6,6 +6,7 @@ import tarfile
 import pytest
 from django.utils.html import strip_tags
 
+from annotation import model_card
 from annotation.models import JobKind, JobStatus, Promotion, TrainingJob
 from annotation.models.prompts import Prompt
 from annotation.services import queue, versions
@@ -172,6 +173,16 @@ def test_an_admin_has_an_undecided_version_judged_again_and_its_look_before_stay
     undecided.save()
     html = client.get(page).content.decode()
     assert html.index("Now.") < html.index("Looks before") < html.index("about 120 more")
+
+
+def test_the_model_card_says_what_the_gate_said(undecided):
+    undecided.metrics |= {"gates_before": [{"why": "Undecided:\n about 300 more."}]}
+    gate = model_card.render(undecided).split("## Gate\n")[1].split("\n\n")[0]
+    assert gate.splitlines() == [
+        f"- Undecided, which is no pass: {UNDECIDED['why']}",
+        f"- Warning: {UNDECIDED['warnings'][0]}",
+        "- A look before: Undecided: about 300 more.",
+    ]
 
 
 def test_a_promotion_by_an_admin_says_what_the_gate_had_said(cast, enter, undecided):
