@@ -192,6 +192,7 @@ def test_only_train_prompts_are_drawn_and_each_step_has_its_shard(ppo):
     out = ppo(steps=3)
     shards = sorted((out / "rollouts").iterdir())
     assert [one.name for one in shards] == [f"step-{step:05d}.jsonl" for step in (1, 2, 3)]
+    assert sorted(one.name for one in (out / "texts").iterdir()) == [one.name for one in shards]
     rows = [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
     assert len(rows) == 3 * SMALL["rollouts_per_step"]
     assert {row["prompt_id"] for row in rows} == {"p0", "p1", "p2", "p3", "p4"}
@@ -240,7 +241,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert all(torch.equal(first[key], second[key]) for key in first), name
     for phase in ("ppo", "final"):
         assert without_times(metrics_of(one, phase)) == without_times(metrics_of(other, phase))
-    for folder in ("rollouts", "baselines"):
+    for folder in ("rollouts", "texts", "baselines"):
         if not (one / folder).is_dir():
             continue
         files = {path.name: path.read_text() for path in (one / folder).iterdir()}
