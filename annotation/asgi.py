@@ -25,6 +25,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from annotation.events import EventStreams
+from annotation.garbage import spare_what_stays
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -109,3 +110,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
 os.environ.setdefault("CONCORD_DATABASE_POOL", "yes")
 django.setup(set_prefix=False)
 application = EventStreams(Handler())
+spare_what_stays()

@@ -1,6 +1,7 @@
 """The web process's own handler: one thread per request, streams that end when somebody leaves."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from annotation.asgi import FORM_BYTES, application
+from annotation.garbage import OBJECTS_BETWEEN_LOOKS
 from annotation.models import User
 
 pytestmark = pytest.mark.urls(__name__)
@@ -142,3 +144,8 @@ def test_a_body_that_is_larger_than_any_file_may_be_is_not_read(settings):
     assert ask("/three", method="POST", body=allowed)[0] != 413
     status, _headers, text = ask("/three", method="POST", body=allowed + b"x")
     assert (status, text) == (413, b"A request has at most 10 bytes.")
+
+
+def test_the_collector_looks_seldom_and_never_at_what_stays():
+    assert gc.get_threshold()[0] == OBJECTS_BETWEEN_LOOKS
+    assert gc.get_freeze_count() > 10_000
