@@ -34,7 +34,19 @@ SLUG = "shelf"
 ANNOTATORS = 50
 EXPORTS = (("comparisons", "jsonl"), ("trl", "jsonl"), ("trl", "parquet"), ("raw", "jsonl"))
 PAGE_TIMES = 20
-PAGES = ("export/", "preferences/", "versions/", "head-to-head/")
+PAGES = (
+    "export/",
+    "preferences/",
+    "versions/",
+    "head-to-head/",
+    *(
+        f"analysis/?part={part}"
+        for part in ("agreement", "position", "length", "languages", "scores")
+    ),
+    "analysis/votes/?part=position&annotator=p1",
+    "analysis/disagreements/",
+    "analysis/contributions/",
+)
 
 
 def fill(votes: int) -> dict[str, Any]:
@@ -46,8 +58,11 @@ def fill(votes: int) -> dict[str, Any]:
         Comparison,
         ComparisonCompletion,
         Completion,
+        CompletionScore,
         Generation,
+        ModelVersion,
         Preference,
+        Promotion,
         Prompt,
         Ranking,
     )  # fmt: skip
@@ -150,6 +165,19 @@ def fill(votes: int) -> dict[str, Any]:
             for number, _of, pair in pairs()
         ),
     )
+    reward = ModelVersion.objects.create(
+        kind="reward", stage="reward", name="reward", path="models/reward", sha256="0" * 64
+    )
+    Promotion.objects.create(project=project, slot="reward", version=reward, verdict="registered")
+    desk.copy(
+        CompletionScore,
+        (
+            CompletionScore(
+                pk=number, completion_id=number, model_version=reward, score=rng.gauss(0, 1)
+            )
+            for number in range(1, prompts * each + 1)
+        ),
+    )
     desk._settle()
     return {"rows": votes}
 
@@ -189,9 +217,11 @@ def pages(folder: Path) -> dict[str, Any]:
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
+    from annotation.garbage import spare_what_stays
     from annotation.models import Project, User
     from annotation.services.projects import add_member
 
+    spare_what_stays()  # as in the web process
     user = User.objects.create(username="researcher")
     add_member(project=Project.objects.get(slug=SLUG), user=user, role="admin", by=None)
     client, found = Client(), {}
