@@ -85,6 +85,7 @@ class ImportCommand(BaseCommand, ABC):
                     path=path,
                     source=partial(source_for, project=project, name=name, **terms),
                     store_for=partial(self.store_for, project, options),
+                    format=options.get("format") or "",
                     on_row=account.row,
                     on_bytes=bar.update,
                 )

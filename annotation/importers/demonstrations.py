@@ -1,7 +1,8 @@
-"""Demonstrations: `prompt`, `completion` (README), or `instruction`, `output`.
+"""Demonstrations: `prompt`, `completion` (README), `instruction`, `output`, or `messages`.
 
-The second shape is Alpaca's, with `input` and `history` where they are there. A text or a list with
-one message of the assistant may be the completion.
+The second shape is Alpaca's, with `input` and `history` where they are there; the third a
+conversation whose last turn is the answer, as TRL's SFTTrainer and the export `sft` have it. A text
+or a list with one message of the assistant may be the completion.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,14 @@ from annotation.importers.rows import (
 
 def parse(row: Mapping[str, Any]) -> DemonstrationRow:
     """The demonstration of one row. Raises Refused with the reason."""
-    if "instruction" in row and "prompt" not in row:
+    if "label" in row:
+        raise Refused("a completion with a label (unpaired) is no ideal answer")
+    if "messages" in row and "prompt" not in row:
+        *messages, last = messages_of(row["messages"], "messages")
+        if last["role"] != "assistant" or not messages:
+            raise Refused(f"the last of messages must be the assistant's answer: {clip(last)}")
+        answer: Any = last["content"]
+    elif "instruction" in row and "prompt" not in row:
         require(row, "output")
         messages, answer = messages_of_instruction(row), row["output"]
     else:

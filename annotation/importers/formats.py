@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from annotation.errors import BadInput
-from annotation.importers import comparisons, demonstrations, prompts, table
+from annotation.importers import comparisons, demonstrations, prompts, table, unpaired
 from annotation.importers.csv_rows import header_of, is_table, read_table
 from annotation.importers.lines import RawRow
 from annotation.importers.load import (
     PREFERENCE_FORMATS,
     TABLE,
+    UNPAIRED,
     Store,
     demonstration_store,
     parse_of,
@@ -150,7 +151,9 @@ def fitting_formats(path: Path) -> list[str]:
         raise BadInput(_why_none(path))
     taken: Counter[str] = Counter()
     for name in FORMATS:
-        if name != TABLE:
+        if name == UNPAIRED:
+            taken[name] = sum(map(unpaired.is_one, rows))
+        elif name != TABLE:
             taken[name] = sum(_fits(Reading(format=name).parse(), row) for row in rows)
     most = [name for name in FORMATS if taken[name] * 2 > len(rows)]
     votes = [name for name in most if name not in WITHOUT_VOTES]

@@ -32,6 +32,7 @@ from annotation.importers import (
     table,
     trl,
     ultrafeedback,
+    unpaired,
 )
 from annotation.importers.csv_rows import header_of, is_table, read_table
 from annotation.importers.lines import BadRow, RawRow, Rows, read_rows
@@ -75,9 +76,11 @@ ASKING: Mapping[str, Callable[..., ComparisonRow]] = {
     "label-studio": label_studio.parse,
 }
 """Formats that leave open which of their fields is the question; the caller may name it."""
+UNPAIRED = "unpaired"
 PREFERENCE_FORMATS: Mapping[str, Parse] = {
     "hh-rlhf": hh_rlhf.parse,
     "trl": trl.parse,
+    UNPAIRED: unpaired.parse,
     "comparisons": comparisons.parse,
     "oasst-zh": oasst_zh.parse,
     "oasst-trees": oasst_trees.parse,
@@ -181,6 +184,8 @@ class Load:
     store_for: Callable[[Source], Store]
     on_row: Callable[[RowReport], object] = field(default=lambda row: None)
     on_bytes: Callable[[int], object] = field(default=lambda read: None)
+    format: str = ""
+    """Of a preference file: it says how rows are read (read_as)."""
     skip: int = 0
     """Rows that an earlier run, which was cut off, had done with."""
     by: User | None = None
@@ -189,7 +194,7 @@ class Load:
         """Import every row that can be; the account. Raises BadInput for an unreadable file."""
         report = FileReport(self.path.name, file_sha256(self.path))
         try:
-            rows = islice(read_any(self.path, self.on_bytes), self.skip, None)
+            rows = islice(read_as(self.path, self.format, self.on_bytes), self.skip, None)
             for chunk in _chunks(rows):
                 with transaction.atomic():
                     store = self.store_for(self.source())
@@ -217,6 +222,12 @@ def read_any(path: Path, on_bytes: Callable[[int], object] = lambda read: None) 
     if is_parquet(path):
         return read_parquet(path, on_bytes)
     return (read_table if is_table(path) else read_rows)(path, on_bytes)
+
+
+def read_as(path: Path, format: str, on_bytes: Callable[[int], object] = lambda read: None) -> Rows:
+    """The same, as a format reads them: several rows of an unpaired file are one comparison."""
+    rows = read_any(path, on_bytes)
+    return unpaired.put_together(rows) if format == UNPAIRED else rows
 
 
 def _take(store: Store, row: RawRow | BadRow) -> RowReport:

@@ -26,7 +26,7 @@ from annotation.importers.formats import (
     values_of,
 )
 from annotation.importers.lines import RawRow
-from annotation.importers.load import ASKING, TABLE, read_any
+from annotation.importers.load import ASKING, TABLE, read_as
 from annotation.importers.rows import Refused, parse_json
 from annotation.importers.table import COLUMNS, MEANINGS
 from annotation.models import AT_WORK, FileImport, ImportState, Membership
@@ -42,6 +42,7 @@ ROWS_LOOKED_AT = 50
 NAMES = {
     "hh-rlhf": gettext_lazy("hh-rlhf: two transcripts, chosen and rejected"),
     "trl": gettext_lazy("TRL: prompt, chosen, rejected"),
+    "unpaired": gettext_lazy("TRL unpaired: prompt, completion, label"),
     "comparisons": gettext_lazy("Concord's comparisons with all their votes"),
     "oasst-zh": gettext_lazy("OpenAssistant in Chinese: answers best first"),
     "oasst-trees": gettext_lazy("OpenAssistant's trees of messages"),
@@ -334,7 +335,7 @@ def _first_rows(one: FileImport) -> list[Shown]:
     """The first good rows, as they would be stored."""
     parse = services.reading_of(one).parse()
     found: list[Shown] = []
-    for raw in islice(read_any(services.path_of(one)), ROWS_LOOKED_AT):
+    for raw in islice(read_as(services.path_of(one), one.reading["format"]), ROWS_LOOKED_AT):
         if isinstance(raw, RawRow) and len(found) < ROWS_SHOWN:
             try:
                 found += shown_of(raw.line, parse(parse_json(raw)))

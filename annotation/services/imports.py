@@ -27,7 +27,7 @@ from django.utils.translation import gettext
 from annotation.errors import BadInput, Conflict
 from annotation.importers.formats import SOURCE_OF, Reading, fitting_formats
 from annotation.importers.lines import GZIP_MAGIC, BadRow, RawRow
-from annotation.importers.load import Load, Outcome, RowReport, read_any, source_for
+from annotation.importers.load import Load, Outcome, RowReport, read_as, source_for
 from annotation.importers.parquet import is_parquet
 from annotation.importers.rows import Refused, parse_json
 from annotation.models import AT_WORK, FileImport, ImportState, Project, User
@@ -305,7 +305,7 @@ def _look(one: FileImport) -> None:
     path, account = path_of(one), Account()
     parse = reading_of(one).parse()
     raw: RawRow | BadRow | None = None
-    for raw in read_any(path):
+    for raw in read_as(path, one.reading["format"]):
         if isinstance(raw, BadRow):
             if raw.ends:
                 raise BadInput(_broken(one, raw.line, raw.reason))
@@ -379,6 +379,7 @@ def _import(one: FileImport) -> None:
             terms=one.terms,
         ),
         store_for=partial(reading.store, one.project),
+        format=reading.format,
         on_row=on_row,
         skip=one.rows_done,
         by=one.by,
