@@ -68,7 +68,7 @@ def length_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> Sh
     """How often the longer text wins, by how much longer it is; the reward model beside people."""
     found = strict_answers(project, kinds, with_lengths=True)
     reward = in_force(project, Slot.REWARD)
-    scores = scores_of(project, found, reward) if reward else None
+    scores = scores_of(found, reward) if reward else None
     lines = []
     for bucket in by_length(found, scores or None):
         votes = query_of(part="length", bucket=bucket.number)

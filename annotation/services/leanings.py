@@ -5,24 +5,26 @@ of them (annotation/quality.py), so that a figure that stands on both pages is o
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from django.db.models import F
 from django.db.models.functions import Length
 
 from annotation import quality
 from annotation.intervals import Resampling, Statistic
 from annotation.models import (
+    ComparisonCompletion,
     Completion,
-    CompletionScore,
     ModelVersion,
     Outcome,
     Project,
     Ranking,
     Split,
 )
-from annotation.services.quality import PEOPLE, RESAMPLES, newest_answers, rankings_of, strict_pair
+from annotation.services.quality import PEOPLE, newest_answers, rankings_of, strict_pair
+from annotation.services.scores import known_scores
 
+RESAMPLES = 100
+"""Of each interval, as services.slices has it: a page draws a dozen of them."""
 RATIOS = (1.1, 1.25, 1.5, 2.0, 3.0)
 """Characters of the longer text by those of the shorter one: where a bucket ends."""
 
@@ -43,8 +45,8 @@ class StrictAnswer:
     @property
     def ratio(self) -> float:
         """Of the longer text to the shorter one, at least 1."""
-        low, high = sorted((self.pair.winner_length, self.pair.loser_length))
-        return high / max(low, 1)
+        winner, loser = self.pair.winner_length, self.pair.loser_length
+        return winner / max(loser, 1) if winner > loser else loser / max(winner, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def strict_answers(
         return StrictAnswers([], 0, False)
     lengths: Mapping[int, int] = {}
     if with_lengths:
-        texts = Completion.objects.filter(entries__comparison__in=found.values("comparison"))
+        shown = ComparisonCompletion.objects.filter(comparison__in=found.values("comparison"))
+        texts = Completion.objects.filter(pk__in=shown.values("completion"))
         lengths = dict(texts.values_list("pk", Length("text")))
     answers = [
         StrictAnswer(
@@ -169,27 +172,20 @@ def as_the_model_says(
 ) -> Iterator[quality.StrictPair]:
     """The same questions, won by the completion of the higher score; equal scores say nothing."""
     for one in answers:
+        pair = one.pair
         if scores[one.winner] > scores[one.loser]:
-            yield one.pair
+            yield pair
         elif scores[one.winner] < scores[one.loser]:
-            yield replace(
-                one.pair,
-                first_won=not one.pair.first_won,
-                winner_length=one.pair.loser_length,
-                loser_length=one.pair.winner_length,
+            yield quality.StrictPair(
+                unit=pair.unit,
+                annotator=pair.annotator,
+                first_won=not pair.first_won,
+                winner_length=pair.loser_length,
+                loser_length=pair.winner_length,
             )
 
 
-def scores_of(project: Project, found: StrictAnswers, reward: ModelVersion) -> dict[int, float]:
+def scores_of(found: StrictAnswers, reward: ModelVersion) -> dict[int, float]:
     """Completion -> score, of what was voted on outside the test split, which stays sealed."""
-    units = {one.pair.unit for one in found.answers if one.split != Split.TEST}
-    if not units:
-        return {}
-    scores = CompletionScore.objects.filter(
-        model_version=reward,
-        completion__prompt__project=project,
-        completion__entries__comparison__gte=min(units),
-        completion__entries__comparison__lte=max(units),
-    )
-    known = scores.values_list(F("completion__entries__comparison"), "completion_id", "score")
-    return {completion: score for unit, completion, score in known if unit in units}
+    open_ones = [one for one in found.answers if one.split != Split.TEST]
+    return known_scores(reward, {pk for one in open_ones for pk in (one.winner, one.loser)})

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from annotation.funnel import NEVER_USED
 from annotation.models import (
     Completion,
-    CompletionScore,
     ModelVersion,
     Preference,
     Project,
@@ -23,6 +22,7 @@ from annotation.models import (
 )
 from annotation.services import search
 from annotation.services.quality import MOST_ANSWERS, PEOPLE, rankings_of
+from annotation.services.scores import known_scores
 from annotation.services.search import Wanted
 
 Two = tuple[int, int]
@@ -97,7 +97,10 @@ def partings(
     for axis, unit, groups, _shown in rankings_of(rankings, "axis", "preference__comparison_id"):
         if groups:
             said[unit, axis].append(groups)
-    scores = _scores(project, reward, [unit for unit, _axis in said])
+    placed = {
+        pk for rankings in said.values() for groups in rankings for group in groups for pk in group
+    }
+    scores = known_scores(reward, placed)
     found, compared = [], set()
     for (unit, axis), rankings_said in said.items():
         if parts := _parted(unit, axis, rankings_said, scores):
@@ -140,21 +143,6 @@ def _parted(
             )
         )
     return parts
-
-
-def _scores(project: Project, reward: ModelVersion, units: Sequence[int]) -> dict[int, float]:
-    """Completion -> score, of these comparisons."""
-    wanted = set(units)
-    if not wanted:
-        return {}
-    rows = CompletionScore.objects.filter(
-        model_version=reward,
-        completion__prompt__project=project,
-        completion__entries__comparison__gte=min(wanted),
-        completion__entries__comparison__lte=max(wanted),
-    )
-    known = rows.values_list("completion__entries__comparison", "completion_id", "score")
-    return {completion: score for unit, completion, score in known if unit in wanted}
 
 
 def texts_of(found: Iterable[Parting]) -> dict[int, str]:

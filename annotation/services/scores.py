@@ -3,7 +3,7 @@
 Workers score (they have the model); the ledger says what is to be scored and keeps what came out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from django.db import transaction
@@ -70,3 +70,17 @@ def record_scores(
     Comparison.objects.filter(pk=comparison.pk).update(
         uncertainty=told, disagreement=disagreement, scored_by=reward
     )
+
+
+def known_scores(reward: ModelVersion, completions: Collection[int]) -> dict[int, float]:
+    """Completion -> what this version says of it, of those that it has scored."""
+    if not completions:
+        return {}
+    # by their span: thousands of ids would be a slow query, and one that a database may refuse
+    rows = CompletionScore.objects.filter(
+        model_version=reward,
+        completion__gte=min(completions),
+        completion__lte=max(completions),
+    )
+    wanted = set(completions)
+    return {pk: score for pk, score in rows.values_list("completion", "score") if pk in wanted}

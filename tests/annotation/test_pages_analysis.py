@@ -97,7 +97,7 @@ def test_length_by_ratio_against_slow_loops(db):
             vote(comparison, voter, order=order, presented_order=ids_of(comparison))
             told.append((texts, scores if split != "test" else [None, None], order[0][0]))
     found = strict_answers(project, with_lengths=True)
-    buckets = by_length(found, scores_of(project, found, reward))
+    buckets = by_length(found, scores_of(found, reward))
     for bucket in buckets:
         by_people, by_model = [], []
         for texts, scores, won in told:
