@@ -88,7 +88,9 @@ def everything(cast, settings, tmp_path):
         "/p/shop/analysis/contributions/",
         "/p/shop/preferences/",
         f"/p/shop/preferences/{answer.pk}/",
+        "/p/shop/imports/",
         "/p/shop/export/",
+        "/p/shop/forget/",
         "/p/shop/members/",
     ]
 
