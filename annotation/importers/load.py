@@ -6,7 +6,8 @@ names nobody. Rows are recognised by content and external id, so a second import
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -45,6 +46,7 @@ from annotation.importers.rows import (
     clip,
     parse_json,
 )
+from annotation.importers.together import store_new
 from annotation.importers.votes import Answer, is_there, store_answer, who_answers
 from annotation.leaks import ALIKE, LEAK, fault_of
 from annotation.models import (
@@ -67,7 +69,7 @@ from annotation.services.ledger import (
     record_generation,
 )
 
-CHUNK_ROWS = 50
+CHUNK_ROWS = 100
 CHUNK_BYTES = 4_000_000
 """A chunk ends at whichever comes first. It is one transaction: others wait for it on SQLite."""
 Parse = Callable[[Mapping[str, Any]], ComparisonRow | list[ComparisonRow]]
@@ -198,7 +200,7 @@ class Load:
             for chunk in _chunks(rows):
                 with transaction.atomic():
                     store = self.store_for(self.source())
-                    outcomes = [_take(store, row) for row in chunk]
+                    outcomes = _take_all(store, chunk)
                     if all(one.outcome == Outcome.REFUSED for one in outcomes):
                         transaction.set_rollback(True)  # nor keep a source made for nothing
                 for outcome in outcomes:  # told once they are committed
@@ -230,6 +232,42 @@ def read_as(path: Path, format: str, on_bytes: Callable[[int], object] = lambda 
     return unpaired.put_together(rows) if format == UNPAIRED else rows
 
 
+def _take_all(store: Store, chunk: Sequence[RawRow | BadRow]) -> list[RowReport]:
+    """What became of each row: as many together as are new, and one by one where none is."""
+    reports: list[RowReport] = []
+    while len(reports) < len(chunk):
+        rest = chunk[len(reports) :]
+        done = _taken_together(store, rest) if isinstance(store, PreferenceStore) else {}
+        rows = rest[: max(done) + 2] if done else rest  # the next one is known, or refused
+        reports += [
+            _report(row.line, done[place]) if place in done else _take(store, row)
+            for place, row in enumerate(rows)
+        ]
+    return reports
+
+
+def _taken_together(
+    store: "PreferenceStore", chunk: Sequence[RawRow | BadRow]
+) -> dict[int, Stored]:
+    """Place -> what became of the first rows; nothing where one is refused: each then speaks for
+    itself."""
+    rows: dict[int, Mapping[str, Any]] = {}
+    for place, row in enumerate(chunk):
+        if isinstance(row, RawRow):
+            with suppress(Refused):
+                rows[place] = parse_json(row)
+    try:
+        with transaction.atomic():
+            return store.together(rows)
+    except (Refused, ConcordError, DataError, IntegrityError):
+        return {}
+
+
+def _report(line: int, stored: Stored) -> RowReport:
+    outcome = Outcome.IMPORTED if stored.new else Outcome.ALREADY_THERE
+    return RowReport(line, outcome, stored.remark, stored.caught, stored.left_out)
+
+
 def _take(store: Store, row: RawRow | BadRow) -> RowReport:
     if isinstance(row, BadRow):
         return RowReport(row.line, Outcome.REFUSED, row.reason)
@@ -243,8 +281,7 @@ def _take(store: Store, row: RawRow | BadRow) -> RowReport:
     except (DataError, IntegrityError) as problem:
         reason = f"the database refused it: {clip(str(problem))}"
         return RowReport(row.line, Outcome.REFUSED, reason)
-    outcome = Outcome.IMPORTED if stored.new else Outcome.ALREADY_THERE
-    return RowReport(row.line, outcome, stored.remark, stored.caught, stored.left_out)
+    return _report(row.line, stored)
 
 
 @transaction.atomic
@@ -313,21 +350,46 @@ def preference_store(
 
     columns, values: as require_columns took them.
     """
-    parse = parse_of(format, columns or {}, values or {})
     batch = batch_for(
         project=project,
         name=f"import {source.name}"[:120],
         source=source,
         review_below=0.0,  # who was asked elsewhere goes to no reviewer here, unless a lead says so
     )
+    return PreferenceStore(batch, parse_of(format, columns or {}, values or {}))
 
-    def store(row: Mapping[str, Any]) -> Stored:
-        parsed = parse(row)
+
+@dataclass(frozen=True, slots=True)
+class PreferenceStore:
+    """Takes rows of a preference format: one, or many at once."""
+
+    batch: Batch
+    parse: Parse
+
+    def __call__(self, row: Mapping[str, Any]) -> Stored:
+        parsed = self.parse(row)
         if not isinstance(parsed, list):
-            return store_comparison(batch, parsed)
-        return _together([store_comparison(batch, one) for one in parsed])
+            return store_comparison(self.batch, parsed)
+        return _together([store_comparison(self.batch, one) for one in parsed])
 
-    return store
+    def together(self, rows: Mapping[int, Mapping[str, Any]]) -> dict[int, Stored]:
+        """What became of the first of these rows, by their place, up to one whose comparison is
+        known. Raises what storing one of them alone would: then nothing is stored."""
+        parsed: dict[int, list[ComparisonRow]] = {}
+        for place, row in rows.items():
+            with suppress(Refused):  # told when it is taken by itself
+                found = self.parse(row)
+                parsed[place] = found if isinstance(found, list) else [found]
+        kept = store_new(self.batch, list(parsed.values()))
+        return {
+            place: _together(
+                [
+                    _stored_of(self.batch.project, one, prompt, new=True)
+                    for one, prompt in zip(parsed[place], prompts, strict=True)
+                ]
+            )
+            for place, prompts in zip(parsed, kept, strict=False)
+        }
 
 
 def parse_of(format: str, columns: Mapping[str, str], values: Mapping[str, str]) -> Parse:
@@ -439,12 +501,13 @@ def store_comparison(batch: Batch, row: ComparisonRow) -> Stored:
             new = True
     if new and (len(row.votes) > 1 or not created):
         look_again(comparison.pk)
+    return _stored_of(batch.project, row, prompt, new=new)
+
+
+def _stored_of(project: Project, row: ComparisonRow, prompt: Prompt, *, new: bool) -> Stored:
     texts = [completion.text for completion in row.completions]
     return Stored(
-        new,
-        _split_remark(row.prompt, prompt),
-        _caught(batch.project, texts),
-        tuple(row.left_out),
+        new, _split_remark(row.prompt, prompt), _caught(project, texts), tuple(row.left_out)
     )
 
 

@@ -22,10 +22,16 @@ NO_LINE = -1
 
 def who_answers(batch: Batch, vote: VoteRow) -> Annotator:
     """The outside annotator, told apart from one of the same id in another source."""
+    name = annotator_name(batch, vote)
+    return outside_annotator(project=batch.project, external_id=name, kind=vote.kind)
+
+
+def annotator_name(batch: Batch, vote: VoteRow) -> str:
+    """Under which the project knows who voted."""
     name = f"{batch.source.name}:{vote.annotator}" if vote.annotator else batch.source.name
     if len(name) > MAX_ID_LENGTH:
         raise Refused(f"annotator {clip(vote.annotator)} is too long a name")
-    return outside_annotator(project=batch.project, external_id=name, kind=vote.kind)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,13 @@ class Answer:
             ],
         )
 
+    def belongs_to(self, preference: Preference) -> None:
+        """Its rows are this preference's."""
+        for ranking in self.rankings:
+            ranking.preference = preference
+        for judgment in self.judgments:
+            judgment.preference = preference
+
 
 def is_there(comparison: Comparison, annotator: Annotator, said: Answer) -> bool:
     """True if the annotator gave this answer before; Refused if they gave another.
@@ -76,11 +89,11 @@ def is_there(comparison: Comparison, annotator: Annotator, said: Answer) -> bool
     return True
 
 
-def store_answer(
-    batch: Batch, comparison: Comparison, annotator: Annotator, said: Answer, external_id: str
-) -> None:
-    """Rows of an answer that was given elsewhere: no lease, not counted."""
-    preference = Preference.objects.create(
+def new_answer(
+    batch: Batch, comparison: Comparison, annotator: Annotator, external_id: str
+) -> Preference:
+    """The preference of an answer that was given elsewhere, not stored yet."""
+    return Preference(
         project=batch.project,
         comparison=comparison,
         annotator=annotator,
@@ -88,10 +101,15 @@ def store_answer(
         source=batch.source,
         external_id=external_id,
     )
-    for ranking in said.rankings:
-        ranking.preference = preference
-    for judgment in said.judgments:
-        judgment.preference = preference
+
+
+def store_answer(
+    batch: Batch, comparison: Comparison, annotator: Annotator, said: Answer, external_id: str
+) -> None:
+    """Rows of an answer that was given elsewhere: no lease, not counted."""
+    preference = new_answer(batch, comparison, annotator, external_id)
+    preference.save(force_insert=True)
+    said.belongs_to(preference)
     Ranking.objects.bulk_create(said.rankings)
     CompletionJudgment.objects.bulk_create(said.judgments)
 

@@ -4,10 +4,11 @@ import hashlib
 import json
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Min
 
 from annotation.errors import BadInput, Conflict
 from annotation.models import (
@@ -63,6 +64,34 @@ def add_prompt(
     honoured where its group has none in this project yet, for related prompts stay together: look
     at the prompt's. Raises BadInput for messages that are no conversation awaiting an answer.
     """
+    wanted = new_prompt(
+        project=project, source=source, messages=messages, task=task, language=language,
+        metadata=metadata, external_id=external_id, split_group=split_group, split=split,
+    )  # fmt: skip
+    there = Prompt.objects.filter(project=project, content_hash=wanted.content_hash)
+    if prompt := there.first():
+        return prompt, False
+    lock_project(project)  # two imports at once must not part a group
+    if prompt := there.first():
+        return prompt, False
+    place_prompts(project, [wanted])
+    wanted.save(force_insert=True)
+    return wanted, True
+
+
+def new_prompt(
+    *,
+    project: Project,
+    source: Source,
+    messages: list[dict[str, Any]],
+    task: str = "",
+    language: str = "",
+    metadata: dict[str, Any] | None = None,
+    external_id: str = "",
+    split_group: str | None = None,
+    split: str | None = None,
+) -> Prompt:
+    """A prompt as add_prompt checks it, not stored yet; its split is what was asked for, or ""."""
     metadata = metadata or {}
     _require_conversation(messages)
     require_storable(messages, metadata, external_id, split_group or "")
@@ -71,26 +100,31 @@ def add_prompt(
     _require_length("external id", external_id, 200)
     if split is not None and split not in Split.values:
         raise BadInput(f"A split is one of {', '.join(Split.values)}: {split!r}.")
-    group = _short_group(split_group) if split_group else group_of_opening(messages)
-    content_hash = prompt_hash(messages, metadata)
-    prompt = Prompt.objects.filter(project=project, content_hash=content_hash).first()
-    if prompt is not None:
-        return prompt, False
-    lock_project(project)  # two imports at once must not part a group
-    return Prompt.objects.get_or_create(
+    return Prompt(
         project=project,
-        content_hash=content_hash,
-        defaults={
-            "source": source,
-            "external_id": external_id,
-            "messages": messages,
-            "task": task,
-            "language": language,
-            "metadata": metadata,
-            "split_group": group,
-            "split": _split_in_project(project, group) or split or split_of_group(group),
-        },
+        source=source,
+        content_hash=prompt_hash(messages, metadata),
+        external_id=external_id,
+        messages=messages,
+        task=task,
+        language=language,
+        metadata=metadata,
+        split_group=_short_group(split_group) if split_group else group_of_opening(messages),
+        split=split or "",
     )
+
+
+def place_prompts(project: Project, prompts: Iterable[Prompt]) -> None:
+    """Give new prompts, in their order, the split of their group: the one it has in the project,
+    else what its first prompt asks for, else what its hash says. With the project locked."""
+    prompts = list(prompts)
+    groups = {prompt.split_group for prompt in prompts}
+    related = Prompt.objects.filter(project=project, split_group__in=groups)
+    oldest = related.order_by().values("split_group").annotate(first=Min("pk")).values("first")
+    splits = dict(Prompt.objects.filter(pk__in=oldest).values_list("split_group", "split"))
+    for prompt in prompts:
+        group = prompt.split_group
+        prompt.split = str(splits.setdefault(group, prompt.split or split_of_group(group)))
 
 
 @transaction.atomic
@@ -112,13 +146,7 @@ def add_imported_completions(
 
     The same as add_completion and record_generation one by one, in four queries: imports are long.
     """
-    hashes = []
-    for text, writer in written:
-        if not isinstance(text, str) or not text.strip():
-            raise BadInput(f"A completion can't be empty: {text!r}.")
-        require_storable((text, writer))
-        _require_length("writer", writer, 200)
-        hashes.append(_sha256(text))
+    hashes = text_hashes(written)
     Completion.objects.bulk_create(
         (
             Completion(prompt=prompt, source=source, text=text, text_hash=text_hash)
@@ -138,6 +166,17 @@ def add_imported_completions(
         ignore_conflicts=True,
     )
     return completions
+
+
+def text_hashes(written: Sequence[tuple[str, str]]) -> list[str]:
+    """The hash by which a prompt's completions are told apart, of each (text, writer). Raises
+    BadInput for what no completion may be."""
+    for text, writer in written:
+        if not isinstance(text, str) or not text.strip():
+            raise BadInput(f"A completion can't be empty: {text!r}.")
+        require_storable((text, writer))
+        _require_length("writer", writer, 200)
+    return [_sha256(text) for text, _writer in written]
 
 
 @transaction.atomic
@@ -250,10 +289,7 @@ def open_comparison(
     chose the prompt, and how likely it was. Raises BadInput.
     """
     ids = [completion.pk for completion in completions]
-    if not 2 <= len(ids) <= 9:
-        raise BadInput(f"A comparison has 2 to 9 completions, not {len(ids)}.")
-    if len(set(ids)) != len(ids):
-        raise BadInput(f"A comparison's completions differ; seen twice among {ids}.")
+    require_choice(ids)
     if strangers := [one.pk for one in completions if one.prompt_id != prompt.pk]:
         raise BadInput(f"Completion {strangers[0]} answers another prompt than {prompt.pk}.")
     if prompt.project_id != batch.project_id:
@@ -273,20 +309,12 @@ def open_comparison(
         project_id=batch.project_id,
         content_hash=content_hash,
         defaults={
-            "batch": batch,
-            "prompt": prompt,
-            "purpose": purpose or batch.purpose,
+            **asked_of(batch, prompt, purpose or batch.purpose),
             "answers_wanted": answers_wanted,
             "full_overlap": full_overlap,
             "open_slots": answers_wanted,
-            "language": prompt.language,
-            "skill": batch.skill,
-            "priority": batch.priority,
-            "due_day": batch.due_day,
-            "strategy": _strategy(batch, purpose or batch.purpose),
             "selector": selector,
             "propensity": propensity,
-            "sort_key": random.random(),
         },
     )
     if created:
@@ -296,6 +324,29 @@ def open_comparison(
         )
         index_texts([(comparison, prompt, completions)])
     return comparison, created
+
+
+def require_choice(completions: Sequence[Any]) -> None:
+    """Raise BadInput unless these, by their id or hash, are 2 to 9 different ones."""
+    if not 2 <= len(completions) <= 9:
+        raise BadInput(f"A comparison has 2 to 9 completions, not {len(completions)}.")
+    if len(set(completions)) != len(completions):
+        raise BadInput(f"A comparison's completions differ; seen twice among {completions}.")
+
+
+def asked_of(batch: Batch, prompt: Prompt, purpose: str) -> dict[str, Any]:
+    """What a new comparison has of its batch and prompt."""
+    return {
+        "batch": batch,
+        "prompt": prompt,
+        "purpose": purpose,
+        "language": prompt.language,
+        "skill": batch.skill,
+        "priority": batch.priority,
+        "due_day": batch.due_day,
+        "strategy": _strategy(batch, purpose),
+        "sort_key": random.random(),
+    }
 
 
 def as_it_stands(batch: Batch) -> Batch:
@@ -342,11 +393,6 @@ def split_of_group(group: str) -> str:
     if place < DEV_FROM:
         return Split.TRAIN
     return Split.DEV if place < TEST_FROM else Split.TEST
-
-
-def _split_in_project(project: Project, group: str) -> str | None:
-    same = Prompt.objects.filter(project=project, split_group=group).order_by("pk")
-    return same.values_list("split", flat=True).first()
 
 
 def _short_group(group: str) -> str:

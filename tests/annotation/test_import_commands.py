@@ -250,20 +250,21 @@ def test_an_import_that_is_interrupted_keeps_its_chunks_and_can_be_done_again(
 ):
     monkeypatch.setattr(load, "CHUNK_ROWS", 2)
     path = write(tmp_path / "rows.jsonl", [pair(n) for n in range(6)])
-    store, calls = load.store_comparison, []
+    take, calls = load._take_all, []
 
-    def breaks_in_the_second_chunk(batch, row):
-        calls.append(row)
-        if len(calls) == 4:
+    def breaks_in_the_second_chunk(store, chunk):
+        calls.append(chunk)
+        reports = take(store, chunk)
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        return store(batch, row)
+        return reports
 
-    monkeypatch.setattr(load, "store_comparison", breaks_in_the_second_chunk)
+    monkeypatch.setattr(load, "_take_all", breaks_in_the_second_chunk)
     with pytest.raises(KeyboardInterrupt):
         run("import_preferences", path, format="trl")
     assert Preference.objects.count() == 2
     assert AuditEntry.objects.get(action="file.import").data["imported"] == 2
-    monkeypatch.setattr(load, "store_comparison", store)
+    monkeypatch.setattr(load, "_take_all", take)
     assert "4 imported, 2 already there" in run("import_preferences", path, format="trl")
 
 

@@ -12,6 +12,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from annotation.errors import BadInput, Conflict
+from annotation.importers import load as loading
 from annotation.importers.formats import Reading, fitting_formats, usual_columns, values_of
 from annotation.models import (
     AuditEntry,
@@ -239,6 +240,7 @@ def test_who_was_overtaken_writes_nothing_more(hand, cast, monkeypatch):
     ask_for_look(one=one, reading=TRL)
     start_import(one=one, by=cast.researcher)
     monkeypatch.setattr(imports, "PULSE_SECONDS", 0.0)
+    monkeypatch.setattr(loading, "CHUNK_ROWS", 50)
     load = imports.Load.run
 
     def overtaken(self):
