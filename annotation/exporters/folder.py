@@ -18,11 +18,13 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from annotation.agreement import PairAgreement
-from annotation.errors import BadInput
+from annotation.errors import BadInput, Conflict
 from annotation.exporters import card, comparisons, raw, sft, trl, unpaired
 from annotation.exporters.columns import COLUMNS, DROPS
 from annotation.exporters.files import FILES, DataFiles
@@ -40,7 +42,9 @@ from annotation.services import snapshots
 from annotation.services.audit import record
 from annotation.services.plans.comparisons import buckets_at
 from annotation.services.plans.narrowing import Beyond
-from annotation.services.positions import votes_at
+from annotation.services.positions import is_forgotten_since, votes_at
+from annotation.services.projects import lock_project
+from annotation.services.snapshots import MAX_TRIES
 
 FORMATS = tuple(COLUMNS)
 RENDERERS = {
@@ -156,16 +160,12 @@ def write_export(
     require_known(format, files)
     require_free(out)
     out, kind = out.resolve(), kind_of(format)
-    snapshot = snapshots.freeze(project=project, kind=kind, query=query, by=by, on_row=on_row)
-    part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex}")
-    try:
-        part.mkdir(parents=True)
-        manifest = _write(part, project, snapshot, format, files, on_row)
-        part.rename(out)
-    except OSError as error:
-        raise BadInput(f"Cannot write {out}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    for _ in range(MAX_TRIES):
+        snapshot = snapshots.freeze(project=project, kind=kind, query=query, by=by, on_row=on_row)
+        if manifest := _published(out, project, snapshot, format, files, on_row):
+            break
+    else:
+        raise Conflict(gettext("The ledger did not come to rest while it was read; try again."))
     record(
         action="export.make",
         target=snapshot,
@@ -178,6 +178,37 @@ def write_export(
         salt_id=manifest["salt_id"],
     )
     return manifest
+
+
+def _published(
+    out: Path,
+    project: Project,
+    snapshot: DatasetSnapshot,
+    format: str,
+    files: str,
+    on_row: Callable[[], object],
+) -> dict[str, Any] | None:
+    """The manifest of the folder, which stands in its place now; None, and nothing kept, where
+    somebody's data was deleted since the snapshot was frozen."""
+    part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex}")
+    try:
+        part.mkdir(parents=True)
+        try:
+            manifest = _write(part, project, snapshot, format, files, on_row)
+        except Conflict:  # the snapshot was withdrawn before its rows were read
+            if not is_forgotten_since(project, snapshot.ledger_position):
+                raise
+            return None
+        with transaction.atomic():
+            lock_project(project)  # as forget_person does; whoever withdraws finds the folder
+            if is_forgotten_since(project, snapshot.ledger_position):
+                return None
+            part.rename(out)
+        return manifest
+    except OSError as error:
+        raise BadInput(f"Cannot write {out}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def require_known(format: str, files: str) -> None:

@@ -33,7 +33,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
-from annotation.services.projects import remove_member
+from annotation.services.projects import lock_project, remove_member
 from annotation.services.reasons import said_why
 from annotation.services.snapshots import freeze, path_of
 from annotation.services.voiding import order_range_void
@@ -51,6 +51,8 @@ def forget_person(*, annotator: Annotator, reason: str, by: User) -> Forgotten:
     """
     reason = said_why(reason, gettext("Deleting a person's data needs a reason"))
     with transaction.atomic():
+        # a dataset that is frozen meanwhile is there by now, or sees that they are forgotten
+        lock_project(annotator.project)
         locked = Annotator.objects.select_for_update(no_key=True).get(pk=annotator.pk)
         if Forgotten.objects.filter(annotator=locked).exists():
             raise Conflict(gettext("The data of this person is deleted already."))

@@ -93,6 +93,12 @@ def with_forgotten(project: Project, position: Position) -> Position:
     return dict(sorted((position | {"forgotten": newest_one}).items())) if newest_one else position
 
 
+def is_forgotten_since(project: Project, position: Position) -> bool:
+    """Whether somebody's data was deleted after the position was read."""
+    newest_one = _highest(Forgotten.objects.filter(project=project))
+    return newest_one != position.get("forgotten", 0)
+
+
 def forgotten_at(project: Project | int, position: Position) -> frozenset[int]:
     """Annotators whose data was deleted by then; asks nothing where nobody's was."""
     if "forgotten" not in position:

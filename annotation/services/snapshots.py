@@ -27,7 +27,8 @@ from annotation.services.plans.comparisons import ComparisonsPlan
 from annotation.services.plans.demonstrations import DemonstrationsPlan
 from annotation.services.plans.prompts import PromptsPlan
 from annotation.services.plans.rows import Row
-from annotation.services.positions import Position
+from annotation.services.positions import Position, is_forgotten_since
+from annotation.services.projects import lock_project
 from annotation.tombstones import in_words
 
 Plan = ComparisonsPlan | PromptsPlan | DemonstrationsPlan
@@ -128,7 +129,7 @@ def _keep(
 
     None, and nothing kept, if something up to the position appeared meanwhile: a transaction that
     took its id before the position was read may be committed after its place was passed
-    (PostgreSQL).
+    (PostgreSQL); or if somebody's data was deleted since, which a file must not bring back.
     """
     folder = Path(settings.ARTIFACTS_DIR) / "snapshots"
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,38 +153,41 @@ def _keep(
             sort_keys=True,
         )
         sha256 = hashlib.sha256(manifest.encode()).hexdigest()
-        part.replace(folder / f"{sha256}.jsonl")
-        part.write_text(manifest, encoding="utf-8")
-        part.replace(folder / f"{sha256}.json")
+        try:
+            with transaction.atomic():
+                lock_project(project)  # as forget_person does, who then finds the row
+                if kind != "prompts" and is_forgotten_since(project, position):
+                    return None
+                part.replace(folder / f"{sha256}.jsonl")
+                part.write_text(manifest, encoding="utf-8")
+                part.replace(folder / f"{sha256}.json")
+                snapshot = DatasetSnapshot.objects.create(
+                    project=project,
+                    kind=kind,
+                    query=plan.query,
+                    ledger_position=position,
+                    sha256=sha256,
+                    path=f"snapshots/{sha256}.jsonl",
+                    rows=rows,
+                    counts=counts,
+                    notes=plan.notes,
+                    sources={str(pk): number for pk, number in sorted(plan.sources.items())},
+                    created_by=by,
+                )
+                record(
+                    action="snapshot.freeze",
+                    target=snapshot,
+                    project=project,
+                    actor=by,
+                    kind=kind,
+                    sha256=sha256,
+                    rows=rows,
+                    splits=plan.query["splits"],
+                )
+        except IntegrityError:  # another froze the same meanwhile; the files are the same bytes
+            return DatasetSnapshot.objects.get(sha256=sha256)
     finally:
         part.unlink(missing_ok=True)
-    try:
-        with transaction.atomic():
-            snapshot = DatasetSnapshot.objects.create(
-                project=project,
-                kind=kind,
-                query=plan.query,
-                ledger_position=position,
-                sha256=sha256,
-                path=f"snapshots/{sha256}.jsonl",
-                rows=rows,
-                counts=counts,
-                notes=plan.notes,
-                sources={str(pk): number for pk, number in sorted(plan.sources.items())},
-                created_by=by,
-            )
-            record(
-                action="snapshot.freeze",
-                target=snapshot,
-                project=project,
-                actor=by,
-                kind=kind,
-                sha256=sha256,
-                rows=rows,
-                splits=plan.query["splits"],
-            )
-    except IntegrityError:  # another froze the same meanwhile; the files are the same bytes
-        return DatasetSnapshot.objects.get(sha256=sha256)
     return snapshot
 
 

@@ -161,6 +161,40 @@ def test_exports_of_before_lose_their_files(project, admin):
     assert (anew / "train.jsonl").read_text().count("\n") == 2  # of three votes
 
 
+def once(act):
+    """What does it at the first call alone."""
+    left = [act]
+    return lambda: left.pop()() if left else None
+
+
+def test_a_dataset_that_is_being_frozen_meanwhile_holds_them_not(project, admin):
+    gone = make_voter(project)
+    comparison = compare(project)
+    cast(comparison, gone), cast(comparison), cast(compare(project), gone)
+    deleting = once(lambda: forget(gone, admin))
+    made = freeze(project=project, kind="comparisons", on_row=deleting)
+    assert str(gone.pk) not in voters(made)
+    assert made.counts["forgotten"] == 2
+    assert [path.suffix for path in path_of(made).parent.iterdir()].count(".jsonl") == 1
+
+
+@pytest.mark.parametrize(("format", "calls"), [("comparisons", 3), ("raw", 2), ("comparisons", 4)])
+def test_an_export_that_is_being_written_meanwhile_holds_them_not(project, admin, format, calls):
+    gone = make_voter(project)
+    first, second = compare(project), compare(project)
+    cast(first, gone), cast(first), cast(second, gone), cast(second)
+    acts = [lambda: None] * (calls - 1) + [lambda: forget(gone, admin)]
+    folder = make_export(
+        project=project, format=format, on_row=lambda: acts.pop(0)() if acts else None
+    )
+    assert not acts
+    (manifest,) = exports_of(project)
+    assert manifest["position"]["forgotten"] == Forgotten.objects.get().pk
+    assert not is_withdrawn(project, manifest)
+    assert manifest["funnel"]["forgotten"] == 2
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_what_learned_from_it_says_so(project, admin):
     gone = make_voter(project)
     cast(compare(project), gone)

@@ -460,7 +460,7 @@ def test_freezing_takes_a_fixed_number_of_reads_a_page(project, django_assert_ma
         for _ in range(2):
             cast(compare(project))
     locks = 12 if connection.vendor == "postgresql" else 0  # of four tables, in savepoints here
-    with django_assert_max_num_queries(28 + locks):
+    with django_assert_max_num_queries(30 + locks):
         frozen(project)
 
 
