@@ -73,29 +73,37 @@ def order_range_void(
     *, annotator: Annotator, since: datetime, until: datetime, reason: str, by: User
 ) -> RangeVoid:
     """Write the order down and begin with it. Raises BadInput for an empty range or no reason."""
-    _require_range(since, until)
-    reason = said_why(reason, gettext("A void needs a reason"))
-    with transaction.atomic():
-        order = RangeVoid.objects.create(
-            project=annotator.project,
-            annotator=annotator,
-            since=since,
-            until=until,
-            reason=reason,
-            by=by,
-        )
-        record(
-            action="range_void.order",
-            target=order,
-            project=annotator.project,
-            actor=by,
-            annotator=annotator.pseudonym,
-            since=since.isoformat(),
-            until=until.isoformat(),
-            reason=reason,
-        )
+    order = write_order(annotator=annotator, since=since, until=until, reason=reason, by=by)
     carry_on(order, most=AT_ONCE)
     order.refresh_from_db()
+    return order
+
+
+@transaction.atomic
+def write_order(
+    *, annotator: Annotator, since: datetime, until: datetime, reason: str, by: User
+) -> RangeVoid:
+    """The order alone; the workers' next tick begins with it. Raises as order_range_void does."""
+    _require_range(since, until)
+    reason = said_why(reason, gettext("A void needs a reason"))
+    order = RangeVoid.objects.create(
+        project=annotator.project,
+        annotator=annotator,
+        since=since,
+        until=until,
+        reason=reason,
+        by=by,
+    )
+    record(
+        action="range_void.order",
+        target=order,
+        project=annotator.project,
+        actor=by,
+        annotator=annotator.pseudonym,
+        since=since.isoformat(),
+        until=until.isoformat(),
+        reason=reason,
+    )
     return order
 
 

@@ -1,5 +1,7 @@
 """Delete a person's data: no dataset holds it any more, and of those that did a tombstone stays."""
 
+from unittest.mock import Mock
+
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -16,11 +18,13 @@ from annotation.models import (
     Role,
     Tombstone,
 )
+from annotation.services import forgetting
 from annotation.services.answers import add_ideal
 from annotation.services.forgetting import forget_person, preview, replace_all, unfinished
 from annotation.services.projects import annotator_for
 from annotation.services.snapshot_diff import diff
 from annotation.services.snapshots import freeze, path_of, rows_of
+from annotation.services.voiding import carry_on_all
 from tests.annotation.making import make_member, make_project
 from tests.annotation.voting import cast, compare, make_voter
 from tests.pages_cast import make_cast
@@ -223,6 +227,17 @@ def test_an_act_that_was_cut_off_goes_on(project, admin, monkeypatch):
     assert Tombstone.objects.count() == 2
     replace_all(made.pk)
     assert AuditEntry.objects.filter(action="snapshot.bury").count() == 2
+
+
+def test_whoever_is_cut_off_after_the_name_is_off_has_ordered_the_void(project, admin, monkeypatch):
+    gone = make_voter(project)
+    vote = cast(compare(project), gone)
+    monkeypatch.setattr(forgetting, "carry_on", Mock(side_effect=SystemExit))
+    with pytest.raises(SystemExit):
+        forget_person(annotator=gone, reason="She asked us to.", by=admin)
+    assert carry_on_all() == 1
+    vote.refresh_from_db()
+    assert vote.void_reason == "She asked us to."
 
 
 def test_an_admin_does_it_on_the_page(enter):
