@@ -1,6 +1,7 @@
 """The tasks: thin, and safe to run twice. What they do is said in the module that each calls."""
 
 import logging
+from functools import partial
 from typing import Any
 
 from celery import signals
@@ -22,6 +23,7 @@ from annotation.services import (
     versions,
     voiding,
 )
+from workers.beating import Beating
 from workers.celery import MESSAGE_SECONDS, app
 from workers.launch import shutting_down
 from workers.retraining import request_what_is_due
@@ -59,7 +61,8 @@ def import_file(import_id: int) -> None:
 @app.task
 def write_export(order_id: int) -> None:
     """Write an export that was ordered."""
-    exports.write_order(order_id)
+    beating = partial(Beating, name=f"export order {order_id}")
+    exports.write_order(order_id, keep_alive=beating)
 
 
 @app.task

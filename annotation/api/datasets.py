@@ -38,7 +38,7 @@ from annotation.services.exports import order_export
 from annotation.services.licences import override_licences
 from annotation.services.reasons import MAX_REASON
 from annotation.services.snapshot_diff import diff
-from annotation.services.snapshots import PLANS, count
+from annotation.services.snapshots import PLANS
 from annotation.services.versions import directory_of, versions_of
 from annotation.streaming import attachment, file_pieces, tar_pieces
 
@@ -193,10 +193,7 @@ class CountView(ProjectView):
         """What freezing a query would give now; nothing is frozen. 202 with an order where that
         takes its time: its `account` is the answer once its state is done."""
         wish = validated(CountIn, request)
-        format = "sft" if wish["kind"] == "demonstrations" else "comparisons"
-        if wish["kind"] == "prompts":
-            rows, funnel = count(project=self.project, **wish)
-            return Response(CountOut({"rows": rows, "funnel": funnel}).data)
+        format = {"demonstrations": "sft"}.get(wish["kind"], wish["kind"])
         order = order_export(
             project=self.project, format=format, query=wish["query"], by=self.user,
             counts_only=True,

@@ -153,7 +153,7 @@ def write_export(
     """Freeze and write; the manifest. `out` must be empty or absent, and appears whole or not.
 
     query: what snapshots.freeze takes for comparisons, or for demonstrations where format is sft.
-    files: jsonl or parquet. on_row: called for whatever is frozen, and again for each row written;
+    files: jsonl or parquet. on_row: called for whatever is frozen, and again as it is written;
     what it raises ends both, with nothing left behind. Raises BadInput, also where there is no row
     to write.
     """
@@ -220,8 +220,8 @@ def require_known(format: str, files: str) -> None:
 
 
 def kind_of(format: str) -> str:
-    """The kind of snapshot that a format is written from."""
-    return "demonstrations" if format == "sft" else "comparisons"
+    """The kind of snapshot that a format is written from; prompts, which have none, are counted."""
+    return {"sft": "demonstrations", "prompts": "prompts"}.get(format, "comparisons")
 
 
 def require_free(out: Path) -> None:
@@ -247,8 +247,7 @@ def _write(
     account = _Account()
     data = DataFiles(folder, files, COLUMNS[format])
     try:
-        for split, row in _rendered(project, snapshot, format, names, account):
-            on_row()
+        for split, row in _rendered(project, snapshot, format, names, account, on_row):
             data.write(split, row)
         written = data.closed()
     finally:
@@ -336,9 +335,11 @@ def _rendered(
     format: str,
     names: Pseudonyms,
     account: _Account,
+    on_row: Callable[[], object],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row of the export with its split."""
     for row in snapshots.rows_of(snapshot):
+        on_row()
         account.see(row)
         if format != "raw":
             for rendered in RENDERERS[format](row, names, account.left_out):
@@ -347,6 +348,7 @@ def _rendered(
         query = VoteQuery.of(snapshot.query)
         found = buckets_at(project, query, snapshot.ledger_position, Beyond.of(snapshot, query))
         for comparison, buckets, decision in found:
+            on_row()
             comparison.votes = [
                 vote for vote in comparison.votes if buckets[vote.pk] != Bucket.FORGOTTEN
             ]

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotation.errors import BadInput
 from annotation.exporters import folder
 from annotation.exporters.files import FILES
 from annotation.funnel import FEWEST_CHECKS, MOST_CHECKS, NUMBERS
@@ -38,6 +39,7 @@ SNAPSHOTS_SHOWN = 12
 EXPORTS_SHOWN = 30
 MORE = ("schemes", "guidelines", "axes", "tags")
 """Lists that stand among the form's further filters."""
+OF_VOTES = ("since", "until", "sources", *MORE, "accuracy", "agreement")
 DAY = forms.DateInput(attrs={"type": "date"})
 
 
@@ -154,10 +156,17 @@ def _menu(values: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def query_of(asked: dict[str, Any]) -> dict[str, Any]:
-    """The query that the form asks for; ideal answers have no votes to choose among."""
+    """The query that the form asks for. Raises BadInput for a filter of votes where ideal answers
+    are asked for: they have none."""
     if asked["format"] == "sft":
+        if of_votes := [name for name in OF_VOTES if asked[name]]:
+            label = str(ExportForm.base_fields[of_votes[0]].label)
+            raise BadInput(
+                _("Ideal answers are chosen by split and licence alone, not by “%(filter)s”.")
+                % {"filter": label}
+            )
         splits = [split for split in asked["splits"] if split != Split.TEST]
-        return {"splits": splits or asked["splits"]}
+        return {"splits": splits or asked["splits"], "licences": asked["licences"]}
     return {
         "splits": asked["splits"],
         "annotators": asked["annotators"],

@@ -76,7 +76,7 @@ def test_a_researcher_makes_lists_and_downloads_an_export(project, researcher):
 
 
 def test_a_large_project_is_exported_and_counted_by_orders(project, researcher, monkeypatch):
-    monkeypatch.setattr(exports, "SMALL_VOTES", 0)
+    monkeypatch.setattr(exports, "SMALL", 0)
     cast(compare(project))
     asked = make(researcher, format="trl", files="parquet")
     assert (asked.status_code, asked.json()["state"]) == (202, "waiting")

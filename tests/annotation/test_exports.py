@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,8 @@ from annotation.exporters.folder import export_of, forget_parts
 from annotation.models import DatasetSnapshot, ExportOrder, OrderState
 from annotation.services import exports
 from annotation.services.exports import order_export, waiting_orders, write_order
+from annotation.services.jobs import Pulse
+from annotation.services.ledger import add_completion, add_prompt, record_generation
 from tests.annotation.making import make_project, make_user
 from tests.annotation.voting import cast, compare
 
@@ -32,7 +35,7 @@ def project():
 @pytest.fixture
 def large(project, monkeypatch):
     """Two votes, which are many here."""
-    monkeypatch.setattr(exports, "SMALL_VOTES", 1)
+    monkeypatch.setattr(exports, "SMALL", 1)
     for _ in range(2):
         cast(compare(project))
     return project
@@ -60,7 +63,7 @@ def test_of_a_large_one_workers_write_what_was_there_when_it_was_ordered(large, 
 
 
 def test_exactly_so_many_votes_are_few(project, monkeypatch):
-    monkeypatch.setattr(exports, "SMALL_VOTES", 1)
+    monkeypatch.setattr(exports, "SMALL", 1)
     cast(compare(project))
     assert order_export(project=project, format="trl").state == OrderState.DONE
 
@@ -74,7 +77,71 @@ def test_a_double_click_is_one_order(large):
     write_order(first.pk)
     write_order(first.pk)
     assert DatasetSnapshot.objects.count() == 1
+    cast(compare(large))
     assert order_export(project=large, format="trl", query={"splits": ["train"]}, by=user) != first
+
+
+def test_a_second_click_on_what_was_ready_at_once_makes_no_second_export(project):
+    cast(compare(project))
+    user = make_user()
+    first = order_export(project=project, format="trl", by=user)
+    assert order_export(project=project, format="trl", by=user) == first
+    cast(compare(project))
+    assert rows_of(project, order_export(project=project, format="trl", by=user)) == 2
+
+
+def test_an_order_of_long_ago_is_no_second_click(large):
+    first = order_export(project=large, format="trl")
+    ExportOrder.objects.update(created_at=timezone.now() - timedelta(days=3))
+    assert order_export(project=large, format="trl") != first
+
+
+@pytest.mark.parametrize(("kind", "format"), [("sft", "sft"), ("prompts", "prompts")])
+def test_ideal_answers_and_prompts_may_be_many_too(project, monkeypatch, kind, format):
+    monkeypatch.setattr(exports, "SMALL", 1)
+    for n in range(2):
+        messages = [{"role": "user", "content": f"Question {n}?"}]
+        source = project.sources.get()
+        prompt, _ = add_prompt(project=project, source=source, messages=messages)
+        answer, _ = add_completion(prompt=prompt, source=source, text="So.")
+        record_generation(completion=answer, origin="demonstration", writer="expert")
+    order = order_export(project=project, format=format, counts_only=True)
+    assert order.state == OrderState.WAITING
+    write_order(order.pk)
+    order.refresh_from_db()
+    assert sum(order.account["funnel"].values()) == 2
+
+
+def test_a_full_disk_is_said_and_not_tried_again(large, monkeypatch, caplog):
+    def full(**wish):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exports, "make_export", full)
+    order = order_export(project=large, format="trl")
+    write_order(order.pk)
+    order.refresh_from_db()
+    assert order.state == OrderState.FAILED
+    assert order.error == "It could not be written: OSError: [Errno 28] No space left on device"
+    assert "Export order" in caplog.text
+
+
+def test_a_heartbeat_keeps_an_order_alive_between_two_rows(large):
+    """As workers.tasks beats; whoever was overtaken is told so."""
+    order = order_export(project=large, format="trl")
+    told = []
+
+    @contextmanager
+    def keep_alive(heartbeat):
+        ExportOrder.objects.update(heartbeat_at=timezone.now() - timedelta(days=1))
+        told.append(heartbeat(step=1))
+        told.append(list(waiting_orders()))
+        ExportOrder.objects.update(attempt=2)
+        told.append(heartbeat())
+        ExportOrder.objects.update(attempt=1)
+        yield
+
+    write_order(order.pk, keep_alive=keep_alive)
+    assert told == [Pulse.GO_ON, [], Pulse.FENCED_OFF]
 
 
 def test_what_is_counted_freezes_nothing(large):

@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 
 from annotation.models import DatasetSnapshot, ExportOrder
+from annotation.pages.exports import OF_VOTES, query_of
 from annotation.services import exports, queue
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
@@ -44,7 +45,7 @@ def test_an_export_is_made_listed_and_downloaded(voted, enter):
 
 
 def test_what_is_large_is_shown_until_a_worker_has_written_it(voted, enter, monkeypatch):
-    monkeypatch.setattr(exports, "SMALL_VOTES", 0)
+    monkeypatch.setattr(exports, "SMALL", 0)
     client = enter(voted.researcher)
     html = client.post("/p/shop/export/make/", EVERYTHING, follow=True).content.decode()
     assert "The export is ready." not in html
@@ -58,7 +59,7 @@ def test_what_is_large_is_shown_until_a_worker_has_written_it(voted, enter, monk
 
 
 def test_what_was_counted_or_failed_later_is_told(voted, enter, monkeypatch):
-    monkeypatch.setattr(exports, "SMALL_VOTES", 0)
+    monkeypatch.setattr(exports, "SMALL", 0)
     client = enter(voted.researcher)
     client.post("/p/shop/export/make/", EVERYTHING | {"count": "1"})
     assert "Being counted" in client.get("/p/shop/export/").content.decode()
@@ -71,6 +72,17 @@ def test_what_was_counted_or_failed_later_is_told(voted, enter, monkeypatch):
     html = client.get("/p/shop/export/").content.decode()
     assert "1 row would be frozen." in html
     assert "Nothing is left to export as trl" in html
+
+
+def test_ideal_answers_take_no_filter_of_votes(voted, enter):
+    wish = EVERYTHING | {"format": "sft", "since": "2020-01-01"}
+    client = enter(voted.researcher)
+    html = client.post("/p/shop/export/make/", wish, follow=True).content.decode()
+    assert "chosen by split and licence alone, not by “Given from”" in html
+    assert query_of(
+        {"format": "sft", "splits": ["train", "test"], "licences": ["MIT"]}
+        | dict.fromkeys(OF_VOTES)
+    ) == {"splits": ["train"], "licences": ["MIT"]}
 
 
 def test_the_funnel_of_every_snapshot_is_shown(voted, enter):

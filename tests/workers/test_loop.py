@@ -174,7 +174,7 @@ def once_around(concord: Installation, project, monkeypatch) -> None:
         assert Promotion.objects.filter(version=policy).exists()
     wait_for(lambda: comparisons_of(policy), "the improved policy's comparisons")
 
-    monkeypatch.setattr(exports, "SMALL_VOTES", 0)  # a worker writes what is large
+    monkeypatch.setattr(exports, "SMALL", 0)  # a worker writes what is large
     concord.start("files")
     order = exports.order_export(project=project, format="trl")
     assert order.state == OrderState.WAITING
