@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import islice
@@ -43,11 +43,12 @@ from annotation.importers.rows import (
     DemonstrationRow,
     PromptRow,
     Refused,
+    VoteRow,
     clip,
     parse_json,
 )
 from annotation.importers.together import store_new
-from annotation.importers.votes import Answer, is_there, store_answer, who_answers
+from annotation.importers.votes import Answer, annotator_name, is_there, store_answer, who_answers
 from annotation.leaks import ALIKE, LEAK, fault_of
 from annotation.models import (
     Batch,
@@ -68,6 +69,8 @@ from annotation.services.ledger import (
     open_comparison,
     record_generation,
 )
+from annotation.services.outside import digest_of, forgotten_digests
+from annotation.services.projects import lock_project
 
 CHUNK_ROWS = 100
 CHUNK_BYTES = 4_000_000
@@ -97,6 +100,9 @@ TABLE = "csv"
 
 MOST_FIELDS = 100
 """Names of fields that are counted: a file may well make up a new one for every row."""
+
+OF_FORGOTTEN = "votes of people whose data was deleted"
+"""Counted among the fields that are not kept."""
 
 NOT_TO_BE_SHOWN = {
     LEAK: "a completion names its maker",
@@ -348,15 +354,17 @@ def preference_store(
 ) -> Store:
     """What takes a row of a preference format into the project.
 
-    columns, values: as require_columns took them.
+    columns, values: as require_columns took them. Call it in the transaction of what it takes.
     """
+    lock_project(project)  # nobody's data is deleted until these rows are committed
     batch = batch_for(
         project=project,
         name=f"import {source.name}"[:120],
         source=source,
         review_below=0.0,  # who was asked elsewhere goes to no reviewer here, unless a lead says so
     )
-    return PreferenceStore(batch, parse_of(format, columns or {}, values or {}))
+    parse = parse_of(format, columns or {}, values or {})
+    return PreferenceStore(batch, parse, forgotten_digests(project))
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +373,11 @@ class PreferenceStore:
 
     batch: Batch
     parse: Parse
+    forgotten: frozenset[str] = frozenset()
+    """Digests of people whose data was deleted: their votes are left out."""
 
     def __call__(self, row: Mapping[str, Any]) -> Stored:
-        parsed = self.parse(row)
-        if not isinstance(parsed, list):
-            return store_comparison(self.batch, parsed)
-        return _together([store_comparison(self.batch, one) for one in parsed])
+        return _together([store_comparison(self.batch, one) for one in self._parsed(row)])
 
     def together(self, rows: Mapping[int, Mapping[str, Any]]) -> dict[int, Stored]:
         """What became of the first of these rows, by their place, up to one whose comparison is
@@ -378,8 +385,7 @@ class PreferenceStore:
         parsed: dict[int, list[ComparisonRow]] = {}
         for place, row in rows.items():
             with suppress(Refused):  # told when it is taken by itself
-                found = self.parse(row)
-                parsed[place] = found if isinstance(found, list) else [found]
+                parsed[place] = self._parsed(row)
         kept = store_new(self.batch, list(parsed.values()))
         return {
             place: _together(
@@ -390,6 +396,28 @@ class PreferenceStore:
             )
             for place, prompts in zip(parsed, kept, strict=False)
         }
+
+    def _parsed(self, row: Mapping[str, Any]) -> list[ComparisonRow]:
+        found = self.parse(row)
+        return self._without_forgotten(found if isinstance(found, list) else [found])
+
+    def _without_forgotten(self, rows: list[ComparisonRow]) -> list[ComparisonRow]:
+        """Raises Refused where no vote of them is left."""
+        if not self.forgotten:
+            return rows
+        kept = []
+        for row in rows:
+            votes = [vote for vote in row.votes if not self._is_forgotten(vote)]
+            if len(votes) == len(row.votes):
+                kept.append(row)
+            elif votes:
+                kept.append(replace(row, votes=votes, left_out=[*row.left_out, OF_FORGOTTEN]))
+        if rows and not kept:
+            raise Refused("nothing is left of it: whoever voted had their data deleted here")
+        return kept
+
+    def _is_forgotten(self, vote: VoteRow) -> bool:
+        return digest_of(vote.kind, annotator_name(self.batch, vote)) in self.forgotten
 
 
 def parse_of(format: str, columns: Mapping[str, str], values: Mapping[str, str]) -> Parse:

@@ -16,6 +16,8 @@ class Forgotten(models.Model):
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="forgotten")
     annotator = models.OneToOneField(Annotator, models.PROTECT, related_name="forgotten")
+    outside_digest = models.CharField(max_length=64, blank=True, default="")
+    """Of the id that an imported dataset has for them (services.outside); "" for a person here."""
     reason = models.CharField(max_length=200)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

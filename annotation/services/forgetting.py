@@ -33,6 +33,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
+from annotation.services.outside import digest_of
 from annotation.services.projects import lock_project, remove_member
 from annotation.services.reasons import said_why
 from annotation.services.snapshots import freeze, path_of
@@ -60,7 +61,11 @@ def forget_person(*, annotator: Annotator, reason: str, by: User) -> Forgotten:
         if locked.user_id is not None and member is not None:
             remove_member(membership=member, by=by)
         made = Forgotten.objects.create(
-            project=locked.project, annotator=locked, reason=reason, by=by
+            project=locked.project,
+            annotator=locked,
+            outside_digest=digest_of(locked.kind, locked.external_id),
+            reason=reason,
+            by=by,
         )
         locked.user, locked.external_id = None, ""
         locked.pseudonym = f"forgotten-{token_hex(5)}"

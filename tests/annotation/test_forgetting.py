@@ -1,5 +1,6 @@
 """Delete a person's data: no dataset holds it any more, and of those that did a tombstone stays."""
 
+import json
 from unittest.mock import Mock
 
 import pytest
@@ -8,6 +9,7 @@ from django.core.management import CommandError, call_command
 from annotation import model_card
 from annotation.errors import BadInput, Conflict
 from annotation.exporters.folder import exports_of, is_withdrawn, make_export
+from annotation.importers.load import Load, preference_store, source_for
 from annotation.models import (
     AuditEntry,
     Decision,
@@ -197,6 +199,49 @@ def test_an_export_that_is_being_written_meanwhile_holds_them_not(project, admin
     assert not is_withdrawn(project, manifest)
     assert manifest["funnel"]["forgotten"] == 2
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_file_that_brought_them_brings_them_not_back(project, admin, tmp_path):
+    def row(asked, *names):
+        said = {"axis": "overall", "ranking": [["a"], ["b"]], "kind": "outside"}
+        votes = [said | {"annotator": name} for name in names]
+        texts = [{"id": pk, "text": f"Text {pk}.", "model": None} for pk in "ab"]
+        return {"id": asked, "prompt": asked, "completions": texts, "votes": votes}
+
+    path = tmp_path / "votes.jsonl"
+    rows = [row("One?", "jane", "kim"), row("Two?", "jane"), row("Three?", "kim")]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    told = []
+
+    def imported(into=project):
+        told.clear()
+        return Load(
+            project=into,
+            path=path,
+            source=lambda: source_for(project=into, name="set"),
+            store_for=lambda source: preference_store(
+                project=into, source=source, format="comparisons"
+            ),
+            on_row=told.append,
+        ).run()
+
+    assert imported().imported == 3
+    forget(project.annotators.get(external_id="set:jane"), admin)
+    made = Forgotten.objects.get()
+    assert len(made.outside_digest) == 64
+    again = imported()
+    assert (again.imported, again.already_there, again.refused) == (0, 2, 1)
+    assert again.left_out == {"votes of people whose data was deleted": 1}
+    assert [one.reason for one in told if one.reason] == [
+        "nothing is left of it: whoever voted had their data deleted here"
+    ]
+    assert sorted(project.annotators.values_list("external_id", flat=True)) == ["", "set:kim"]
+    assert frozen(project).rows == 2
+    path.write_text(path.read_text() + json.dumps(row("Four?", "jane", "kim")) + "\n")
+    anew = imported()
+    assert (anew.imported, anew.left_out) == (1, {"votes of people whose data was deleted": 2})
+    assert frozen(project).rows == 3
+    assert imported(make_project("other")).imported == 4  # who was deleted here alone
 
 
 def test_what_learned_from_it_says_so(project, admin):
