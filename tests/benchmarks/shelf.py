@@ -203,6 +203,26 @@ def export(folder: Path, format: str, files: str) -> dict[str, Any]:
     return {"rows": sum(rows for rows, _ in sizes), "bytes": sum(size for _, size in sizes)}
 
 
+def load(folder: Path) -> dict[str, Any]:
+    """The comparisons of the export into a new project, as import_preferences takes them."""
+    from annotation.importers.load import Load, preference_store, source_for
+    from annotation.services.projects import create_project
+
+    project = create_project(name="Loaded", slug="loaded", by=None)
+    loads = [
+        Load(
+            project=project,
+            path=path,
+            source=lambda: source_for(project=project, name="shelf"),
+            store_for=lambda source: preference_store(
+                project=project, source=source, format="comparisons"
+            ),
+        ).run()
+        for path in sorted((folder / "comparisons-jsonl").glob("*.jsonl"))
+    ]
+    return {"rows": sum(one.imported for one in loads)}
+
+
 def restore(folder: Path) -> dict[str, Any]:
     """The raw export into a new project."""
     from annotation.importers.raw import import_raw
@@ -245,6 +265,7 @@ def pages(folder: Path) -> dict[str, Any]:
 STEPS: dict[str, Callable[..., dict[str, Any]]] = {
     "freeze": freeze,
     "export": export,
+    "import": load,
     "restore": restore,
     "pages": pages,
 }
@@ -286,7 +307,7 @@ def table(votes: int) -> Iterator[str]:
         measured(folder, "fill", str(votes))
         yield "| step | rows | rows/s | bytes per row | peak memory, MB |"
         yield "| --- | ---: | ---: | ---: | ---: |"
-        steps = [("freeze",), *(("export", *one) for one in EXPORTS), ("restore",)]
+        steps = [("freeze",), *(("export", *one) for one in EXPORTS), ("import",), ("restore",)]
         for one in steps:
             found = measured(folder, *one)
             size = f"{found['bytes'] / found['rows']:.0f}" if "bytes" in found else ""

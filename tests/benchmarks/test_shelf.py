@@ -18,6 +18,7 @@ def test_every_step_runs_in_small(settings, tmp_path, monkeypatch):
         found = shelf.export(tmp_path, format, files)
         assert found["rows"] == 40
         assert found["bytes"] > 0
+    assert shelf.load(tmp_path) == {"rows": 40}
     assert shelf.restore(tmp_path) == {"rows": 40}
     assert Preference.objects.filter(project=Project.objects.get(slug="again")).count() == 40
     assert set(shelf.pages(tmp_path)["pages"]) == set(shelf.PAGES)
