@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from django.http import QueryDict
+from django.http import Http404, QueryDict
 from django.utils.translation import gettext as _
 
 from annotation.intervals import Statistic
@@ -13,6 +13,7 @@ from annotation.pages.sheets import Figure, Line, Sheet, box_of, query_of, share
 from annotation.services.mixes import (
     QUANTILES,
     languages_of,
+    name_of_writer,
     score_spreads,
     scored_by,
     votes_of_kinds,
@@ -130,14 +131,17 @@ def score_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> She
 
 
 def score_votes(project: Project, kinds: Iterable[str], asked: QueryDict) -> Behind:
-    """Valid votes on comparisons with a scored text of one writer."""
+    """Valid votes on comparisons with a scored text of one writer. Raises Http404 for a version
+    that wrote nothing here, as for one that is not: its name is its own project's."""
     reward = reward_of(project, asked)
     number, writer = asked.get("version", ""), asked.get("writer", "")
     version = int(number) if number.isascii() and number.isdigit() and len(number) < 18 else None
     heading = _("Scores: %(name)s") % {"name": writer}
     if version is not None:
-        named = ModelVersion.objects.filter(pk=version).values_list("name", flat=True).first()
-        heading = _("Scores: %(name)s") % {"name": named or ""}
+        name = name_of_writer(project, version)
+        if name is None:
+            raise Http404
+        heading = _("Scores: %(name)s") % {"name": name}
     if reward is None:
         return Behind(heading=heading, ids=[], num_votes=0)
     votes = votes_on_scored(project, kinds, reward, version=version, writer=writer)

@@ -123,6 +123,15 @@ def score_spreads(project: Project, reward: ModelVersion) -> tuple[list[ScoreSpr
     return sorted(spreads, key=lambda one: (-one.quantiles[0.5], one.writer)), there_are_more
 
 
+def name_of_writer(project: Project, version: int) -> str | None:
+    """What a version is called that wrote for this project; None for any other, whose name is not
+    this project's to know."""
+    written = Generation.objects.filter(
+        model_version=version, completion__prompt__project=project
+    ).order_by()
+    return written.values_list("model_version__name", flat=True).first()
+
+
 def votes_on_scored(
     project: Project,
     kinds: Iterable[str],

@@ -165,6 +165,25 @@ def test_scores_by_writer_are_quantiles_and_test_prompts_stay_sealed(cast, enter
     assert float(found["sft-1", "quantile_50"]["value"]) == spreads[1].quantiles[0.5]
 
 
+def test_the_name_of_another_projects_version_is_not_told(cast, enter):
+    """A number in the address is no key to it, nor does the answer tell that it exists."""
+    here, elsewhere = make_policy(cast.project, "mine"), make_project("other")
+    strange = make_policy(elsewhere, "secret-of-the-others")
+    for project, version in ((cast.project, here), (elsewhere, strange)):
+        comparison = write(project, "Why?", "because", "no reason")
+        record_generation(
+            completion=comparison.completions.first(), origin="policy", model_version=version
+        )
+    client = enter(cast.reviewer)
+    asked = [
+        client.get("/p/shop/analysis/votes/", {"part": "scores", "version": number})
+        for number in (here.pk, strange.pk, strange.pk + 1000)
+    ]
+    assert [one.status_code for one in asked] == [200, 404, 404]
+    assert "Scores: mine" in asked[0].content.decode()
+    assert strange.name not in asked[1].content.decode()
+
+
 @pytest.fixture
 def everything(cast):
     """Something to see in every plot."""
