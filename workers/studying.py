@@ -1,15 +1,17 @@
 """A study from claim to end: what each part of a project's votes did for its reward model.
 
-    studies/<id>/
+    studies/<id>/attempt-<number>/
         features.safetensors   what the model's head sees of every completion in the snapshot
         labels.jsonl           batch and guideline version of every vote
 
-Both are gone when it ends; the figures stay in the row, and the scores that the features give stay
+Each attempt has a folder of its own, since one that fell silent may wake beside the next. It is
+gone when the attempt ends; the figures stay in the row, and the scores that the features give stay
 with their completions.
 """
 
 import json
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +40,8 @@ def run_study(study_id: int) -> None:
     study = studies.claim_study(study_id)
     if study is None:
         return
-    folder = Path(settings.ARTIFACTS_DIR) / "studies" / str(study.pk)
+    of_study = Path(settings.ARTIFACTS_DIR) / "studies" / str(study.pk)
+    folder = of_study / f"attempt-{study.attempt}"
     try:
         with Beating(partial(studies.study_heartbeat, study), name=f"study {study.pk}") as beating:
             _measure(study, folder, beating)
@@ -53,6 +56,8 @@ def run_study(study_id: int) -> None:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another attempt's folder is in it, or it was never made
+            of_study.rmdir()
 
 
 def _measure(study: Study, folder: Path, beating: Beating) -> None:

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from annotation.models import CompletionScore, Study, StudyState, TrainingJob
 from annotation.services import studies, versions
+from annotation.services.jobs import Pulse
 from annotation.services.partings import partings
 from annotation.services.snapshots import path_of
 from policy.scoring import load_scorer
@@ -14,6 +15,7 @@ from rewardmodel.__main__ import main
 from tests.annotation.voting import cast, compare, make_voter
 from tests.workers.tiny import tiny_ensemble, tiny_policy, tiny_reward
 from workers import studying
+from workers.beating import Interrupted
 from workers.launch import shutting_down
 from workers.studying import run_study
 
@@ -109,6 +111,33 @@ def test_a_worker_that_shuts_down_gives_it_back(project, reward, voted, monkeypa
     study.refresh_from_db()
     assert study.state == StudyState.QUEUED
     assert list(studies.waiting_studies()) == [study]
+
+
+def test_an_attempt_that_wakes_up_late_leaves_the_next_ones_files_alone(
+    project, reward, voted, artifacts, monkeypatch
+):
+    """The first falls silent, the second has written its features when the first comes to its end;
+    the second's figures are found."""
+    study = studies.request_study(project=project, by=None)
+    first = studies.claim_study(study.pk)
+    write = studying.write_features
+
+    def fenced_off(study, folder, beating):
+        folder.mkdir(parents=True, exist_ok=True)
+        raise Interrupted(Pulse.FENCED_OFF)
+
+    def write_then_wake(*args):
+        write(*args)
+        monkeypatch.setattr(studies, "claim_study", lambda pk: first)
+        monkeypatch.setattr(studying, "_measure", fenced_off)
+        run_study(study.pk)
+
+    monkeypatch.setattr(studying, "write_features", write_then_wake)
+    Study.objects.filter(pk=study.pk).update(heartbeat_at="2000-01-01T00:00Z")
+    run_study(study.pk)
+    study.refresh_from_db()
+    assert (study.state, study.error, study.attempt) == (StudyState.DONE, "", 2)
+    assert not (artifacts / "studies" / str(study.pk)).exists()
 
 
 def test_an_error_that_nobody_foresaw_ends_it_with_its_words(project, reward, voted, monkeypatch):
