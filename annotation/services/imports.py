@@ -303,25 +303,29 @@ class Account:
 def _look(one: FileImport) -> None:
     """Read the file to its end. Raises BadInput where it breaks off, or nothing in it would do."""
     path, account = path_of(one), Account()
+    refusal = ""  # of the row read last, whether the account keeps it or not
     parse = reading_of(one).parse()
     raw: RawRow | BadRow | None = None
     for raw in read_as(path, one.reading["format"]):
         if isinstance(raw, BadRow):
             if raw.ends:
                 raise BadInput(_broken(one, raw.line, raw.reason))
-            account.count(raw.line, raw.reason)
+            refusal = raw.reason
+            account.count(raw.line, refusal)
         else:
             try:
                 parsed = parse(parse_json(raw))
             except Refused as refused:
-                account.count(raw.line, str(refused))
+                refusal = str(refused)
+                account.count(raw.line, refusal)
             else:
+                refusal = ""
                 account.count(raw.line, left_out=_left_out(parsed))
         if account.rows % ROWS_PER_PULSE == 0:
             _pulse(one, rows_done=account.rows)
     if raw is None:
         raise BadInput(f"{one.name} holds no row.")
-    if _is_cut_off(path, raw, account):
+    if refusal and _is_cut_off(path, refusal):
         raise BadInput(_broken(one, raw.line, "the last row breaks off"))
     if not account.good:
         line, reason = account.refusals[0]
@@ -342,16 +346,15 @@ def _broken(one: FileImport, line: int, reason: str) -> str:
     return f"{one.name}, line {line}: {reason}. Nothing was imported; was it uploaded to its end?"
 
 
-def _is_cut_off(path: Path, last: RawRow | BadRow, account: Account) -> bool:
-    """Whether the last line is refused and lacks its newline."""
-    if not account.refusals or account.refusals[-1][0] != last.line or is_parquet(path):
+def _is_cut_off(path: Path, refusal: str) -> bool:
+    """Whether the last line, which is refused, lacks its newline. refusal: why."""
+    if is_parquet(path):
         return False
     with path.open("rb") as file:
         zipped = file.read(2) == GZIP_MAGIC
         file.seek(-1, SEEK_END)
         ended = file.read(1) == b"\n"
-    reason = account.refusals[-1][1]
-    return not zipped and not ended and (reason.startswith("not JSON") or "cells, the" in reason)
+    return not zipped and not ended and (refusal.startswith("not JSON") or "cells, the" in refusal)
 
 
 def _import(one: FileImport) -> None:

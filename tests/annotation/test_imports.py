@@ -153,6 +153,15 @@ def test_a_file_that_breaks_off_is_refused_whole(hand, name, content, reading, s
     assert nothing_is_stored()
 
 
+@pytest.mark.parametrize("refused", [imports.REFUSALS_KEPT - 1, imports.REFUSALS_KEPT])
+def test_a_file_breaks_off_after_however_many_refused_rows(hand, refused):
+    """The account keeps the first refusals alone; the last row is one of them or not."""
+    content = lines(row(1), *[{"prompt": 5}] * refused, row(2))[:-30]
+    one = ask_for_look(one=hand(content), reading=TRL)
+    assert one.state == ImportState.FAILED
+    assert f"line {refused + 2}: the last row breaks off" in one.error
+
+
 def test_half_a_parquet_file_is_refused_where_it_is_handed_in(hand, tmp_path):
     with pytest.raises(BadInput, match="no whole Parquet file"):
         hand(parquet(tmp_path)[:-100], "a.parquet")
