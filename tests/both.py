@@ -23,9 +23,12 @@ BESIDE = (*PYTEST, "-p", "no:cacheprovider")
 WITHOUT_DATABASE = ("tests/policy", "tests/rewardmodel")
 """What is not named here is run on SQLite, so that nothing can be forgotten."""
 ON_SQLITE = (*PYTEST, *(f"--ignore={folder}" for folder in WITHOUT_DATABASE))
+ONCE = ("tests/annotation/test_access_matrix.py", "tests/annotation/test_translations.py")
+"""Who may ask for what, and in which words, is no matter of the database, and the first takes
+minutes; each page is asked on PostgreSQL by its own test."""
 ON_POSTGRES = (
     *(sys.executable, str(HERE / "with_postgres.py")),
-    *(*BESIDE, "tests/annotation", "tests/workers"),
+    *(*BESIDE, *(f"--ignore={path}" for path in ONCE), "tests/annotation", "tests/workers"),
 )
 
 Command = Sequence[str]
