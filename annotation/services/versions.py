@@ -245,7 +245,8 @@ def promote(
 def roll_back(
     *, project: Project, slot: str, by: User | None = None, seen: int | None = None
 ) -> Promotion:
-    """Put the version before the one in force back. Raises Conflict if there is none.
+    """Put the version before the one in force back. Raises Conflict if there is none, BadInput
+    where it may not be given out any more (services.licences).
 
     Rolling back twice goes back two versions, not there and back again.
 
@@ -265,6 +266,8 @@ def roll_back(
             gettext("There is no %(slot)s version before the one in force.") % {"slot": slot}
         )
     left, back = standing[-1], standing[-2]
+    if slot != Slot.JUDGE:  # a licence may have been noted since it was put in force
+        require_shippable(back)
     numbers = {"instead_of": left.pk, "takes_back": newest.pk if newest else None}
     promotion = _append(project, slot, back, "rollback", numbers, by)
     audit.record(

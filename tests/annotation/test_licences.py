@@ -14,7 +14,7 @@ from annotation.services.licences import (
     require_shippable,
 )
 from annotation.services.snapshots import freeze
-from annotation.services.versions import promote
+from annotation.services.versions import promote, roll_back
 from tests.annotation.making import make_project, make_user
 from tests.annotation.voting import cast, compare
 from tests.pages_cast import make_cast
@@ -123,6 +123,19 @@ def test_a_model_is_put_in_force_only_once_somebody_answers(project):
     card = model_card.render(version)
     assert "ada answered for it on" in card
     assert "Agreed with the owner." in card
+
+
+def test_nothing_is_rolled_back_to_that_would_not_be_put_in_force(project):
+    voted(project)
+    before = version_of(frozen(project), name="before")
+    newer = version_of(None, name="newer")
+    for version in (before, newer):
+        promote(project=project, slot="reward", version=version, verdict="by_admin")
+    project.sources.update(licence=NC)
+    with pytest.raises(BadInput, match=r"before learned from dataset .*forbid commercial use"):
+        roll_back(project=project, slot="reward")
+    override_licences(snapshot=before.snapshot, reason="Agreed.", by=make_user())
+    assert roll_back(project=project, slot="reward").version == before
 
 
 def test_a_policy_is_bound_by_what_rewarded_it(project):
