@@ -258,7 +258,7 @@ class History:
             language=vote.comparison.prompt.language,
             text_alone=vote.comparison.prompt.text_alone,
             group=vote.comparison.prompt.split_group,
-            decided=self._is_decided(vote, position),
+            decided=self._is_decided(vote, position, beyond.forgotten),
             agreement=self._agreement(vote, query, position, beyond.forgotten)
             if query.agreement
             else None,
@@ -315,7 +315,9 @@ class History:
             query.axes,
         )
 
-    def _is_decided(self, vote: Preference, position: Mapping[str, int]) -> bool:
+    def _is_decided(
+        self, vote: Preference, position: Mapping[str, int], forgotten: frozenset[int]
+    ) -> bool:
         """Whether a decision on the vote's comparison was in force at a position."""
         made = [
             one
@@ -323,4 +325,4 @@ class History:
             if one.pk <= position.get("decision", 0)
         ]
         voided = {target for target, pk in self.voids.items() if pk <= position["audit"]}
-        return in_force(made, voided) is not None
+        return in_force(made, voided, forgotten) is not None

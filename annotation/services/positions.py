@@ -117,7 +117,14 @@ def voids_at(project: Project, position: Position) -> QuerySet[AuditEntry]:
     return AuditEntry.objects.filter(project=project, pk__lte=position["audit"], action__in=VOIDS)
 
 
-def in_force(decisions: Iterable[Decision], voided: Container[str]) -> Decision | None:
-    """Of a comparison's decisions up to a position the newest, unless that was void by then."""
+def in_force(
+    decisions: Iterable[Decision],
+    voided: Container[str],
+    forgotten: Container[int] = frozenset(),
+) -> Decision | None:
+    """Of a comparison's decisions up to a position the newest, unless that was void by then, or
+    its author's data deleted: what it overruled doesn't come back."""
     newest = max(decisions, key=lambda one: one.number, default=None)
-    return None if newest is None or name_of(newest) in voided else newest
+    if newest is None or name_of(newest) in voided or newest.by_id in forgotten:
+        return None
+    return newest

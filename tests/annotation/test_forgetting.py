@@ -23,6 +23,7 @@ from annotation.models import (
 from annotation.services import forgetting
 from annotation.services.answers import add_ideal
 from annotation.services.forgetting import forget_person, preview, replace_all, unfinished
+from annotation.services.lineage import History
 from annotation.services.projects import annotator_for
 from annotation.services.snapshot_diff import diff
 from annotation.services.snapshots import freeze, path_of, rows_of
@@ -149,6 +150,29 @@ def test_ideal_answers_and_decisions_of_theirs_go_too(project, admin):
     assert [row["completion"] for row in rows_of(stones[before])] == ["As others would."]
     assert stones[before].counts["forgotten"] == 1
     assert not any("decision" in row for row in rows_of(stones[decided]))
+
+
+def test_what_a_forgotten_reviewer_overruled_comes_not_back(project, admin):
+    comparison = compare(project)
+    vote = cast(comparison)
+    ids = [entry.completion_id for entry in comparison.entries.all()]
+    for number, current in ((1, False), (2, True)):
+        Decision.objects.create(
+            project=project, comparison=comparison, by=make_voter(project), number=number,
+            reason="So.", votes_seen=1, presented_order=ids, scheme=comparison.batch.scheme,
+            current=current,
+            rankings=[{"axis": "overall", "outcome": "ranked", "groups": [[pk] for pk in ids],
+                       "strengths": [], "acceptable": None}],
+        )  # fmt: skip
+    (row,) = rows_of(frozen(project, decisions="instead"))
+    assert row["decision"]["number"] == 2
+    forget(Decision.objects.get(number=2).by, admin)
+    after = frozen(project, decisions="instead")
+    (row,) = rows_of(after)
+    assert "decision" not in row
+    assert row["votes"][0]["annotator"] == str(vote.annotator_id)
+    asked = Preference.objects.select_related("annotator", "scheme", "guideline").get()
+    assert History([asked]).bucket_in(after, asked) == "trained"
 
 
 def test_exports_of_before_lose_their_files(project, admin):

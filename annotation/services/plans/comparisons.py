@@ -119,10 +119,10 @@ def buckets_at(
     decision in force."""
     voided = set(voids_at(project, position).values_list("target", flat=True))
     for comparison in voted_at(project, position):
+        decision = in_force(comparison.decisions, voided, beyond.forgotten)
         comparison.decisions = [
             one for one in comparison.decisions if one.by_id not in beyond.forgotten
         ]
-        decision = in_force(comparison.decisions, voided)
         facts = facts_at(comparison, voided, query, beyond, decided=decision is not None)
         yield comparison, {vote.pk: bucket_of(fact, query) for vote, fact in facts}, decision
 
