@@ -52,6 +52,7 @@ BATCHES_DIFFER = _(
     "Its scores depend on what is scored beside them: the same answer differs by %(difference)s, "
     "and %(allowed)s is allowed."
 )
+NO_NUMBERS = _("Some of its scores are no numbers (NaN or infinite).")
 TOO_SURE = _(
     "Too sure of itself: its log odds times %(slope)s [%(low)s, %(high)s] would be right on dev."
 )
@@ -116,6 +117,7 @@ SENTENCES = (
     REWARD_UNDECIDED,
     REWARD_NEVER_DECIDED,
     BATCHES_DIFFER,
+    NO_NUMBERS,
     TOO_SURE,
     TOO_MODEST,
     FOLLOWS_LENGTH,

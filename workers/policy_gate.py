@@ -111,7 +111,7 @@ def policy_verdict(
     if found.finding == UNDECIDED and found.more_groups is None:
         sentence = verdicts.POLICY_NEVER_DECIDED
     kl_nats, budget_nats = numbers["kl_nats"], numbers["kl_budget_nats"]
-    if kl_nats > budget_nats:
+    if not kl_nats <= budget_nats:  # NaN is within no budget
         verdict, sentence = "failed", verdicts.POLICY_BEYOND_BUDGET
     why = sentence % {
         "name": numbers["against"],

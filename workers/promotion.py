@@ -38,9 +38,7 @@ def judge_version(version_id: int) -> Verdict | None:
     except OUT_OF_REACH:
         raise  # the next tick sends it again
     except Exception as error:
-        # Kept as a verdict, or every tick would try and crash again; and raised for the log.
-        why = verdicts.GATE_FAILED % {"error": f"{type(error).__name__}: {error}"}
-        _keep(version, project, slot, Verdict(passed=False, verdict="failed", why=why, numbers={}))
+        _keep(version, project, slot, _broken(error))
         raise
     try:
         return verdict if _keep(version, project, slot, verdict) else None
@@ -50,8 +48,19 @@ def judge_version(version_id: int) -> Verdict | None:
         # What was measured stands, and an admin may promote by it.
         failure = {"why": verdict.why, "error": f"{type(error).__name__}: {error}"}
         why = verdicts.PROMOTING_FAILED % failure
-        _keep(version, project, slot, replace(verdict, why=why), promote=False)
+        try:
+            _keep(version, project, slot, replace(verdict, why=why), promote=False)
+        except OUT_OF_REACH:
+            raise
+        except Exception as unkept:  # the verdict itself can't be stored
+            _keep(version, project, slot, _broken(unkept))
         raise
+
+
+def _broken(error: Exception) -> Verdict:
+    """Kept, or every tick would try and crash again; the error is raised beside it, for the log."""
+    why = verdicts.GATE_FAILED % {"error": f"{type(error).__name__}: {error}"}
+    return Verdict(passed=False, verdict="failed", why=why, numbers={})
 
 
 def _keep(

@@ -5,6 +5,7 @@ neither is the model's alone: certainty is mended by the temperature that it car
 have reasons to prefer what is longer.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,11 @@ class Seen:
     def rows(self) -> list[PairRow]:
         return self.evaluation.rows
 
+    def is_finite(self) -> bool:
+        """Whether each of its scores is a number."""
+        scores = (score for judged in self.evaluation.judged for score in judged.scores)
+        return math.isfinite(self.batches.largest_difference) and all(map(math.isfinite, scores))
+
     def slope(self) -> Slope | None:
         pairs = self.evaluation.log_odds()
         return reliability_slope(pairs, self.evaluation.pair_groups()) if pairs else None
@@ -64,7 +70,7 @@ class Seen:
 
 def examined(verdict: Verdict, new: Seen, old: Seen | None = None) -> Verdict:
     """A verdict with these figures among its numbers, of both models where there are two, and with
-    what they warn of; refused where scores depend on the batch."""
+    what they warn of; refused where scores depend on the batch, or are no numbers."""
     numbers = {
         **verdict.numbers,
         "batch_difference": new.batches.largest_difference,
@@ -73,6 +79,8 @@ def examined(verdict: Verdict, new: Seen, old: Seen | None = None) -> Verdict:
         "length_bias": {"new": new.length()} | ({"old": old.length()} if old else {}),
     }
     verdict = replace(verdict, numbers=numbers, warnings=_warnings(new))
+    if not new.is_finite():
+        return replace(verdict, passed=False, verdict="failed", why=verdicts.NO_NUMBERS)
     if new.batches.largest_difference <= MOST_BATCH_DIFFERENCE:
         return verdict
     why = verdicts.BATCHES_DIFFER % {

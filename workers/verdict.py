@@ -1,5 +1,6 @@
 """What a gate found: numbers, and a yes or no."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,20 @@ class Verdict:
     warnings: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
+        """Numbers that are none (NaN, infinite) are None: JSON has no word for them, and the ledger
+        takes none."""
         return {
             "passed": self.passed,
             "verdict": self.verdict,
             "why": self.why,
-            "numbers": dict(self.numbers),
+            "numbers": _finite(self.numbers),
             "warnings": list(self.warnings),
         }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

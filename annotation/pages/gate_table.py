@@ -61,7 +61,7 @@ def _of_reward(numbers: Mapping[str, Any]) -> Iterator[Row]:
         allowed = number(numbers["batch_difference_allowed"])
         yield Row(
             _("A score alone and in a batch, largest difference"),
-            number(numbers["batch_difference"]),
+            shown(numbers["batch_difference"]),
             difference=_("at most %(allowed)s") % {"allowed": allowed},
             role=REFUSES,
         )

@@ -157,6 +157,20 @@ def test_undecided_reads_as_what_it_is_with_its_numbers_and_what_each_does(cast,
     )
 
 
+def test_figures_that_are_no_numbers_are_left_blank(cast, enter, undecided):
+    numbers = UNDECIDED["numbers"] | {
+        "log_loss": None,
+        "log_loss_difference": {"mean": None, "interval": [None, None], "groups": 40},
+        "calibration": {"new": {"ece": None, "slope": None, "interval": [None, None]}},
+        "batch_difference": None,
+    }
+    undecided.metrics = {"gate": UNDECIDED | {"verdict": "failed", "numbers": numbers}}
+    undecided.save()
+    html = enter(cast.reviewer).get(f"/p/shop/versions/{undecided.pk}/").content.decode()
+    assert "A score alone and in a batch" in html
+    assert "at most 0.001" in html
+
+
 def test_an_admin_has_an_undecided_version_judged_again_and_its_look_before_stays(
     cast, enter, undecided
 ):

@@ -1,5 +1,8 @@
 """workers.promotion: the gates' rules against tables, their measuring against slow definitions."""
 
+import json
+import math
+
 import pytest
 import torch
 from django.db import OperationalError
@@ -146,7 +149,9 @@ def test_later_looks_at_policies_claim_less():
     ]
 
 
-@pytest.mark.parametrize(("kl_nats", "verdict"), [(10.0, "passed"), (10.1, "failed")])
+@pytest.mark.parametrize(
+    ("kl_nats", "verdict"), [(10.0, "passed"), (10.1, "failed"), (math.nan, "failed")]
+)
 def test_a_better_policy_beyond_its_kl_budget_is_refused(kl_nats, verdict):
     found = policy_rule(0.5, kl_nats=kl_nats)
     assert found.verdict == verdict
@@ -401,16 +406,21 @@ def test_a_pass_promotes_only_where_the_project_says_so(
     )
 
 
-@pytest.mark.django_db
-def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
-    project, make_version
-):
+@pytest.fixture
+def dev_answers(project):
+    """Six, to a prompt each."""
     annotator = make_annotator(project)
     make_comparisons(project, 6)
     project.prompts.update(split="dev")
     for _ in range(6):
         lease = queue.claim_comparison(annotator=annotator)
         queue.submit_preference(assignment=lease, rankings=as_shown(lease), key=str(lease.pk))
+
+
+@pytest.mark.django_db
+def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
+    project, make_version, dev_answers
+):
     trunk = make_version("p")
     first = make_version("r1", kind="reward", stage="reward", trunk=trunk, seed=1)
     verdict = judge_version(first.pk)
@@ -430,6 +440,41 @@ def test_reward_models_are_judged_on_dev_answers_the_second_against_the_first(
     assert numbers["log_loss_difference"]["mean"] == pytest.approx(
         numbers["log_loss"] - verdict.numbers["log_loss"]
     )
+
+
+@pytest.mark.django_db
+def test_a_reward_model_whose_scores_are_no_numbers_is_refused_once_and_for_all(
+    project, make_version, dev_answers
+):
+    trunk = make_version("p")
+    first = make_version("r1", kind="reward", stage="reward", trunk=trunk, seed=1)
+    versions.promote(project=project, slot="reward", version=first, verdict="by_admin")
+    broken = make_version("r2", kind="reward", stage="reward", trunk=trunk, seed=2)
+    model, tokenizer = score_model_from(versions.directory_of(broken), seed=0)
+    model.score.weight.data.fill_(math.nan)
+    save_again(broken, model, tokenizer)
+    assert judge_version(broken.pk).why == "Some of its scores are no numbers (NaN or infinite)."
+    broken.refresh_from_db()
+    gate = broken.metrics["gate"]
+    assert (gate["passed"], gate["verdict"]) == (False, "failed")
+    numbers = gate["numbers"]
+    assert (numbers["batch_difference"], numbers["log_loss"]) == (None, None)
+    assert numbers["log_loss_difference"] == {"mean": None, "interval": [None] * 2, "groups": 6}
+    assert numbers["old_log_loss"] > 0
+    assert broken not in versions.versions_without_verdict()
+    assert judge_version(broken.pk) is None
+
+
+@pytest.mark.django_db
+def test_a_verdict_that_cannot_be_stored_is_a_gate_that_failed(project, ppo_version, monkeypatch):
+    passed = promotion.Verdict(passed=True, verdict="passed", why="", numbers={"x": object()})
+    monkeypatch.setitem(promotion.JUDGES, JobKind.PPO, lambda version, project: passed)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        judge_version(ppo_version.pk)
+    gate = ModelVersion.objects.get(pk=ppo_version.pk).metrics["gate"]
+    assert (gate["passed"], gate["numbers"]) == (False, {})
+    assert gate["why"].startswith("The gate itself failed: TypeError: ")
+    assert judge_version(ppo_version.pk) is None
 
 
 def seen(*pairs, deviation=1.0, difference=0.0):
@@ -462,6 +507,16 @@ def test_a_reward_model_whose_scores_depend_on_the_batch_is_refused(sound):
     assert (found.passed, found.verdict) == ((True, "passed") if sound else (False, "failed"))
     assert sound or found.why.endswith("differs by 1.1e-03, and 1e-03 is allowed.")
     assert found.numbers["x"] == 1
+
+
+@pytest.mark.parametrize(
+    ("margin", "difference"), [(math.nan, 0.0), (math.inf, 0.0), (1.0, math.inf)]
+)
+def test_a_reward_model_with_one_score_that_is_no_number_is_refused(margin, difference):
+    pairs = [(1.0, (5, 5), 1.0), (margin, (5, 5), 1.0)]
+    found = examined(BETTER_ONE, seen(*pairs, difference=difference))
+    assert (found.passed, found.why[:26]) == (False, "Some of its scores are no ")
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
