@@ -39,8 +39,7 @@ def battles_of(project: Project, split: str = Split.DEV) -> tuple[list[Battle], 
     """
     writers = _writers(project, split)
     meetings = meetings_of(project, split)
-    # a question that a later job repeats is the earlier one's
-    met_in = {texts: meeting for meeting in reversed(meetings) for texts in meeting.asked}
+    met_in = {texts: meeting for meeting in meetings for texts in meeting.asked}
     answered: dict[int, list[Trial]] = defaultdict(list)
     battles: list[Battle] = []
     trials: list[Trial] = []

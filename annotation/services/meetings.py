@@ -47,8 +47,9 @@ def split_of(inputs: Mapping[str, Any]) -> str:
 def meetings_of(project: Project, split: str = Split.DEV) -> list[Meeting]:
     """The project's on prompts of a split, the earliest first.
 
-    A prompt to which an earlier job of the same two gave the same texts is no new trial, for the
-    question that it would be is asked once. Who wrote nothing but blanks loses to any text.
+    A prompt to which an earlier job of the same two gave the same texts, whoever of them was named
+    first, is no new trial; nor is a question that any earlier job put, whose answers are that
+    job's: here nobody would ever answer it. Who wrote nothing but blanks loses to any text.
     """
     jobs = TrainingJob.objects.filter(
         project=project, kind=JobKind.SAMPLE, init__isnull=False, inputs__has_key="against"
@@ -68,10 +69,10 @@ def meetings_of(project: Project, split: str = Split.DEV) -> list[Meeting]:
     )
     wrote = _wrote([pk for pk, *_ in rows])
     seen: set[Hashable] = set()
+    asked: set[frozenset[int]] = set()
     found = []
     for job, since, init, inputs in rows:
-        both: tuple[Side, Side] = (init, inputs["against"])
-        left, right = sorted(both, key=players.__getitem__)
+        left, right = sorted((init, inputs["against"]), key=players.__getitem__)
         pair = (players[left], players[right])
         meeting = Meeting(job, since, pair)
         for prompt, propensity in _drawn(inputs, len(groups)):
@@ -79,13 +80,16 @@ def meetings_of(project: Project, split: str = Split.DEV) -> list[Meeting]:
             blank = inputs.get("blank", {}).get(str(prompt), [])
             if prompt not in groups or not {left, right} <= {*texts, *blank}:
                 continue  # not answered yet, or not to be read by a policy
-            key = (*both, prompt, *(texts.get(side) for side in both))
+            key = (left, right, prompt, texts.get(left), texts.get(right))
             if key in seen:
                 continue
             seen.add(key)
             if not blank and texts[left] != texts[right]:
-                meeting.asked.append(frozenset((texts[left], texts[right])))
-                meeting.drawn.append(None)
+                question = frozenset((texts[left], texts[right]))
+                if question not in asked:
+                    asked.add(question)
+                    meeting.asked.append(question)
+                    meeting.drawn.append(None)
                 continue
             score = 0.5 + ((right in blank) - (left in blank)) / 2
             battle = _by_itself(pair, score, groups[prompt], propensity)

@@ -161,22 +161,66 @@ def test_who_writes_nothing_loses_without_a_question(cast, enter, meet):
     assert "2 ties · 1 of the same text · 4 with a blank answer" in html
 
 
-def test_the_same_texts_of_a_later_job_are_no_new_trial(cast, versions, meet):
-    meet(0, None, texts=("Same.", "Same."))
-    meet(1, 1)
-    job = TrainingJob.objects.get()
-    again = TrainingJob.objects.create(
-        project=cast.project, kind="sample", init=job.init, inputs=job.inputs
-    )
-    for one in list(Generation.objects.filter(job=job)):
-        ledger.record_generation(
-            completion=one.completion,
-            origin="policy",
-            model_version=one.model_version,
-            seed=one.seed,
-            job=again,
+@pytest.fixture
+def repeat(cast):
+    """The one job again, with the same texts. instead: who wrote them there."""
+
+    def one(first, other, *, instead=None):
+        job = TrainingJob.objects.get()
+        inputs = job.inputs | {"against": other.pk}
+        again = TrainingJob.objects.create(
+            project=cast.project, kind="sample", init=first, inputs=inputs
         )
-    assert [one.score for one in battles_of(cast.project)[1]] == [0.5, 1.0]
+        for made in list(Generation.objects.filter(job=job)):
+            who = (instead or {}).get(made.model_version, made.model_version)
+            ledger.record_generation(
+                completion=made.completion,
+                origin="policy",
+                model_version=who,
+                seed=made.seed,
+                job=again,
+            )
+        return again
+
+    return one
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_same_texts_of_a_later_job_are_no_new_trial(
+    cast, versions, meet, repeat, asked, swapped
+):
+    meet(0, None, texts=("Same.", "Same."))
+    if asked:
+        meet(1, 1)
+    meet(2, None, texts=("", "No."))
+    expected = [0.5, 1.0, 0.0] if asked else [0.5, 0.0]
+    assert [one.score for one in battles_of(cast.project)[1]] == expected
+    repeat(*(reversed(versions) if swapped else versions))
+    battles, trials = battles_of(cast.project)
+    assert [one.score for one in trials] == expected
+    assert len(battles) == len(expected)
+
+
+def test_a_repeated_question_keeps_nothing_back_that_was_drawn_after_it(
+    cast, versions, meet, repeat
+):
+    """A third version wrote what b did."""
+    meet(0, 1)
+    meet(1, None, texts=("Same.", "Same."))
+    third = ModelVersion.objects.create(
+        kind="policy", stage="registered", name="c", path="c", sha256="c" * 64
+    )
+    repeat(versions[0], third, instead={versions[1]: third})
+    a, b, c = (f"{one.name} #{one.pk}" for one in (*versions, third))
+    trials = battles_of(cast.project)[1]
+    assert {(one.left, one.right, one.score, one.how) for one in trials} == {
+        (a, b, 1.0, "asked"),
+        (a, b, 0.5, "alike"),
+        (a, c, 1.0, "asked"),
+        (a, c, 0.5, "alike"),
+    }
+    assert len(trials) == 4
 
 
 @pytest.mark.parametrize(
