@@ -64,9 +64,11 @@ def write_versus(job: TrainingJob, beating: Beating) -> dict[str, int]:
         part = planned[start : start + PROMPTS_AT_ONCE]
         prompts = Prompt.objects.filter(project=project).in_bulk(part)
         asked = [pk for pk in part if pk in prompts and text_messages(prompts[pk]) is not None]
+        human = _human(job, asked)
+        if None in sides:  # an answer may be void by now
+            asked = [pk for pk in asked if pk in human]
         wrote = [_answers(job, one, asked, prompts, config.seed, sampling) for one in versions]
         beating.progress(start, len(planned), "sample")
-        human = _human(job, asked)
         blank: dict[str, list[int]] = {}
         for pk, texts in zip(asked, zip(*wrote, strict=True), strict=True):
             completions = [
@@ -143,9 +145,12 @@ def _texts_of_people(job: TrainingJob, split: str, seed: int) -> dict[int, int] 
 
 
 def _human(job: TrainingJob, asked: list[int]) -> dict[int, Completion]:
-    """Prompt -> the answer of people that the job chose."""
+    """Prompt -> the answer of people that the job chose, where it stands still."""
     chosen = {pk: job.inputs.get("human", {}).get(str(pk)) for pk in asked}
-    texts = Completion.objects.in_bulk([pk for pk in chosen.values() if pk is not None])
+    standing = human_answers(job.project, split_of(job.inputs)).filter(
+        completion__in=[pk for pk in chosen.values() if pk is not None]
+    )
+    texts = Completion.objects.in_bulk(list(standing.values_list("completion", flat=True)))
     return {pk: texts[one] for pk, one in chosen.items() if one in texts}
 
 

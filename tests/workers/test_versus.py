@@ -4,11 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from annotation.models import Comparison, Generation, JobStatus, Purpose, TrainingJob
+from annotation.models import (
+    Comparison,
+    Generation,
+    JobStatus,
+    Preference,
+    Purpose,
+    TrainingJob,
+)
 from annotation.services import jobs, ledger, versions
 from annotation.services.meetings import PEOPLE, meetings_of
+from annotation.services.review import void_preference
 from annotation.services.wishes import ask_for_training
-from tests.annotation.making import make_annotator, make_member, make_prompts
+from tests.annotation.making import make_annotator, make_comparisons, make_member, make_prompts
+from tests.annotation.voting import cast
 from tests.workers.tiny import tiny_policy
 from workers import versus
 from workers.sampling import run_sample_job
@@ -141,6 +150,38 @@ def test_a_version_meets_peoples_own_answers_on_the_prompts_that_they_answered(p
     (meeting,) = meetings_of(project)
     assert meeting.pair == tuple(sorted((PEOPLE, f"p #{pair[0].pk}")))
     assert frozenset((mine.pk, other.pk)) in meeting.asked
+
+
+def test_an_answer_that_is_void_by_its_turn_is_left_out(project, pair):
+    make_prompts(project, ["dev"] * 2)
+    source, writer = project.sources.get(), make_annotator(project)
+    chosen = {}
+    for prompt in project.prompts.order_by("pk"):
+        completion, _ = ledger.add_completion(prompt=prompt, source=source, text="Mine.")
+        ledger.record_generation(
+            completion=completion, origin="demonstration", writer=str(prompt.pk), annotator=writer
+        )
+        chosen[prompt.pk] = completion.pk
+    kept, gone = chosen
+    vote = cast(make_comparisons(project, 1)[0], writer)
+    Preference.objects.filter(pk=vote.pk).update(ideal=chosen[gone])
+    void_preference(preference=vote, by=make_member(project, "admin"), reason="spam")
+    inputs = {
+        "against": PEOPLE,
+        "planned": [gone, kept],  # before it was void
+        "propensities": [1.0, 1.0],
+        "human": {str(prompt): pk for prompt, pk in chosen.items()},
+    }
+    job = jobs.request_training(
+        project=project, kind="sample", config=CONFIG, inputs={"against": PEOPLE}, init=pair[0]
+    )
+    TrainingJob.objects.filter(pk=job.pk).update(inputs=inputs)
+    run_sample_job(job.pk)
+    job.refresh_from_db()
+    assert job.status == JobStatus.DONE, job.error
+    asked = Comparison.objects.filter(purpose=Purpose.EVALUATION)
+    assert [one.prompt_id for one in asked] == [kept]
+    assert sum(job.result.values()) == 1
 
 
 def test_people_who_answered_nothing_cannot_be_met(project, pair):
