@@ -220,8 +220,9 @@ def prompts_wanted(version: ModelVersion) -> int:
 
 
 def _gate_prompts(project: Project, count: int) -> tuple[list[Prompt], str]:
-    """Up to `count` prompts of dev, the same each time, and where they are from.
+    """Up to `count` prompts of dev, shuffled, and where they are from.
 
+    The same for every candidate while the split holds the same prompts; once it has grown, others.
     A project without dev prompts is tried on train prompts, and the numbers say so.
     """
     for split in (Split.DEV, Split.TRAIN):
