@@ -26,7 +26,7 @@ class LongerPair:
     length: float
     """Length margin, above 0."""
     vote: float
-    """Share of the votes for the longer one, a tie for half."""
+    """Share of the votes for the longer one, of those that prefer one of the two."""
     weight: float
 
     @property
