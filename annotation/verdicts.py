@@ -60,6 +60,13 @@ TOO_MODEST = _(
     "Less sure than it could be: its log odds times %(slope)s [%(low)s, %(high)s] would be right "
     "on dev."
 )
+FAR_TOO_SURE = _(
+    "Far too sure of itself: its log odds times %(slope)s, or less, would be right on dev."
+)
+FAR_TOO_MODEST = _(
+    "Far less sure than it could be: its log odds times %(slope)s, or more, would be right on dev."
+)
+AGAINST_THE_VOTES = _("It prefers what people reject: on dev its scores go against the votes.")
 FOLLOWS_LENGTH = _(
     "It follows length more than people do: it expects the longer answer to win %(expected)s of "
     "the pairs, and by the votes it won %(preferred)s (difference %(excess)s)."
@@ -120,6 +127,9 @@ SENTENCES = (
     NO_NUMBERS,
     TOO_SURE,
     TOO_MODEST,
+    FAR_TOO_SURE,
+    FAR_TOO_MODEST,
+    AGAINST_THE_VOTES,
     FOLLOWS_LENGTH,
     NO_PROMPT,
     POLICY_AGAINST,

@@ -108,10 +108,7 @@ def fit_temperature(points: LogOdds) -> float:
     """
 
     def slope(b: float) -> float:
-        probabilities = points.probabilities(1 / b)
-        expected = (1 + probabilities[:, 0] - probabilities[:, -1]) / 2
-        off = expected - points.targets
-        return (points.weights * points.log_odds * off).sum().item()
+        return pulls(points, 1 / b).sum().item()
 
     low, high = 1 / HOTTEST, 1 / COOLEST
     if slope(low) >= 0:
@@ -124,6 +121,16 @@ def fit_temperature(points: LogOdds) -> float:
     return 1 / math.sqrt(low * high)
 
 
+def pulls(points: LogOdds, temperature: float) -> Tensor:
+    """(P,) the slope of each pair's loss in 1 / temperature: above 0 asks for less certainty."""
+    probabilities = points.probabilities(temperature)  # (P, K)
+    expected = (1 + probabilities[:, 0] - probabilities[:, -1]) / 2
+    return points.weights * points.log_odds * (expected - points.targets)
+
+
+TOO_SURE, TOO_MODEST, AGAINST = "too_sure", "too_modest", "against"
+
+
 @dataclass(frozen=True, slots=True)
 class Slope:
     """By what a model's log odds would have to be multiplied to be right: 1 = calibrated, less =
@@ -133,11 +140,11 @@ class Slope:
     interval: tuple[float, float] | None
     """95 %; None where one group is all, or where the slope lies at the end of what is searched."""
 
+    finding: str | None = None
+    """What is certain at 95 %: TOO_SURE, TOO_MODEST, or AGAINST, the votes go the other way."""
+
     def as_json(self) -> dict[str, Any]:
         return {"slope": self.slope, "interval": list(self.interval) if self.interval else None}
-
-    def excludes_one(self) -> bool:
-        return self.interval is not None and not self.interval[0] <= 1 <= self.interval[1]
 
 
 def reliability_slope(points: LogOdds, groups: Sequence[str]) -> Slope:
@@ -148,21 +155,50 @@ def reliability_slope(points: LogOdds, groups: Sequence[str]) -> Slope:
     """
     temperature = fit_temperature(points)
     slope = 1 / temperature
+    if temperature in (COOLEST, HOTTEST):
+        return Slope(slope, None, _finding_at_the_end(points, groups, temperature))
     probabilities = points.probabilities(temperature)  # (P, K)
     first, second = probabilities[:, 0], probabilities[:, -1]
-    z, weights = points.log_odds, points.weights
-    pulls = weights * z * ((1 + first - second) / 2 - points.targets)  # (P,)
     spread = (first + second) / 4 - ((first - second) / 2) ** 2  # (P,) d expected / d log odds
-    bread = (weights * z**2 * spread).sum().item()
+    bread = (points.weights * points.log_odds**2 * spread).sum().item()
+    error = _standard_error(pulls(points, temperature), groups)
+    if error is None or bread <= 0:
+        return Slope(slope, None)
+    half = TIMES * error / bread
+    finding = TOO_SURE if slope + half < 1 else TOO_MODEST if slope - half > 1 else None
+    return Slope(slope, (slope - half, slope + half), finding)
+
+
+TIMES = NormalDist().inv_cdf(0.975)
+"""Standard errors on either side of an estimate, for 95 %."""
+
+
+def _standard_error(pulls: Tensor, groups: Sequence[str]) -> float | None:
+    """Of their sum, by groups; None where one group is all."""
     by_group: dict[str, float] = defaultdict(float)
     for group, pull in zip(groups, pulls.tolist(), strict=True):
         by_group[group] += pull
     count = len(by_group)
-    if count < 2 or bread <= 0 or temperature in (COOLEST, HOTTEST):
-        return Slope(slope, None)
-    meat = sum(pull**2 for pull in by_group.values()) * count / (count - 1)
-    half = NormalDist().inv_cdf(0.975) * math.sqrt(meat) / bread
-    return Slope(slope, (slope - half, slope + half))
+    if count < 2:
+        return None
+    return math.sqrt(sum(pull**2 for pull in by_group.values()) * count / (count - 1))
+
+
+def _finding_at_the_end(points: LogOdds, groups: Sequence[str], temperature: float) -> str | None:
+    """Where no slope that is searched is the best, by the score test: is the loss certainly
+    sloping at 1, and, for a model that would be better the other way round, at 0?"""
+
+    def certain(at: float) -> float:
+        """-1 or 1 where the sum of the pulls is certainly below or above 0."""
+        asked = pulls(points, at)
+        total, error = asked.sum().item(), _standard_error(asked, groups)
+        return math.copysign(1, total) if error is not None and abs(total) > TIMES * error else 0
+
+    if temperature == COOLEST:
+        return TOO_MODEST if certain(1.0) < 0 else None
+    if certain(math.inf) > 0:
+        return AGAINST
+    return TOO_SURE if certain(1.0) > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,14 @@ from policy.comparisons import Comparison
 from policy.intervals import Mean, bootstrap_mean
 from policy.scoring import load_scorer
 from rewardmodel.bootstrap import PairRow
-from rewardmodel.calibration import Slope, reliability, reliability_slope
+from rewardmodel.calibration import (
+    AGAINST,
+    TOO_MODEST,
+    TOO_SURE,
+    Slope,
+    reliability,
+    reliability_slope,
+)
 from rewardmodel.evaluate import Evaluation
 from rewardmodel.invariance import Invariance, invariance_of
 from rewardmodel.length_bias import LengthBias
@@ -93,11 +100,12 @@ def examined(verdict: Verdict, new: Seen, old: Seen | None = None) -> Verdict:
 def _warnings(seen: Seen) -> list[str]:
     found = []
     slope = seen.slope()
-    if slope is not None and slope.excludes_one() and slope.interval:
-        sentence = verdicts.TOO_SURE if slope.slope < 1 else verdicts.TOO_MODEST
-        low, high = slope.interval
+    if slope is not None and slope.finding:
+        within, at_the_end = CERTAINTY[slope.finding]
+        low, high = slope.interval or (math.nan, math.nan)
         found.append(
-            sentence % {"slope": f"{slope.slope:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}"}
+            (within if slope.interval else at_the_end)
+            % {"slope": f"{slope.slope:.2f}", "low": f"{low:.2f}", "high": f"{high:.2f}"}
         )
     bias = LengthBias.of(seen.evaluation)
     excess: Mean = bootstrap_mean(bias.rows())
@@ -112,3 +120,11 @@ def _warnings(seen: Seen) -> list[str]:
             }
         )
     return found
+
+
+CERTAINTY = {
+    TOO_SURE: (verdicts.TOO_SURE, verdicts.FAR_TOO_SURE),
+    TOO_MODEST: (verdicts.TOO_MODEST, verdicts.FAR_TOO_MODEST),
+    AGAINST: (verdicts.AGAINST_THE_VOTES, verdicts.AGAINST_THE_VOTES),
+}
+"""(sentence with an interval, sentence where the slope lies at the end of what is searched)."""

@@ -11,7 +11,14 @@ from policy.comparisons import parse_row
 from policy.ensemble import Scored
 from policy.score_scale import ScoreScale
 from policy.scoring import load_scorer
-from rewardmodel.calibration import COOLEST, LogOdds, reliability_slope
+from rewardmodel.calibration import (
+    AGAINST,
+    COOLEST,
+    TOO_MODEST,
+    TOO_SURE,
+    LogOdds,
+    reliability_slope,
+)
 from rewardmodel.evaluate import NUM_PROBED, Evaluation
 from rewardmodel.invariance import IN_ONE_BATCH, invariance_of
 from rewardmodel.length_bias import LengthBias
@@ -41,7 +48,8 @@ def test_a_slope_is_what_the_model_should_be_multiplied_by_and_its_interval_draw
     held = [each.interval[0] <= 1 / scale <= each.interval[1] for each in found]
     # pairs taken for independent would give half the width, and hold it in 67 of a hundred
     assert sum(held) / len(held) > 0.85
-    assert sum(each.excludes_one() for each in found) > 50 or scale == 1.0
+    surest = sum(each.finding == TOO_SURE for each in found)
+    assert surest > 50 if scale > 1 else surest < 6
     assert reliability_slope(*clustered(0, scale=scale, groups=4000)).slope == pytest.approx(
         1 / scale, rel=0.1
     )
@@ -53,7 +61,36 @@ def test_a_slope_without_an_interval_says_so():
     right = LogOdds.of([1.0, 2.0], [1.0, 1.0], [1.0] * 2)  # the surer the better
     found = reliability_slope(right, ["a", "b"])
     assert (found.slope, found.interval) == (1 / COOLEST, None)
-    assert not found.excludes_one()
+    assert found.finding is None  # two groups tell nothing
+
+
+@pytest.mark.parametrize(
+    ("scale", "finding"),
+    [
+        (300.0, TOO_SURE),  # 1 / 300 is below all that is searched
+        (1e-3, TOO_MODEST),
+        (-1.0, AGAINST),
+        (-300.0, AGAINST),
+        (0.0, None),  # it says nothing
+    ],
+)
+def test_a_slope_at_the_end_of_what_is_searched_has_a_finding_all_the_same(scale, finding):
+    found = [reliability_slope(*clustered(seed, scale=scale)) for seed in range(20)]
+    assert {each.interval for each in found} == {None}
+    assert sum(each.finding == finding for each in found) > 17
+
+
+@pytest.mark.parametrize("scale", [300.0, -1.0])
+def test_scores_that_have_nothing_to_do_with_the_votes_are_seldom_against_them(scale):
+    """Half of them lean the wrong way, by chance."""
+    found = []
+    for seed in range(200):
+        points, names = clustered(seed, scale=scale, groups=40, alike=1)
+        draw = random.Random(seed)
+        votes = [float(draw.random() < 0.5) for _ in names]
+        told = LogOdds.of(points.log_odds.tolist(), votes, [1.0] * len(votes))
+        found.append(reliability_slope(told, names).finding)
+    assert found.count(AGAINST) < 15  # of 200, and 2.5 % are 5
 
 
 class Told:

@@ -520,7 +520,15 @@ def test_a_reward_model_with_one_score_that_is_no_number_is_refused(margin, diff
 
 
 @pytest.mark.parametrize(
-    ("deviation", "warned"), [(1.0, ""), (5.0, "Too sure of itself"), (0.2, "Less sure")]
+    ("deviation", "warned"),
+    [
+        (1.0, ""),
+        (5.0, "Too sure of itself"),
+        (500.0, "Far too sure of itself: its log odds times 0.01, or less,"),
+        (0.2, "Less sure"),
+        (1e-3, "Far less sure than it could be: its log odds times 100.00, or more,"),
+        (-1.0, "It prefers what people reject"),
+    ],
 )
 def test_certainty_that_is_off_warns_and_passes(deviation, warned):
     # 88 of a hundred right at log odds of 2 is as it should be
