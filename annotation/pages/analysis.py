@@ -8,8 +8,8 @@ from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from annotation.models import Membership, Preference, Project
-from annotation.pages.behind import Behind
+from annotation.models import Membership, Project
+from annotation.pages.behind import Behind, list_of
 from annotation.pages.leanings import (
     length_sheet,
     length_votes,
@@ -17,7 +17,6 @@ from annotation.pages.leanings import (
     position_votes,
 )
 from annotation.pages.mixes import language_sheet, language_votes, score_sheet, score_votes
-from annotation.pages.preferences import row_of
 from annotation.pages.quality import WHOSE
 from annotation.pages.sheets import Sheet, csv_of
 from annotation.pages.shell import project_page, project_template
@@ -76,26 +75,11 @@ def votes(request: HttpRequest, membership: Membership) -> HttpResponse:
     name, part = _part(request)
     whose = whose_of(request)
     behind = part.votes(membership.project, WHOSE[whose][1], request.GET)
-    before = request.GET.get("before", "")
-    is_id = before.isascii() and before.isdigit() and len(before) < 18
-    ids, has_older = behind.page(int(before) if is_id else None)
-    answers = (
-        Preference.objects.filter(pk__in=ids)
-        .select_related("annotator", "comparison__prompt", "scheme")
-        .prefetch_related("rankings")
-        .order_by("-pk")
-    )
-    query = request.GET.copy()
-    if has_older:
-        query["before"] = str(ids[-1])
     context = {
-        "rows": [row_of(answer) for answer in answers],
-        "behind": behind,
+        **list_of(behind, request.GET),
         "choices": [(choice, _narrowed(request, choice.name)) for choice in behind.choices],
-        "older": query.urlencode() if has_older else "",
         "whose": whose,
         "part": name,
-        "everybody": True,
     }
     return project_template(request, membership, "pages/analysis_votes.html", context)
 

@@ -11,10 +11,9 @@ from django.utils.translation import gettext_lazy
 
 from annotation.faults import Known, in_words
 from annotation.intervals import Statistic
-from annotation.models import Annotator, Membership, Preference, Project, Study, StudyState
-from annotation.pages.behind import Behind
+from annotation.models import Annotator, Membership, Project, Study, StudyState
+from annotation.pages.behind import Behind, list_of
 from annotation.pages.head_to_head import Bar, bar_of
-from annotation.pages.preferences import row_of
 from annotation.pages.sheets import Figure, Line, Sheet, csv_of, query_of
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import RESEARCH, WATCH
@@ -142,25 +141,7 @@ def numbers(request: HttpRequest, membership: Membership) -> HttpResponse:
 def votes(request: HttpRequest, membership: Membership) -> HttpResponse:
     """The votes of one part; `before` is the last id of the page before."""
     behind = behind_of(_done(membership.project), request.GET)
-    before = request.GET.get("before", "")
-    is_id = before.isascii() and before.isdigit() and len(before) < 18
-    ids, has_older = behind.page(int(before) if is_id else None)
-    answers = (
-        Preference.objects.filter(pk__in=ids)
-        .select_related("annotator", "comparison__prompt", "scheme")
-        .prefetch_related("rankings")
-        .order_by("-pk")
-    )
-    query = request.GET.copy()
-    if has_older:
-        query["before"] = str(ids[-1])
-    context = {
-        "rows": [row_of(answer) for answer in answers],
-        "behind": behind,
-        "older": query.urlencode() if has_older else "",
-        "back": "analysis-contributions",
-        "everybody": True,
-    }
+    context = {**list_of(behind, request.GET), "back": "analysis-contributions"}
     return project_template(request, membership, "pages/analysis_votes.html", context)
 
 
