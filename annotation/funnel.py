@@ -107,7 +107,8 @@ class VoteQuery:
     """Versions that the vote followed."""
     sources: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
-    """Of the prompt's source, by name."""
+    """Of the prompt's source, by name; licences also of the sources of its completions and of the
+    vote, where they state one."""
     axes: tuple[str, ...] = ()
     """A vote says something on one of them, and its other axes stay out of the row."""
     tags: tuple[str, ...] = ()
@@ -258,7 +259,8 @@ class VoteFacts:
     scheme: str = ""
     guideline: str = ""
     source: str = ""
-    licence: str = ""
+    licences: frozenset[str] = frozenset()
+    """Of all that a row would hold of it (services.plans.licensed)."""
     tags: frozenset[str] = frozenset()
     """Those that the query asks for."""
     accurate: bool = True
@@ -328,10 +330,12 @@ def _narrowed(vote: VoteFacts, query: VoteQuery) -> Bucket | None:
         given_at = vote.given_at.astimezone(UTC).isoformat() if vote.given_at else ""
         if given_at < query.since or (query.until and given_at >= query.until):
             return Bucket.FILTERED_DATE
-    for name in ("scheme", "guideline", "source", "licence"):
+    for name in ("scheme", "guideline", "source"):
         wanted = getattr(query, f"{name}s")
         if wanted and getattr(vote, name) not in wanted:
             return NARROWING[f"{name}s"]
+    if query.licences and not vote.licences <= set(query.licences):
+        return Bucket.FILTERED_LICENCE
     if not vote.says_axis:
         return Bucket.FILTERED_AXIS
     if query.tags and not vote.tags:

@@ -25,6 +25,7 @@ from annotation.models import (
     Lane,
     LicenceOverride,
     ModelVersion,
+    Preference,
     Project,
     Prompt,
     Source,
@@ -32,6 +33,7 @@ from annotation.models import (
 )
 from annotation.services.audit import record
 from annotation.services.lineage import EDGES
+from annotation.services.plans.voted import MAX_IDS
 from annotation.services.reasons import said_why
 from annotation.services.snapshots import path_of
 
@@ -59,8 +61,8 @@ def allowed_licences(project: Project, inputs: Mapping[str, Any], lane: str) -> 
 
 
 def sources_of(snapshot: DatasetSnapshot) -> dict[int, int]:
-    """Source -> rows with a text of it. A snapshot of before this was kept is read once; where its
-    rows are not on this machine, any of them may be of any source."""
+    """Source -> rows with a text or a vote of it. A snapshot of before this was kept is read once;
+    where its rows are not on this machine, any of them may be of any source."""
     if snapshot.sources is None:
         if not path_of(snapshot).is_file():
             every = Source.objects.filter(project=snapshot.project_id).values_list("pk", flat=True)
@@ -72,20 +74,25 @@ def sources_of(snapshot: DatasetSnapshot) -> dict[int, int]:
 
 def _sources_in(snapshot: DatasetSnapshot) -> Counter[int]:
     found: Counter[int] = Counter()
-    rows = _ids_in(snapshot)
-    while ids := tuple(islice(rows, IDS_AT_ONCE)):
+    rows = _rows_in(snapshot)
+    while some := dict(islice(rows, IDS_AT_ONCE)):
         of_row: dict[int, set[int]] = {}
-        for row, source in _sources_by_row(snapshot.kind, ids):
+        for row, source in _sources_by_row(snapshot.kind, tuple(some)):
+            of_row.setdefault(row, set()).add(source)
+        for row, source in _sources_by_vote(some):
             of_row.setdefault(row, set()).add(source)
         for sources in of_row.values():
             found.update(sources)
     return found
 
 
-def _ids_in(snapshot: DatasetSnapshot) -> Iterator[int]:
+def _rows_in(snapshot: DatasetSnapshot) -> Iterator[tuple[int, set[int]]]:
+    """Each row's number with its votes."""
     with path_of(snapshot).open(encoding="utf-8") as file:
         for line in file:
-            yield int(json.loads(line)["id"])
+            row = json.loads(line)
+            said = [*row.get("votes", ()), *row.get("judgments", ())]
+            yield int(row["id"]), {one["preference"] for one in said if "preference" in one}
 
 
 def _sources_by_row(kind: str, ids: tuple[int, ...]) -> Iterator[tuple[int, int]]:
@@ -102,6 +109,14 @@ def _sources_by_row(kind: str, ids: tuple[int, ...]) -> Iterator[tuple[int, int]
     else:
         yield from pairs(Comparison, "pk", "prompt__source")
         yield from pairs(ComparisonCompletion, "comparison", "completion__source")
+
+
+def _sources_by_vote(rows: Mapping[int, set[int]]) -> Iterator[tuple[int, int]]:
+    """Pairs of a row's number and the source of one of its votes."""
+    asked = sorted({pk for votes in rows.values() for pk in votes})
+    for start in range(0, len(asked), MAX_IDS):
+        found = Preference.objects.filter(pk__in=asked[start : start + MAX_IDS])
+        yield from found.exclude(source=None).values_list("comparison", "source")
 
 
 def licences_of(snapshot: DatasetSnapshot) -> dict[str, int]:

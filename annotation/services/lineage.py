@@ -221,6 +221,7 @@ class History:
     def __init__(self, votes: Iterable[Preference]) -> None:
         votes = list(votes)
         self.known: dict[int, Beyond] = {}
+        self.written: dict[int, frozenset[int]] = {}
         self.answers: dict[int, list[Preference]] = {}
         """Of comparisons, all of them, where a snapshot asks how far they agree."""
         self.revisions: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
@@ -265,13 +266,21 @@ class History:
             **(narrow_facts(vote, vote.comparison) if query.narrowing else {}),
             **asked_facts(
                 vote,
-                vote.comparison_id,
+                vote.comparison,
                 vote.rankings.all(),
                 query,
                 beyond,
+                self._written(vote.comparison) if query.licences else (),
             ),
         )
         return bucket_of(facts, query)
+
+    def _written(self, comparison: Comparison) -> frozenset[int]:
+        """Sources of a comparison's completions, read once."""
+        if comparison.pk not in self.written:
+            found = Completion.objects.filter(entries__comparison=comparison)
+            self.written[comparison.pk] = frozenset(found.values_list("source", flat=True))
+        return self.written[comparison.pk]
 
     def _beyond(self, snapshot: DatasetSnapshot, query: VoteQuery) -> Beyond:
         """What the snapshot knew beyond votes, read once."""

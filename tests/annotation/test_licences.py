@@ -6,14 +6,24 @@ from annotation import model_card
 from annotation.errors import BadInput, Conflict
 from annotation.importers.load import source_for
 from annotation.licences import forbids_commerce
-from annotation.models import AuditEntry, DatasetSnapshot, ModelVersion, Prompt
+from annotation.models import (
+    AuditEntry,
+    Completion,
+    DatasetSnapshot,
+    ModelVersion,
+    Preference,
+    Prompt,
+)
+from annotation.services.audit import record
+from annotation.services.ledger import record_generation
 from annotation.services.licences import (
     allowed_licences,
     licences_of,
     override_licences,
     require_shippable,
 )
-from annotation.services.snapshots import freeze
+from annotation.services.lineage import History
+from annotation.services.snapshots import freeze, path_of, rows_of
 from annotation.services.versions import promote, roll_back
 from tests.annotation.making import make_project, make_user
 from tests.annotation.voting import cast, compare
@@ -82,6 +92,63 @@ def test_a_snapshot_counts_its_rows_by_licence(project):
     DatasetSnapshot.objects.update(sources=None)  # as rows of before have it
     assert licences_of(DatasetSnapshot.objects.get()) == {"": 3, NC: 1}
     assert DatasetSnapshot.objects.get().sources == snapshot.sources
+
+
+def test_sources_of_votes_count_too(project):
+    comparison = voted(project)
+    source = source_for(project=project, name="votes", licence=NC)
+    cast(comparison, source=source), cast(comparison, source=source)
+    snapshot = frozen(project)
+    assert licences_of(snapshot) == {"": 1, NC: 1}
+    DatasetSnapshot.objects.update(sources=None)
+    assert licences_of(DatasetSnapshot.objects.get()) == {"": 1, NC: 1}
+    with pytest.raises(BadInput, match="forbid commercial use"):
+        require_shippable(version_of(snapshot))
+    left = frozen(project, licences=[""])
+    assert left.counts["filtered_licence"] == 2
+    assert licences_of(left) == {"": 1}
+
+
+def test_completions_under_a_licence_that_forbids_are_left_out(project):
+    comparison, other = voted(project), voted(project)
+    source = source_for(project=project, name="texts", licence=NC)
+    entry = comparison.entries.first()
+    Completion.objects.filter(pk=entry.completion_id).update(source=source)
+    snapshot = frozen(project, licences=allowed_licences(project, {}, "loop"))
+    assert [row["id"] for row in rows_of(snapshot)] == [str(other.pk)]
+    assert snapshot.counts["filtered_licence"] == 1
+    asked = Preference.objects.select_related("annotator", "scheme").get(comparison=comparison)
+    assert History([asked]).bucket_in(snapshot, asked) == "filtered_licence"
+    record_generation(completion=entry.completion, origin="demonstration")
+    ideal = freeze(project=project, kind="demonstrations", query={"licences": [""]})
+    assert (ideal.rows, ideal.counts) == (0, {"filtered_licence": 1})
+    require_shippable(version_of(snapshot))
+
+
+@pytest.mark.parametrize("kind", ["comparisons", "demonstrations", "prompts"])
+def test_a_licence_that_is_noted_later_changes_no_hash(project, kind):
+    comparison = voted(project)
+    record_generation(completion=comparison.entries.first().completion, origin="demonstration")
+
+    def asked(**query):
+        query = {"licences": [""], **query}
+        return freeze(project=project, kind=kind, query=query)
+
+    before = asked()
+    path_of(before).unlink()  # so that it is written again
+    source_for(project=project, name="default", licence="MIT")
+    assert (before.rows, asked().rows) == (1, 0)
+    again = asked(up_to=before.ledger_position)
+    assert (again.sha256, again.rows) == (before.sha256, 1)
+    now = asked().ledger_position
+    record(action="source.change", target=project.sources.get(), project=project, fields=["terms"])
+    assert asked(up_to=now).ledger_position == now
+    record(
+        action="source.change", target=project.sources.get(), project=project, fields=["licence"]
+    )
+    path_of(again).unlink()
+    with pytest.raises(BadInput, match="licence of source 'default' was changed since"):
+        asked(up_to=before.ledger_position)
 
 
 @pytest.mark.parametrize("kind", ["prompts", "demonstrations"])

@@ -1,7 +1,7 @@
 """What a snapshot of comparisons holds: votes, and the funnel they went through."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -18,6 +18,7 @@ from annotation.funnel import (
     bucket_of,
 )
 from annotation.models import Comparison, Decision, Preference, Project
+from annotation.services.plans.licensed import stated
 from annotation.services.plans.narrowing import Beyond, agreement_of, parts_of
 from annotation.services.plans.rows import Row, comparison_row
 from annotation.services.plans.voted import Vote, Voted, voted_at
@@ -74,9 +75,10 @@ class ComparisonsPlan:
             on_row()
             self.counts.update(buckets.values())
             instead = decision is not None and Bucket.DECIDED in buckets.values()
+            shown = [vote for vote in comparison.votes if buckets[vote.pk] in SHOWN]
             row = comparison_row(
                 comparison,
-                [vote for vote in comparison.votes if buckets[vote.pk] in SHOWN],
+                shown,
                 decision=decision,
                 instead=instead,
                 weights=weights,
@@ -88,8 +90,9 @@ class ComparisonsPlan:
                 ranks = any(vote["ranking"] for vote in row["votes"])
                 decided["used" if ranks else "unused"] += 1
             if ranks:
-                written = (one.source_id for one in comparison.completions)
-                self.sources.update({comparison.prompt.source_id, *written})
+                written = {one.source_id for one in comparison.completions}
+                voted = {vote.source_id for vote in shown if vote.source_id is not None}
+                self.sources.update({comparison.prompt.source_id} | written | voted)
                 yield row
         self.notes = self._notes(decided, weights, beyond)
 
@@ -143,6 +146,7 @@ def facts_at(
     for vote in comparison.votes:
         newest[vote.annotator_id] = max(newest.get(vote.annotator_id, 0), vote.revision)
     prompt = comparison.prompt
+    written = {one.source_id for one in comparison.completions} if query.licences else set()
     agreement = None
     if query.agreement:
         standing = (
@@ -169,24 +173,31 @@ def facts_at(
                 decided=decided,
                 agreement=agreement,
                 **narrow_facts(vote, comparison),
-                **asked_facts(vote, comparison.pk, vote.rankings, query, beyond),
+                **asked_facts(vote, comparison, vote.rankings, query, beyond, written),
             ),
         )
 
 
 def asked_facts(
     vote: Preference | Vote,
-    comparison: int,
+    comparison: Comparison | Voted,
     rankings: Iterable[Any],
     query: VoteQuery,
     beyond: Beyond,
+    written: Collection[int],
 ) -> dict[str, Any]:
-    """What a vote says on the axes that are asked for, and what is known of it beyond its row."""
+    """What a vote says on the axes that are asked for, and what is known of it beyond its row.
+
+    written: sources of its completions; looked at where licences are asked for.
+    """
     said = [one for one in rankings if not query.axes or one.axis in query.axes]
     return {
         "answered": answered(said),
         "says_axis": bool(said) or not query.axes,
-        "tags": beyond.tags.get(comparison, frozenset()),
+        "licences": stated(comparison.prompt.source_id, [*written, vote.source_id], beyond.licences)
+        if query.licences
+        else frozenset(),
+        "tags": beyond.tags.get(comparison.pk, frozenset()),
         "forgotten": vote.annotator_id in beyond.forgotten,
         "accurate": vote.annotator_id in beyond.accurate,
     }
@@ -206,5 +217,4 @@ def narrow_facts(vote: Preference | Vote, comparison: Comparison | Voted) -> dic
         "scheme": str(vote.scheme.version),
         "guideline": str(vote.guideline.version) if vote.guideline else "",
         "source": source.name,
-        "licence": source.licence,
     }

@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from annotation.funnel import Bucket
 from annotation.models import Completion, Generation, Origin, Project, Split
 from annotation.services.audit import name_of
+from annotation.services.plans.licensed import licence_parts, licences_at
 from annotation.services.plans.prompts import prompt_bucket, prompt_options
 from annotation.services.plans.rows import Row, group_name
 from annotation.services.positions import (
@@ -39,7 +40,8 @@ class DemonstrationsPlan:
         self.num_voids = 0
 
     def position(self, up_to: Any) -> Position:
-        return with_forgotten(self.project, position_at(up_to, ledger_parts(self.project)))
+        asked = licence_parts(self.project) if "licences" in self.query else {}
+        return with_forgotten(self.project, position_at(up_to, ledger_parts(self.project) | asked))
 
     def _all(self, position: Position) -> QuerySet[Completion]:
         written = Generation.objects.filter(
@@ -55,7 +57,7 @@ class DemonstrationsPlan:
             Completion.objects.filter(
                 Exists(written.filter(completion=OuterRef("pk"))), prompt__project=self.project
             )
-            .select_related("prompt__source")
+            .select_related("prompt")
             .prefetch_related(
                 Prefetch("generations", written),
                 Prefetch("ideal_of", votes.annotate(is_superseded=Exists(later))),
@@ -68,10 +70,13 @@ class DemonstrationsPlan:
         voided = set(voids_at(self.project, position).values_list("target", flat=True))
         self.num_voids = len(voided)
         forgotten = forgotten_at(self.project, position)
+        licences = licences_at(self.project, position) if "licences" in self.query else {}
         for completion in pages(self._all(position)):
             on_row()
             prompt = completion.prompt
-            bucket = _withdrawn(completion, voided, forgotten) or prompt_bucket(prompt, self.query)
+            bucket = _withdrawn(completion, voided, forgotten) or prompt_bucket(
+                prompt, self.query, licences, completion.source_id
+            )
             self.counts[bucket] += 1
             if bucket == prompt.split:
                 self.sources.update({completion.source_id, prompt.source_id})

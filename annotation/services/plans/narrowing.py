@@ -24,6 +24,7 @@ from annotation.models import (
     Project,
 )
 from annotation.services.gold import constraints_of, said_by
+from annotation.services.plans.licensed import licence_parts, licences_at
 from annotation.services.positions import Position, forgotten_at, newest, voids_at, votes_at
 
 TAGS = ("comparison.tag", "comparison.untag")
@@ -38,7 +39,7 @@ def parts_of(project: Project, query: VoteQuery) -> dict[str, Any]:
         parts["tag"] = lambda: newest(log.filter(action__in=TAGS))
     if query.accuracy:
         parts["gold"] = lambda: newest(log.filter(action__startswith="gold."))
-    return parts
+    return parts | (licence_parts(project) if query.licences else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +52,17 @@ class Beyond:
     """Annotators who did well enough on checks enough."""
     forgotten: frozenset[int] = frozenset()
     """Annotators whose data was deleted."""
+    licences: Mapping[int, str] = field(default_factory=dict)
+    """Source -> its licence, where licences are asked for."""
 
     @classmethod
     def at(cls, project: Project, query: VoteQuery, position: Position) -> "Beyond":
-        """Raises BadInput where the gold changed after the position."""
+        """Raises BadInput where the gold changed after the position, or a licence by hand."""
         return cls(
             tags=_tags_at(project, query.tags, position) if query.tags else {},
             accurate=_accurate_at(project, query, position) if query.accuracy else frozenset(),
             forgotten=forgotten_at(project, position),
+            licences=licences_at(project, position) if query.licences else {},
         )
 
     @classmethod
@@ -69,6 +73,11 @@ class Beyond:
             tags=_tags_at(snapshot.project, tags, snapshot.ledger_position) if tags else {},
             accurate=frozenset(snapshot.notes.get("accuracy", {}).get("annotators", ())),
             forgotten=forgotten_at(snapshot.project_id, snapshot.ledger_position),
+            licences=licences_at(
+                snapshot.project_id, snapshot.ledger_position, changed_is_refused=False
+            )
+            if query.licences
+            else {},
         )
 
 

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 
 from annotation.funnel import Bucket, checked_options
 from annotation.models import Project, Prompt, Split
+from annotation.services.plans.licensed import licence_parts, licences_at, stated
 from annotation.services.plans.rows import Row, group_name
 from annotation.services.positions import Position, newest, pages, position_at
 
@@ -25,12 +26,18 @@ def prompt_options(options: Mapping[str, Any], splits: tuple[str, ...]) -> Row:
     }
 
 
-def prompt_bucket(prompt: Prompt, query: Row) -> str:
+def prompt_bucket(
+    prompt: Prompt, query: Row, licences: Mapping[int, str], written: int | None = None
+) -> str:
+    """licences: of sources, by their numbers, where a query asks for some. written: the source of
+    an answer to it."""
     if query["languages"] and prompt.language not in query["languages"]:
         return Bucket.FILTERED_LANGUAGE
     if prompt.split not in query["splits"]:
         return Bucket.FILTERED_SPLIT
-    if "licences" in query and prompt.source.licence not in query["licences"]:
+    if "licences" in query and not stated(prompt.source_id, [written], licences) <= set(
+        query["licences"]
+    ):
         return Bucket.FILTERED_LICENCE
     return prompt.split if prompt.text_alone else Bucket.NOT_TEXT
 
@@ -46,21 +53,20 @@ class PromptsPlan:
         self.sources: Counter[int] = Counter()
 
     def position(self, up_to: Any) -> Position:
-        return position_at(
-            up_to, {"prompt": lambda: newest(Prompt.objects.filter(project=self.project))}
-        )
+        parts = {"prompt": lambda: newest(Prompt.objects.filter(project=self.project))}
+        asked = licence_parts(self.project) if "licences" in self.query else {}
+        return position_at(up_to, parts | asked)
 
     def _all(self, position: Position) -> QuerySet[Prompt]:
-        return Prompt.objects.filter(
-            project=self.project, pk__lte=position["prompt"]
-        ).select_related("source")
+        return Prompt.objects.filter(project=self.project, pk__lte=position["prompt"])
 
     def rows(
         self, position: Position, on_row: Callable[[], object] = lambda: None
     ) -> Iterator[Row]:
+        licences = licences_at(self.project, position) if "licences" in self.query else {}
         for prompt in pages(self._all(position)):
             on_row()
-            bucket = prompt_bucket(prompt, self.query)
+            bucket = prompt_bucket(prompt, self.query, licences)
             self.counts[bucket] += 1
             if bucket == prompt.split:
                 self.sources[prompt.source_id] += 1
