@@ -153,15 +153,16 @@ WITHOUT_MEASURE = (FIRST_POLICY, FIRST_REWARD_TOO_FEW, JUDGE_TOO_FEW, UNJUDGED)
 
 
 def outcome_of(gate: Mapping[str, Any]) -> str:
-    """passed, failed, undecided, or unjudged: it passed with nothing to judge it by.
+    """passed, failed, undecided, or unjudged: it passed with nothing to judge it by, or is a later
+    SFT version, which nothing refused.
 
     gate: as workers/promotion.py keeps it. Rows of before had no such verdict: their sentence says.
     """
     if gate.get("verdict") == "undecided":  # older rows passed with it
         return "undecided"
-    if not gate.get("passed"):
-        return "failed"
     why = gate.get("why", "")
+    if not gate.get("passed"):
+        return "unjudged" if _pattern(SFT_BY_ADMIN).match(why) else "failed"
     said = any(_pattern(one).match(why) for one in WITHOUT_MEASURE)  # promoting it may have failed
     return "unjudged" if said or gate.get("verdict") == "unjudged" else "passed"
 

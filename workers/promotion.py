@@ -111,7 +111,7 @@ def judge_sft(version: ModelVersion, project: Project) -> Verdict:
     if in_force is None:
         return Verdict(passed=True, verdict="first", why=verdicts.FIRST_POLICY, numbers={})
     why = verdicts.SFT_BY_ADMIN % {"name": in_force.name}
-    return Verdict(passed=False, verdict="failed", why=why, numbers={})
+    return Verdict(passed=False, verdict="unjudged", why=why, numbers={})
 
 
 SLOTS: dict[str, Slot] = {JobKind.REWARD: Slot.REWARD, JobKind.JUDGE: Slot.JUDGE}

@@ -9,8 +9,9 @@ from typing import Any
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What a gate found. verdict: passed, failed, first (nothing in force to compare with),
-    unjudged: it passes, for there are too few answers to say anything by, or undecided: it does
-    not pass, for it is not shown to be as good, nor is it refused. An admin may promote any.
+    unjudged: it passes, for there are too few answers to say anything by (a later SFT version does
+    not, nor is it refused), or undecided: it does not pass, for it is not shown to be as good, nor
+    is it refused. An admin may promote any.
 
     warnings: what an admin should know, in sentences of annotation/verdicts.py; none of them
     refuses."""

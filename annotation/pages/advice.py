@@ -172,6 +172,8 @@ def _candidates(loop: Loop) -> Iterator[Advice]:
             sentence = _("%(name)s was refused by its gate. %(why)s")
         elif outcome == "undecided":
             sentence = _("%(name)s is undecided. %(why)s")
+        elif not gate.get("passed"):
+            sentence = _("%(name)s waits for you to decide. %(why)s")
         else:
             sentence = _("%(name)s passed its gate and waits for you to promote it. %(why)s")
         yield Advice(DECIDE, sentence % named, url, _("Decide"))

@@ -91,6 +91,10 @@ def test_a_candidate_waits_for_the_admin_with_its_gates_words(cast, make):
     assert told(cast) == [("decide", sentence)]
     ModelVersion.objects.filter(pk=newer.pk).update(metrics={"gate": FAILED})
     assert told(cast) == [("decide", "b was refused by its gate. Against a: worse.")]
+    why = "a is in force; an SFT version takes its place only by an admin."
+    waiting = {"passed": False, "verdict": "unjudged", "why": why}
+    ModelVersion.objects.filter(pk=newer.pk).update(metrics={"gate": waiting})
+    assert told(cast) == [("decide", f"b waits for you to decide. {why}")]
     ModelVersion.objects.filter(pk=newer.pk).update(metrics={})
     assert told(cast) == []  # its gate may be about to run
     ModelVersion.objects.update(created_at=timezone.now() + timedelta(seconds=1))

@@ -62,7 +62,9 @@ def test_every_sentence_is_found_again_whatever_it_is_filled_with():
         ({"passed": True, "verdict": "undecided", "why": AGAINST}, "undecided"),  # as it was
         ({"passed": False, "verdict": "failed", "why": verdicts.NO_PROMPT}, "failed"),
         ({"passed": True, "verdict": "first", "why": verdicts.FIRST_POLICY}, "unjudged"),
+        ({"verdict": "unjudged", "why": verdicts.SFT_BY_ADMIN % {"name": "sft-1"}}, "unjudged"),
         # as they were kept before there was such a verdict
+        ({"verdict": "failed", "why": verdicts.SFT_BY_ADMIN % {"name": "sft-1"}}, "unjudged"),
         (
             {
                 "passed": True,

@@ -257,6 +257,8 @@ def test_a_refusal_is_told_to_the_admins_and_a_pass_is_not(project, make_version
     admin.email = "ann@x.example"
     admin.save()
     judge_version(make_version("sft-1", stage="sft").pk)
+    later = judge_version(make_version("sft-2", stage="sft").pk)  # waits, and nothing refused it
+    assert (later.passed, later.verdict) == (False, "unjudged")
     refused = make_version("ppo-1", stage="ppo")
     assert not judge_version(refused.pk).passed
     [mail] = Mail.objects.all()
