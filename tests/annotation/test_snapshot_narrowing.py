@@ -129,12 +129,18 @@ def test_the_verdicts_of_now_are_those_of_the_bar(project):
     items = make_items(experts, project, 4)
     annotator = make_annotator(project)
     votes = [scored(annotator, item, right=True) for item in items]
+    unscored, again = make_annotator(project), make_annotator(project)
+    cast(items[3].comparison, unscored)  # before it was gold, say
+    scored(again, items[3], right=True)
+    GoldCheck.objects.filter(annotator=again).update(attempt=1)
     void_preference(preference=votes[0], by=make_user(), reason="spam")
     retire_gold(item=items[1], by=None, reason="wrong", is_wrong=True)
     retire_gold(item=items[2], by=None, reason="old", is_wrong=False)
     position = frozen(project, accuracy=0.5, checks=1).ledger_position
-    told = [verdict for who, verdict in verdicts_at(project, position) if who == annotator.pk]
-    assert told == accuracies([annotator.pk])[annotator.pk] == ["held", "held"]
+    told = verdicts_at(project, position)
+    assert told == [(annotator.pk, "held")] * 2
+    everybody = [one.pk for one in (annotator, unscored, again)]
+    assert accuracies(everybody) == {annotator.pk: ["held", "held"]}
 
 
 def test_gold_that_changed_since_is_not_told_from_memory(project):
