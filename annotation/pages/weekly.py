@@ -11,9 +11,10 @@ from annotation.pages.behind import Behind
 from annotation.pages.head_to_head import Bar, bar_of
 from annotation.pages.sheets import Figure, Line, Sheet, query_of, share_bar
 from annotation.services.quality import newest_answers, read_rows
-from annotation.services.slices import slices, units_of
+from annotation.services.slices import answers_of, slices
 
 WEEK = "week"
+LISTS = "lists"
 
 
 def agreement_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> Sheet:
@@ -34,11 +35,14 @@ def agreement_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) ->
     columns = known or columns[:1]
     lines = []
     for one in found:
-        votes = query_of(part="agreement", axis=one.axis, week=one.label)
-        figures: list[Figure | None] = [
-            Figure(statistic := getattr(one, name), "" if place else votes, _bar(name, statistic))
-            for place, (name, _title) in enumerate(columns)
-        ]
+        figures: list[Figure | None] = []
+        for place, (name, _title) in enumerate(columns):
+            of = LISTS if name == "concordance" else ""  # alpha and percent are of the same votes
+            votes = query_of(part="agreement", axis=one.axis, week=one.label, of=of or None)
+            statistic = getattr(one, name)
+            figures.append(
+                Figure(statistic, "" if place and not of else votes, _bar(name, statistic))
+            )
         lines.append(Line(f"{one.label} · {one.axis}" if has_axes else one.label, figures))
     return Sheet(
         of=_("Week from"),
@@ -63,11 +67,12 @@ def _bar(name: str, statistic: Statistic) -> Bar | None:
 
 
 def agreement_votes(project: Project, kinds: Iterable[str], asked: QueryDict) -> Behind:
-    """First answers to the comparisons of one week that two people or more answered."""
-    axis, week = asked.get("axis", ""), asked.get(WEEK, "")
-    units = units_of(read_rows(project, kinds), WEEK, axis=axis, label=week)
+    """The first answers that one week's figures on one axis are made of, of pairs or of lists."""
+    axis, week, of_lists = asked.get("axis", ""), asked.get(WEEK, ""), asked.get("of") == LISTS
+    rows = read_rows(project, kinds)
+    counted = answers_of(rows, WEEK, axis=axis, label=week, of_lists=of_lists)
     found, _votes, _more = newest_answers(project, kinds)
-    answers = found.order_by("-pk").values_list("pk", "comparison")
-    ids = [pk for pk, unit in answers if unit in units]
+    answers = found.order_by("-pk").values_list("pk", "comparison", "annotator")
+    ids = [pk for pk, unit, who in answers if (unit, who) in counted]
     heading = _("Agreement: week from %(week)s") % {"week": week[:10]}
     return Behind(heading=heading, ids=ids, num_votes=len(ids))

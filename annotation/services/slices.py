@@ -58,11 +58,17 @@ def slices(rows: Rows, by: str) -> list[Slice]:
     return found
 
 
-def units_of(rows: Rows, by: str, *, axis: str, label: str) -> set[int]:
-    """The comparisons that a part's figures on an axis are made of."""
+def answers_of(
+    rows: Rows, by: str, *, axis: str, label: str, of_lists: bool
+) -> set[tuple[int, int]]:
+    """(comparison, annotator) of the answers that a part's figures on an axis are made of, those of
+    pairs or those of lists."""
     of_axis = rows.axes.get(axis)
     part = _parts(of_axis, rows.marks, by).get(label) if of_axis else None
-    return {*part.pairs, *part.lists} if part else set()
+    if part is None:
+        return set()
+    given = part.lists if of_lists else part.pairs
+    return {(unit, who) for unit, answers in given.items() for who in answers}
 
 
 def _parts(rows: AxisRows, marks: Mapping[int, Marks], by: str) -> dict[str, AxisRows]:
