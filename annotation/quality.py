@@ -104,8 +104,20 @@ def agreement_with_others(answers: Answers) -> dict[tuple[Any, Any], float]:
     return found
 
 
+def one_of_each_vote(pairs: Iterable[StrictPair]) -> list[StrictPair]:
+    """The first pair of each annotator on each unit: all axes of a vote were answered with the
+    texts in one order, so they say once which side it leans to."""
+    found: dict[tuple[Any, Any], StrictPair] = {}
+    for pair in pairs:
+        found.setdefault((pair.unit, pair.annotator), pair)
+    return list(found.values())
+
+
 def position_bias(pairs: Iterable[StrictPair]) -> dict[Any, SideBias]:
-    """Annotator -> how often the completion shown first won, with Wilson's interval."""
+    """Annotator -> how often the completion shown first won, with Wilson's interval.
+
+    pairs: independent ones, so one of each vote.
+    """
     counts = {
         name: (sum(pair.first_won for pair in own), len(own)) for name, own in _by_annotator(pairs)
     }
@@ -225,7 +237,8 @@ def suspects(
     no more than a coin would; who is merely less sure than the others is not named. Answers that
     order nothing are left out, so that who never ties isn't held against who does; of somebody who
     mostly gives such answers all are looked at.
-    One side: first (or last) shown won at least `least_share`, more than a fair coin would.
+    One side: first (or last) shown won at least `least_share`, more than a fair coin would. (pairs:
+    one of each vote, for they are taken as independent.)
     Too fast: more than `allowed_too_fast` of the answers took less than `floor_seconds`.
     Whoever has fewer than `least_answers` of a kind is not tested on it. Benjamini-Hochberg within
     each reason: of those named for it, about `false_discovery` may be there by bad luck. (Over all

@@ -56,10 +56,11 @@ def position_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> 
 
 
 def position_votes(project: Project, kinds: Iterable[str], asked: QueryDict) -> Behind:
-    """The strict answers of one annotator, or of everybody."""
+    """The strict answers of one annotator, or of everybody; one of each vote."""
     name = asked.get("annotator", "")
     won = {FIRST: lambda one: one.pair.first_won, LAST: lambda one: not one.pair.first_won}
-    answers = [one for one in strict_answers(project, kinds).answers if name in ("", one.pseudonym)]
+    found = strict_answers(project, kinds).one_of_each_vote
+    answers = [one for one in found if name in ("", one.pseudonym)]
     heading = _("Position: %(name)s") % {"name": name or _("everybody")}
     return _behind(heading, answers, asked, won)
 

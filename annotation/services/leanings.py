@@ -59,6 +59,14 @@ class StrictAnswers:
     there_are_more: bool
 
     @property
+    def one_of_each_vote(self) -> list[StrictAnswer]:
+        """As quality.one_of_each_vote has it."""
+        found: dict[int, StrictAnswer] = {}
+        for one in self.answers:
+            found.setdefault(one.vote, one)
+        return list(found.values())
+
+    @property
     def how(self) -> Resampling:
         """Groups and resamples of every interval."""
         return how_of(self.answers)
@@ -108,11 +116,11 @@ def strict_answers(
 
 
 def first_shares(found: StrictAnswers) -> Iterator[tuple[str, int, Statistic]]:
-    """(pseudonym, answers that what was shown first won, share) by how many answers there are; the
+    """(pseudonym, votes that what was shown first won, share) by how many votes there are; the
     first line, without a name, is everybody's."""
     if not found.answers:
         return
-    pairs = [one.pair for one in found.answers]
+    pairs = [one.pair for one in found.one_of_each_vote]
     yield "", sum(pair.first_won for pair in pairs), quality.first_bias(pairs, found.how)
     names = {one.pair.annotator: one.pseudonym for one in found.answers}
     won = dict.fromkeys(names, 0)

@@ -63,7 +63,6 @@ class AxisRows:
     """Comparison of more -> annotator -> groups, best first."""
     firsts: dict[int, dict[int, Hashable]] = field(default_factory=lambda: defaultdict(dict))
     """Any comparison -> annotator -> the completion at the top, or what was said instead."""
-    strict: list[quality.StrictPair] = field(default_factory=list)
     said: list[tuple[int, int, str, list[list[int]]]] = field(default_factory=list)
     """Comparison, annotator, outcome, groups of every answer."""
 
@@ -95,6 +94,8 @@ class Rows:
     marks: dict[int, Marks]
     answers: int
     there_are_more: bool
+    strict: list[quality.StrictPair] = field(default_factory=list)
+    """Of all axes, a vote's in the order in which they were asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +234,13 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
         "preference__comparison_id",
         "preference__annotator_id",
     ):
-        one = _Said(unit, who, outcome, groups, order)
+        one = _Said(unit, who, outcome, groups)
         rows.given[who] += 1
         was_drawn = unit not in first_two or who in first_two[unit]
-        _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], lengths, was_drawn)
+        _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], was_drawn)
+        if outcome == Outcome.RANKED and order:
+            pair = strict_pair(unit=unit, who=who, groups=groups, order=order, lengths=lengths)
+            rows.strict.append(pair)
     return rows
 
 
@@ -267,8 +271,6 @@ class _Said:
     who: int
     outcome: str
     groups: list[list[int]]
-    order: list[int]
-    """As it was shown; empty for an answer that was given elsewhere."""
 
 
 def _completions(found: QuerySet[Preference]) -> tuple[dict[int, list[int]], dict[int, int]]:
@@ -288,18 +290,15 @@ def report(project: Project, kinds: Iterable[str] = PEOPLE) -> Report:
     """The figures of a project."""
     rows = read_rows(project, kinds)
     how = Resampling(groups=rows.groups, resamples=RESAMPLES)
-    strict = [pair for axis in rows.axes.values() for pair in axis.strict]
     return Report(
         rows=rows,
         agreement={name: _agreement(axis, how) for name, axis in rows.axes.items()},
         annotators=_annotators(rows, agreement_with_self(project, kinds)),
-        longer_wins=quality.length_bias(strict, how),
+        longer_wins=quality.length_bias(rows.strict, how),
     )
 
 
-def _add(
-    axis: AxisRows, one: _Said, stored: list[int], lengths: dict[int, int], was_drawn: bool
-) -> None:
+def _add(axis: AxisRows, one: _Said, stored: list[int], was_drawn: bool) -> None:
     """was_drawn: the answer was not asked for because of others, so it counts for agreement."""
     axis.said.append((one.unit, one.who, one.outcome, one.groups))
     is_ranked = one.outcome == Outcome.RANKED
@@ -311,12 +310,6 @@ def _add(
         axis.pairs[one.unit][one.who] = stored.index(top[0]) if top else said
     elif was_drawn and one.groups:
         axis.lists[one.unit][one.who] = one.groups
-    if is_ranked and one.order:
-        axis.strict.append(
-            strict_pair(
-                unit=one.unit, who=one.who, groups=one.groups, order=one.order, lengths=lengths
-            )
-        )
 
 
 def _agreement(axis: AxisRows, how: Resampling) -> list[Figure]:
@@ -337,7 +330,7 @@ def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFi
         for name, axis in rows.axes.items()
         for unit, given in axis.firsts.items()
     }
-    strict = [pair for axis in rows.axes.values() for pair in axis.strict]
+    strict = quality.one_of_each_vote(rows.strict)
     sides = quality.position_bias(strict)
     shares = quality.agreement_with_others(firsts)
     timed = _with_agreement(rows, shares)

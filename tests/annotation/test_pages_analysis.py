@@ -79,6 +79,46 @@ def test_position_by_annotator_is_the_figure_of_the_page_of_quality(cast, enter)
             assert shares[line.pseudonym] == (line.first_share.value, line.first_share.n)
 
 
+def test_a_vote_on_five_axes_leans_once(cast, enter):
+    """Its axes were answered with the texts in one order: 14 of 20, whatever the other axes say."""
+    project, voter = cast.project, make_voter(cast.project)
+    for number in range(20):
+        comparison = write(project, f"q {number}?", "yes", "no no")
+        shown = ids_of(comparison)
+        answer = vote(comparison, voter, presented_order=shown if number < 14 else shown[::-1])
+        for axis in "bcde":
+            groups = [[pk] for pk in (shown if number % 2 else shown[::-1])]
+            answer.rankings.create(axis=axis, outcome="ranked", groups=groups)
+    client = enter(cast.reviewer)
+    (line,) = [one for one in report(project).annotators if one.pseudonym == voter.pseudonym]
+    row = rows_of(client, "position")[voter.pseudonym, "first_shown_wins"]
+    assert (line.first_share.value, line.first_share.n) == (0.7, 20)
+    assert (float(row["value"]), int(row["n"])) == (0.7, 20)
+    for annotator in ("", voter.pseudonym):
+        asked = {"part": "position", "annotator": annotator}
+        behind = client.get("/p/shop/analysis/votes/", asked).context["behind"]
+        assert behind.num_votes == 20
+        assert [choice.n for choice in behind.choices] == [20, 14, 6]
+
+
+def test_the_votes_behind_a_week_are_those_that_its_figure_takes(cast, enter):
+    """Of adaptive comparisons the first two on the axis."""
+    project, people = cast.project, [make_voter(cast.project) for _ in range(4)]
+    expected = []
+    for number in range(6):
+        comparison = write(project, f"q {number}?", "yes", "no no")
+        type(comparison).objects.filter(pk=comparison.pk).update(full_overlap=3)
+        answers = [vote(comparison, one) for one in people]
+        expected += answers[:2]
+        for answer in answers[2:]:
+            answer.rankings.create(axis="b", outcome="ranked", groups=answer.rankings.get().groups)
+    client = enter(cast.reviewer)
+    page = client.get("/p/shop/analysis/", {"part": "agreement"}, headers=FRAGMENT)
+    links = re.findall(r'href="(/p/shop/analysis/votes/[^"]+)">n 6</a>', page.content.decode())
+    behind = [client.get(one.replace("&amp;", "&")).context["behind"] for one in links]
+    assert [sorted(one.ids) for one in behind] == [sorted(one.pk for one in expected)]
+
+
 def test_length_by_ratio_against_slow_loops(db):
     project, draw = make_project(), random.Random(5)
     reward, people = make_reward(project), [make_voter(project) for _ in range(3)]
