@@ -42,6 +42,24 @@ def _says_bytes(scope: Any) -> int:
     return int(said) if said.isdigit() else 0
 
 
+class Bounded:
+    """Hands on the messages of a body, and no more of it once it is too large, whatever its header
+    says: a body in pieces has none."""
+
+    def __init__(self, receive: Receive, most_bytes: int) -> None:
+        self._receive, self._left = receive, most_bytes
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more came than may."""
+        return self._left < 0
+
+    async def __call__(self) -> Any:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.is_too_large else message
+
+
 class Handler(ASGIHandler):
     """Django's handler, with one change of threads per request."""
 
@@ -51,18 +69,18 @@ class Handler(ASGIHandler):
         self.threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
 
     async def handle(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request; one whose body says that it is larger than any may be is not read."""
-        if _says_bytes(scope) > settings.UPLOAD_BYTES + FORM_BYTES:
-            too_large = HttpResponse(
-                f"A request has at most {settings.UPLOAD_BYTES:,} bytes.",
-                status=413,
-                content_type="text/plain",
-            )
-            await self.send_response(too_large, send)
+        """Answer one request; one whose body is larger than any may be is not read, or no further
+        than that."""
+        most_bytes = settings.UPLOAD_BYTES + FORM_BYTES
+        if _says_bytes(scope) > most_bytes:
+            await self.refuse(send)
             return
+        bounded = Bounded(receive, most_bytes)
         try:
-            body = await self.read_body(receive)
+            body = await self.read_body(bounded)
         except RequestAborted:
+            if bounded.is_too_large:
+                await self.refuse(send)
             return
         with body:
             response = await asyncio.get_running_loop().run_in_executor(
@@ -72,6 +90,15 @@ class Handler(ASGIHandler):
                 await self.stream(response, receive, send)
             else:
                 await self.send_response(response, send)
+
+    async def refuse(self, send: Send) -> None:
+        """Say that the body is too large."""
+        too_large = HttpResponse(
+            f"A request has at most {settings.UPLOAD_BYTES:,} bytes.",
+            status=413,
+            content_type="text/plain",
+        )
+        await self.send_response(too_large, send)
 
     def respond(self, scope: Any, body: Any) -> HttpResponseBase:
         """Run middleware and view; what does not stream is done with here."""

@@ -146,6 +146,28 @@ def test_a_body_that_is_larger_than_any_file_may_be_is_not_read(settings):
     assert (status, text) == (413, b"A request has at most 10 bytes.")
 
 
+def test_a_body_in_pieces_is_read_no_further_than_a_file_may_be(settings):
+    """It says no length beforehand."""
+    settings.UPLOAD_BYTES = 10
+    taken, sent = [], []
+    piece = b"x" * (FORM_BYTES // 2)
+
+    async def receive():
+        taken.append(piece)
+        return {"type": "http.request", "body": piece, "more_body": len(taken) < 50}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/three", "query_string": b"",
+        "headers": [(b"host", b"localhost")], "server": ("localhost", 80), "scheme": "http",
+    }  # fmt: skip
+    asyncio.run(application(scope, receive, send))
+    assert (sent[0]["status"], len(taken)) == (413, 3)
+    assert sent[1]["body"] == b"A request has at most 10 bytes."
+
+
 def test_the_collector_looks_seldom_and_never_at_what_stays():
     assert gc.get_threshold()[0] == OBJECTS_BETWEEN_LOOKS
     assert gc.get_freeze_count() > 10_000
