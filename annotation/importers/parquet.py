@@ -12,7 +12,7 @@ from typing import Any
 
 from annotation.errors import BadInput
 from annotation.importers.lines import MAX_ROW_BYTES, BadRow, RawRow, Rows
-from annotation.importers.parquet_pages import BadPages, unpacked
+from annotation.importers.parquet_pages import MAX_PAGES, BadPages, unpacked
 
 MAGIC = b"PAR1"
 MAX_GROUP_BYTES = 256 << 20
@@ -81,15 +81,17 @@ def _require_bounded(path: Path, metadata: Any) -> None:
         raise BadInput(
             f"{path.name} has {metadata.num_columns:,} columns, more than {MAX_COLUMNS:,}."
         )
+    num_pages = 0
     for place in range(metadata.num_row_groups):
         group = metadata.row_group(place)
         columns = [group.column(one) for one in range(group.num_columns)]
         said = sum(column.total_uncompressed_size for column in columns)
         if said <= MAX_GROUP_BYTES:  # else there is nothing to doubt
             try:
-                pages = unpacked(path, group)
+                pages = unpacked(path, group, MAX_PAGES - num_pages)
             except BadPages as error:
                 raise BadInput(f"{path.name} is broken: {error}.") from error
+            num_pages += pages.num_pages
             if pages.most_values > MAX_GROUP_VALUES:
                 raise BadInput(
                     f"{path.name} holds {pages.most_values:,} values in one column of its row "

@@ -5,6 +5,7 @@ headers are read and nothing is unpacked: Thrift's compact protocol, of which a 
 (github.com/apache/parquet-format, parquet.thrift; thrift-compact-protocol.md).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import SEEK_END, BufferedReader
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any
 
 MAX_HEADER_BYTES = 1 << 16
 """Of a page: its statistics hold the smallest and the largest value."""
+USUAL_HEADER_BYTES = 1 << 9
+"""Read first; what is longer is read again."""
+MAX_PAGES = 100_000
+"""Of a file: pages of a value each would have their headers read for minutes."""
 MAX_NESTING = 8
 VALUES_OF = {5, 7, 8}
 """Fields of a page's header that hold the header of its kind, whose first field counts values."""
@@ -22,16 +27,22 @@ class BadPages(ValueError):
     """The pages are not what Parquet has; the message says where."""
 
 
+class _EndsTooEarly(BadPages):
+    """What was read of a header is not all of it."""
+
+
 @dataclass(slots=True)
 class Unpacked:
     """Of a row group: bytes of all its pages, and the most values of one of its columns."""
 
     num_bytes: int = 0
     most_values: int = 0
+    num_pages: int = 0
 
 
-def unpacked(path: Path, group: Any) -> Unpacked:
-    """What the pages of a row group say. group: pyarrow's metadata of it. Raises BadPages."""
+def unpacked(path: Path, group: Any, most_pages: int = MAX_PAGES) -> Unpacked:
+    """What the pages of a row group say. group: pyarrow's metadata of it. Raises BadPages, also
+    where there are more than most_pages."""
     found = Unpacked()
     with path.open("rb") as file:
         size = file.seek(0, SEEK_END)
@@ -40,31 +51,46 @@ def unpacked(path: Path, group: Any) -> Unpacked:
             starts = [column.data_page_offset, column.dictionary_page_offset or 0]
             start = min(one for one in starts if one > 0)
             end = min(start + column.total_compressed_size, size)
-            num_bytes, num_values = _of_chunk(file, start, end, column.num_values)
-            found.num_bytes += num_bytes
+            num_values = 0
+            for page_bytes, page_values in _pages(file, start, end, column.num_values):
+                found.num_pages += 1
+                if found.num_pages > most_pages:
+                    raise BadPages(f"it has more than {MAX_PAGES:,} pages")
+                found.num_bytes += page_bytes
+                num_values += page_values
             found.most_values = max(found.most_values, num_values)
     return found
 
 
-def _of_chunk(file: BufferedReader, at: int, end: int, wanted: int) -> tuple[int, int]:
-    """Bytes and values of the pages of a column, up to as many values as a reader takes."""
-    num_bytes = num_values = 0
-    while at < end and num_values < wanted:
-        file.seek(at)
-        header = _Header(file.read(MAX_HEADER_BYTES), at)
-        fields = header.struct()
+def _pages(file: BufferedReader, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Bytes and values of each page of a column, up to as many values as a reader takes."""
+    while at < end and wanted > 0:
+        fields, header_bytes = _header_at(file, at)
         packed, page_bytes = fields.get(3), fields.get(2)
         if not isinstance(packed, int) or not isinstance(page_bytes, int):
             raise BadPages(f"no page begins at byte {at:,}")
         if packed < 0 or page_bytes < 0:
             raise BadPages(f"the page at byte {at:,} has a length below 0")
-        num_bytes += page_bytes
+        num_values = 0
         if fields.get(1) != 2:  # a dictionary's values are not the column's
-            num_values += max(
+            num_values = max(
                 (kind.get(1, 0) for n, kind in fields.items() if n in VALUES_OF), default=0
             )
-        at += header.at + packed
-    return num_bytes, num_values
+        yield page_bytes, num_values
+        wanted -= num_values
+        at += header_bytes + packed
+
+
+def _header_at(file: BufferedReader, at: int) -> tuple[dict[int, Any], int]:
+    """Fields and length of the page header there."""
+    file.seek(at)
+    data = file.read(USUAL_HEADER_BYTES)
+    try:
+        header = _Header(data, at)
+        return header.struct(), header.at
+    except _EndsTooEarly:
+        header = _Header(data + file.read(MAX_HEADER_BYTES - len(data)), at)
+        return header.struct(), header.at
 
 
 class _Header:
@@ -115,7 +141,7 @@ class _Header:
     def _skip(self, length: int) -> None:
         self.at += length
         if self.at > len(self.data):
-            raise BadPages(f"the page header at byte {self.where:,} does not end")
+            raise _EndsTooEarly(f"the page header at byte {self.where:,} does not end")
 
     def _varint(self) -> int:
         found = 0

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from annotation.errors import BadInput
-from annotation.importers import parquet
+from annotation.importers import parquet, parquet_pages
 from annotation.importers.lines import BadRow
 from annotation.importers.parquet import read_parquet
 from annotation.importers.parquet_pages import BadPages, unpacked
@@ -84,6 +84,43 @@ def test_pages_that_are_none_are_a_sentence(tmp_path):
     with pytest.raises(BadPages, match=f"byte {at:,}"):
         unpacked(path, pq.read_metadata(path).row_group(0))
     with pytest.raises(BadInput, match=f"f.parquet is broken: .* byte {at:,}"):
+        list(read_parquet(path))
+
+
+def tiny_pages(path, num_pages: int) -> None:
+    """Two row groups with so many pages of one value in all."""
+    pq.write_table(
+        pa.table({"a": [f"x{n}" for n in range(num_pages)]}), path, data_page_size=1,
+        write_batch_size=1, use_dictionary=False, row_group_size=num_pages // 2,
+    )  # fmt: skip
+
+
+def test_a_page_costs_no_more_than_its_header(tmp_path, monkeypatch):
+    path = tmp_path / "f.parquet"
+    tiny_pages(path, 200)
+    group, size = pq.read_metadata(path).row_group(0), 0
+    whole = parquet_pages._Header.__init__
+
+    def counted(self, data, where):
+        nonlocal size
+        size += len(data)
+        whole(self, data, where)
+
+    monkeypatch.setattr(parquet_pages._Header, "__init__", counted)
+    assert unpacked(path, group).num_pages == 100
+    assert size <= 100 * 512
+    long = tmp_path / "long.parquet"  # statistics make a header longer than is read first
+    pq.write_table(pa.table({"a": ["x" * 2000]}), long, use_dictionary=False, compression="none")
+    assert unpacked(long, pq.read_metadata(long).row_group(0)).most_values == 1
+
+
+def test_a_file_of_too_many_pages_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "f.parquet"
+    tiny_pages(path, 200)
+    monkeypatch.setattr(parquet, "MAX_PAGES", 200)
+    assert len(list(read_parquet(path))) == 200
+    monkeypatch.setattr(parquet, "MAX_PAGES", 199)
+    with pytest.raises(BadInput, match=r"f\.parquet is broken: it has more than"):
         list(read_parquet(path))
 
 
