@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 
 from annotation.errors import BadInput
@@ -14,6 +15,7 @@ from annotation.importers.lines import BOM, GZIP_MAGIC, MAX_ROW_BYTES, BadRow, R
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",\t;|"
 SAMPLE_BYTES = 1 << 16
+BEGINNING_ROWS, BEGINNING_BYTES = 1000, 1 << 22
 csv.field_size_limit(MAX_ROW_BYTES)
 
 
@@ -70,6 +72,16 @@ def read_table(path: Path, on_bytes: Callable[[int], object] = lambda read: None
             yield BadRow(line, f"the table is broken from here on: {error}", ends=True)
         except (OSError, EOFError, zlib.error) as error:
             yield BadRow(line, f"the gzip file is broken from here on: {error}", ends=True)
+
+
+def beginning_of(path: Path) -> Rows:
+    """The first records of read_table: as many as a page can wait for, however many there are."""
+    seen = 0
+    for row in islice(read_table(path), BEGINNING_ROWS):
+        yield row
+        seen += len(row.data) if isinstance(row, RawRow) else 0
+        if seen > BEGINNING_BYTES:
+            return
 
 
 def _row(line: int, header: list[str], cells: list[str]) -> RawRow | BadRow:

@@ -14,7 +14,7 @@ from typing import Any
 
 from annotation.errors import BadInput
 from annotation.importers import comparisons, demonstrations, prompts, table, unpaired
-from annotation.importers.csv_rows import header_of, is_table, read_table
+from annotation.importers.csv_rows import beginning_of, header_of, is_table
 from annotation.importers.lines import RawRow
 from annotation.importers.load import (
     PREFERENCE_FORMATS,
@@ -51,7 +51,6 @@ SOURCE_OF = {QUESTIONS: "comparisons"}
 """The name of a source where none is given, if it is not that of the format."""
 
 ROWS_TRIED = 20
-ROWS_SAMPLED = 1000
 CELLS_SHOWN = 3
 CELL_WIDTH = 60
 MOST_VALUES = 12
@@ -91,12 +90,13 @@ class Reading:
             raise BadInput(f"A file's format is one of {', '.join(FORMATS)}: not {self.format!r}.")
 
     def require_fit(self, path: Path) -> None:
-        """Raise BadInput unless the file's columns can mean what is said of them."""
+        """Raise BadInput unless the file's columns can mean what is said of them, by its first
+        rows: somebody waits for it, and the file may be long."""
         if self.format in WITHOUT_VOTES:
             if self.columns or self.values:
                 raise BadInput(f"Columns explain a csv: not {self.format}.")
             return
-        require_columns(path, self.format, self.columns, self.values)
+        require_columns(path, self.format, self.columns, self.values, from_beginning=True)
 
     def require_columns(self, path: Path) -> None:
         """Raise BadInput unless a table has the columns that are named."""
@@ -227,7 +227,7 @@ def values_of(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
     """
     if "winner" not in columns:
         return {}
-    seen = (str(row.get(columns["winner"], "")) for row in islice(_cells(path), ROWS_SAMPLED))
+    seen = (str(row.get(columns["winner"], "")) for row in _cells(path))
     values = sorted({cell.strip() for cell in seen if cell.strip()})
     if len(values) > MOST_VALUES:
         return {}
@@ -235,7 +235,7 @@ def values_of(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def _cells(path: Path) -> Iterator[dict[str, str]]:
-    for raw in read_table(path):
+    for raw in beginning_of(path):
         if isinstance(raw, RawRow):
             yield json.loads(raw.data)
 

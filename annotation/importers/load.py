@@ -35,7 +35,7 @@ from annotation.importers import (
     ultrafeedback,
     unpaired,
 )
-from annotation.importers.csv_rows import header_of, is_table, read_table
+from annotation.importers.csv_rows import beginning_of, header_of, is_table, read_table
 from annotation.importers.lines import BadRow, RawRow, Rows, read_rows
 from annotation.importers.parquet import is_parquet, read_parquet
 from annotation.importers.rows import (
@@ -440,9 +440,17 @@ def _together(stored: list[Stored]) -> Stored:
 
 
 def require_columns(
-    path: Path, format: str, columns: Mapping[str, str], values: Mapping[str, str]
+    path: Path,
+    format: str,
+    columns: Mapping[str, str],
+    values: Mapping[str, str],
+    *,
+    from_beginning: bool = False,
 ) -> None:
     """Raise BadInput unless the file's columns can mean that, and its winners are understood.
+
+    from_beginning: look at the first rows alone; one further down whose winner isn't understood is
+    refused by itself.
 
     columns: what each stands for -> its name, of a table; of a format of ASKING `prompt` alone, the
     field with the question. values: what a winner's cell says -> one of table.MEANINGS.
@@ -457,7 +465,8 @@ def require_columns(
     table.require_mapping(columns, header_of(path))
     table.require_values(columns, values)
     if "winner" in columns:
-        rows = (json.loads(row.data) for row in read_table(path) if isinstance(row, RawRow))
+        some = beginning_of(path) if from_beginning else read_table(path)
+        rows = (json.loads(row.data) for row in some if isinstance(row, RawRow))
         cells = (str(row[columns["winner"]]) for row in rows)
         table.require_told(path.name, cells, columns, values)
 

@@ -38,7 +38,7 @@ from annotation.storable import require_storable
 SMALL_BYTES, SMALL_PACKED_BYTES = 1 << 20, 1 << 15
 """A file of no more is looked at while its owner waits; packed (gzip, Parquet) it holds more."""
 SMALL_ROWS = 200
-"""And imported."""
+"""And imported, if the file is small too: a few rows may be long ones."""
 REFUSALS_KEPT = 50
 MOST_ATTEMPTS = 3
 ROWS_PER_PULSE = 500
@@ -64,10 +64,6 @@ def receive_file(*, project: Project, name: str, pieces: Iterable[bytes], by: Us
         sha256, num_bytes = _write(folder / name, pieces)
         if not num_bytes:
             raise BadInput(gettext("%(name)s is empty.") % {"name": name})
-        waiting = FileImport.objects.filter(project=project, sha256=sha256, by=by, name=name)
-        if found := waiting.exclude(state=ImportState.DONE).order_by("-pk").first():
-            shutil.rmtree(folder)
-            return found
         one = FileImport(
             project=project,
             name=name,
@@ -77,11 +73,27 @@ def receive_file(*, project: Project, name: str, pieces: Iterable[bytes], by: Us
             by=by,
         )
         one.reading = _first_guess(path_of(one))
-        one.save()
+        kept = _save_once(one)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return one
+    if kept is not one:
+        shutil.rmtree(folder, ignore_errors=True)
+    return kept
+
+
+@transaction.atomic
+def _save_once(one: FileImport) -> FileImport:
+    """It, or the import of the same bytes that waits already; two uploads at once come here one
+    after the other."""
+    Project.objects.select_for_update(no_key=True).get(pk=one.project_id)
+    same = FileImport.objects.filter(
+        project=one.project, sha256=one.sha256, by=one.by, name=one.name
+    )
+    found = same.exclude(state=ImportState.DONE).order_by("-pk").first()
+    if found is None:
+        one.save()
+    return found or one
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> tuple[str, int]:
@@ -195,7 +207,7 @@ def start_import(*, one: FileImport, by: User) -> FileImport:
         if one.state in (ImportState.IMPORTING, ImportState.DONE):
             return one
         raise Conflict(gettext("Look at the file first: it is not ready to be imported."))
-    return _begun(one, at_once=one.account["rows"] <= SMALL_ROWS)
+    return _begun(one, at_once=one.account["rows"] <= SMALL_ROWS and _is_small(one))
 
 
 def discard_import(*, one: FileImport, by: User) -> None:

@@ -12,6 +12,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from annotation.errors import BadInput, Conflict
+from annotation.importers import csv_rows
 from annotation.importers import load as loading
 from annotation.importers.formats import Reading, fitting_formats, usual_columns, values_of
 from annotation.models import (
@@ -110,6 +111,47 @@ def test_a_second_press_imports_nothing_twice(hand, cast):
 def test_the_same_bytes_handed_in_twice_are_one_import(hand):
     assert hand(lines(row(1))).pk == hand(lines(row(1))).pk
     assert hand(lines(row(2))).pk != hand(lines(row(1))).pk
+
+
+def test_the_same_bytes_handed_in_at_once_are_one_import(hand, monkeypatch, tmp_path):
+    """The second comes while the first is being looked at."""
+    guess, others = imports._first_guess, []
+
+    def meanwhile(path):
+        if not others:
+            others.append(path)
+            others.append(hand(lines(row(1))))
+        return guess(path)
+
+    monkeypatch.setattr(imports, "_first_guess", meanwhile)
+    assert hand(lines(row(1))).pk == others[1].pk
+    assert FileImport.objects.count() == len(list((tmp_path / "imports").iterdir())) == 1
+
+
+def test_few_rows_that_are_long_are_left_to_the_workers(hand, monkeypatch):
+    """As many as are imported while their owner waits, of more bytes."""
+    one = ask_for_look(one=hand(lines(row(1), row(2))), reading=TRL)
+    monkeypatch.setattr(imports, "SMALL_BYTES", one.num_bytes - 1)
+    assert start_import(one=one, by=one.by).state == ImportState.IMPORTING
+    work_on(one.pk)
+    assert FileImport.objects.get(pk=one.pk).state == ImportState.DONE
+
+
+def test_no_more_of_a_table_is_read_than_its_owner_can_wait_for(hand, monkeypatch):
+    """The number in the fourth row was not told; the look to its end refuses the row alone."""
+    one = hand((TABLE + "Who?,He.,She.,7\n").encode(), "table.csv")
+    reading = Reading(format="csv", columns=MAPPING, values=MEANT)
+    for rows, state in ((3, ImportState.CHECKED), (4, None)):
+        monkeypatch.setattr(csv_rows, "BEGINNING_ROWS", rows)
+        if state is None:
+            with pytest.raises(BadInput, match="what the numbers of 'urteil' mean must be said"):
+                ask_for_look(one=one, reading=reading)
+        else:
+            looked = ask_for_look(one=one, reading=reading)
+            assert (looked.state, looked.account["good"]) == (state, 3)
+            assert looked.account["refused"] == 1
+    monkeypatch.setattr(csv_rows, "BEGINNING_BYTES", 10)
+    assert ask_for_look(one=one, reading=reading).state == ImportState.CHECKED
 
 
 GZIPPED = gzip.compress(lines(*(row(n, noise=str(math.sin(n))) for n in range(200))))
