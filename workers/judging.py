@@ -17,6 +17,7 @@ from policy.config import BadInput as BadLaboratoryInput
 from policy.data import Message
 from policy.intervals import bootstrap_mean
 from workers.generation import MODELS, Written
+from workers.looks import Difference, by_group
 
 
 def judge_figures(
@@ -26,13 +27,15 @@ def judge_figures(
     groups: Sequence[str],
     policy: Sequence[Written],
     reference: Callable[[], Sequence[Written]],
+    level: float,
 ) -> dict[str, Any]:
     """Mean scores of the policy's and the reference's answers to the same prompts by both models;
     {} without a judge in force.
 
     Both are on one scale, the project's anchors, so that the gains can be compared. `other_groups`:
     whether it is certain that no train group taught both; `other_trunk`: that they began with
-    other random weights. reference: writes its answers.
+    other random weights. reference: writes its answers. level: of
+    the look, for the judge's gain alone, since that may refuse.
     """
     judge = versions.in_force(project, Slot.JUDGE)
     if judge is None:
@@ -56,6 +59,12 @@ def judge_figures(
                 "gain": _mean_of(groups, gains[name]),
                 "num_read_cut": sum(one.was_cut for rows in scored for one in rows),
             }
+        at_look = Difference.of(by_group(groups, gains["judge"]))
+        figures["judge"]["gain_at_look"] = {
+            "mean": at_look.mean,
+            "interval": list(at_look.interval(level)),
+            "groups": at_look.groups,
+        }
         figures["proxy_over_judge"] = _mean_of(groups, gains["proxy"] - gains["judge"])
     except BadLaboratoryInput as error:  # of a judge without room for any, say: the gate goes on
         figures["error"] = str(error)

@@ -8,7 +8,7 @@ let pass is not turned away for want of them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,14 @@ BETTER, NOT_WORSE, WORSE, UNDECIDED = "better", "not_worse", "worse", "undecided
 def level_of_look(look: int) -> float:
     """What the k-th look may spend, look >= 1; these sum to FAMILY_LEVEL."""
     return FAMILY_LEVEL * 6 / (math.pi * look) ** 2
+
+
+def by_group(groups: Sequence[str], values: Iterable[float]) -> list[tuple[str, float, float]]:
+    """(group, mean of its values, how many), in order of appearance."""
+    held: dict[str, list[float]] = {}
+    for group, value in zip(groups, values, strict=True):
+        held.setdefault(group, []).append(float(value))
+    return [(group, sum(own) / len(own), float(len(own))) for group, own in held.items()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """The gate of policies: their answers to dev prompts, scored, beside those of what is in force."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,16 @@ from policy.run import seed_for
 from policy.scoring import batches_by_length
 from workers.generation import MODELS, Sampling, Written, text_messages, write_completions
 from workers.judging import judge_figures
-from workers.looks import BETTER, NOT_WORSE, UNDECIDED, WORSE, Difference, find
+from workers.looks import (
+    BETTER,
+    NOT_WORSE,
+    UNDECIDED,
+    WORSE,
+    Difference,
+    by_group,
+    find,
+    level_of_look,
+)
 from workers.verdict import Verdict
 
 GATE_PROMPTS, MOST_GATE_PROMPTS = 64, 512
@@ -85,6 +94,7 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
         },
         **{f"{name}_num_read_cut": sum(one.was_cut for one in scored[name]) for name in scored},
     }
+    look = count_looks(version, project, JobKind.PPO, "score_gain") + 1
     numbers |= judge_figures(
         project,
         reward,
@@ -92,8 +102,8 @@ def judge_policy(version: ModelVersion, project: Project) -> Verdict:
         groups,
         written["new"],
         lambda: written["old"] if baseline == root else answers(root),
+        level_of_look(look),
     )
-    look = count_looks(version, project, JobKind.PPO, "score_gain") + 1
     return policy_verdict(Difference.of(gain), numbers, where=where, look=look)
 
 
@@ -103,8 +113,8 @@ def policy_verdict(
     """The rule of the policy gate, apart from the measuring.
 
     Better, not worse by MARGIN_SCORE, worse, or undecided, by the score at the level of this look.
-    KL beyond the budget refuses, and so does a judge that finds it certainly worse than the root;
-    length, and a gain that the judge does not see, warn.
+    KL beyond the budget refuses, and so does a judge that finds it worse than the root at the level
+    of this look; length, and a gain that the judge does not see, warn at a plain 95 %.
     """
     found = find(replace(gain, mean=-gain.mean), look=look, margin=MARGIN_SCORE)
     verdict, sentence = SAID[found.finding]
@@ -125,8 +135,9 @@ def policy_verdict(
         "budget_nats": f"{budget_nats:g}",
     }
     judge_gain = _gain_by(numbers, "judge")
-    if judge_gain is not None and judge_gain.lies_below(0.0):
-        verdict, why = "failed", verdicts.JUDGE_FINDS_WORSE % {"why": why, "gain": judge_gain}
+    claimed = _gain_by(numbers, "judge", "gain_at_look")
+    if claimed is not None and claimed.lies_below(0.0):
+        verdict, why = "failed", verdicts.JUDGE_FINDS_WORSE % {"why": why, "gain": claimed}
     return Verdict(
         passed=verdict == "passed",
         verdict=verdict,
@@ -145,10 +156,11 @@ SAID = {
 """(verdict, sentence) by what a look found."""
 
 
-def _gain_by(numbers: Mapping[str, Any], who: str) -> Mean | None:
-    """Over the root, by the judge or by the reward model that it is held against."""
+def _gain_by(numbers: Mapping[str, Any], who: str, which: str = "gain") -> Mean | None:
+    """Over the root, by the judge or by the reward model that it is held against; which: with a
+    plain interval, or the judge's with that of the look."""
     found = numbers.get("judge", {}).get(who)
-    return Mean(**found["gain"]) if found else None
+    return Mean(**found[which]) if found else None
 
 
 def _warnings(numbers: Mapping[str, Any], judge_gain: Mean | None) -> list[str]:
@@ -166,14 +178,6 @@ def _warnings(numbers: Mapping[str, Any], judge_gain: Mean | None) -> list[str]:
 
 
 # --- measuring ----------------------------------------------------------------------------------
-
-
-def by_group(groups: Sequence[str], values: Iterable[float]) -> list[tuple[str, float, float]]:
-    """(group, mean of its values, how many), in order of appearance."""
-    held: dict[str, list[float]] = {}
-    for group, value in zip(groups, values, strict=True):
-        held.setdefault(group, []).append(float(value))
-    return [(group, sum(own) / len(own), float(len(own))) for group, own in held.items()]
 
 
 @torch.inference_mode()

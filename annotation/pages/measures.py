@@ -64,6 +64,7 @@ NAMES: Mapping[str, str | Promise] = {
     "excess": gettext_lazy("Expected less preferred"),
     "explained_variance": gettext_lazy("Explained variance of the values"),
     "gain": gettext_lazy("Gain"),
+    "gain_at_look": gettext_lazy("Gain, at the level of the look"),
     "gpu_memory_mb": gettext_lazy("GPU memory in use, MB"),
     "gpu_percent": gettext_lazy("GPU at work, percent of the time"),
     "gpu_reserved_mb": gettext_lazy("GPU memory reserved, MB"),

@@ -1,9 +1,12 @@
 """The judge in the workers: what its job reads, its gate, and what it says of a policy."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from annotation.errors import BadInput
 from annotation.models import JobKind, JobStatus, Promotion, Slot, TrainingJob
@@ -209,6 +212,11 @@ def test_a_policys_gate_reports_what_the_judge_and_the_proxy_say_of_it_and_of_th
         assert found[name]["policy"] == pytest.approx(mean["policy"], abs=1e-4)
         assert found[name]["reference"] == pytest.approx(mean["reference"], abs=1e-4)
         gain = mean["policy"] - mean["reference"]
+        if name == "judge":  # the first look has 6 / pi^2 of 5 %; two answers to each of 3 prompts
+            each = np.subtract(slow["policy"], slow["reference"]).reshape(3, 2).mean(1)
+            level, error = 0.05 * 6 / math.pi**2, each.std(ddof=1) / math.sqrt(3)
+            ends = student.interval(1 - level, 2, loc=each.mean(), scale=error)
+            assert found[name]["gain_at_look"]["interval"] == pytest.approx(ends, abs=1e-3)
         assert found[name]["gain"]["mean"] == pytest.approx(gain, abs=1e-4)
     assert found["judge"] != found["proxy"]
     apart = found["proxy"]["gain"]["mean"] - found["judge"]["gain"]["mean"]

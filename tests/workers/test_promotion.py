@@ -158,21 +158,30 @@ def test_a_better_policy_beyond_its_kl_budget_is_refused(kl_nats, verdict):
     assert found.why.startswith("Beyond its KL budget." if verdict == "failed" else "Better.")
 
 
-def said_by(*, proxy, judge):
+def said_by(*, proxy, judge, at_look):
+    def gain(ends):
+        return {"mean": sum(ends) / 2, "interval": ends, "groups": 40}
+
     return {
-        who: {"gain": {"mean": sum(ends) / 2, "interval": ends, "groups": 40}}
-        for who, ends in (("proxy", proxy), ("judge", judge))
+        "proxy": {"gain": gain(proxy)},
+        "judge": {"gain": gain(judge), "gain_at_look": gain(at_look)},
     }
 
 
 @pytest.mark.parametrize(
-    ("judge", "verdict", "warned"),
-    [([0.1, 0.3], "passed", False), ([-0.1, 0.3], "passed", True), ([-0.3, -0.1], "failed", True)],
+    ("judge", "at_look", "verdict", "warned"),
+    [
+        ([0.1, 0.3], [0.0, 0.4], "passed", False),
+        ([-0.1, 0.3], [-0.2, 0.4], "passed", True),
+        ([-0.3, -0.1], [-0.35, -0.05], "failed", True),
+        ([-0.3, -0.1], [-0.45, 0.05], "passed", True),  # the look may not claim it
+        ([-0.3, -0.1], [-math.inf, math.inf], "passed", True),
+    ],
 )
 def test_a_judge_refuses_what_it_finds_worse_and_warns_of_a_gain_that_it_does_not_see(
-    judge, verdict, warned
+    judge, at_look, verdict, warned
 ):
-    found = policy_rule(0.5, judge=said_by(proxy=[0.2, 0.4], judge=judge))
+    found = policy_rule(0.5, judge=said_by(proxy=[0.2, 0.4], judge=judge, at_look=at_look))
     assert found.verdict == verdict
     assert ("the judge finds it worse" in found.why) is (verdict == "failed")
     assert any("sees no certain gain" in one for one in found.warnings) is warned
