@@ -11,12 +11,16 @@ def reader_language() -> str:
     return get_language() or settings.LANGUAGE_CODE
 
 
+OF_ANY_SCRIPT = {"zh": "中文"}
+"""Django names Chinese by its scripts alone."""
+
+
 def language_name(code: str) -> str:
     """A language in its own words; the code where Django knows it not."""
     try:
         return str(get_language_info(code)["name_local"])
     except KeyError:
-        return code
+        return OF_ANY_SCRIPT.get(code, code)
 
 
 def written_languages(*texts: Iterable[str]) -> list[str]:

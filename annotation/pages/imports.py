@@ -28,7 +28,7 @@ from annotation.importers.formats import (
 from annotation.importers.lines import RawRow
 from annotation.importers.load import ASKING, TABLE, read_as
 from annotation.importers.rows import Refused, parse_json
-from annotation.importers.table import COLUMNS, MEANINGS
+from annotation.importers.table import COLUMNS, MEANINGS, TWO_WAYS
 from annotation.models import AT_WORK, FileImport, ImportState, Membership
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import RESEARCH
@@ -186,6 +186,10 @@ def look(request: HttpRequest, membership: Membership, import_id: int) -> HttpRe
         said = form.cleaned_data
         reading = _reading(one, said, request.POST)
         terms = {name: said[name] for name in ("source", "licence", "terms")}
+        if fault := _mapping_fault(reading):
+            services.remember_reading(one=one, reading=reading, **terms)
+            messages.error(request, fault)
+            return redirect("import", slug=membership.project.slug, import_id=one.pk)
         if unsaid := _unsaid(one, reading):
             services.remember_reading(one=one, reading=reading, **terms)
             messages.info(
@@ -241,6 +245,34 @@ def _reading(one: FileImport, said: Mapping[str, Any], sent: Any) -> Reading:
         more["batch"] = said.get("batch") or "imported"
         more["answers_wanted"] = said.get("answers_wanted") or 1
     return Reading(format=format, **more)
+
+
+def _mapping_fault(reading: Reading) -> str:
+    """What a table's columns lack to mean a comparison, in the page's words; "" for nothing."""
+    if reading.format != TABLE:
+        return ""
+    by_column: dict[str, list[str]] = {}
+    for meaning, column in reading.columns.items():
+        by_column.setdefault(column, []).append(str(MEANS[meaning]))
+    for column, meanings in by_column.items():
+        if len(meanings) > 1:
+            return _("The column “%(column)s” is chosen twice: for %(meanings)s.") % {
+                "column": column,
+                "meanings": ", ".join(meanings),
+            }
+    if any(set(way) <= set(reading.columns) for way in TWO_WAYS):
+        wanted: tuple[str, ...] = ("prompt",)
+    else:
+        begun = next((way for way in reversed(TWO_WAYS) if set(way) & set(reading.columns)), ())
+        wanted = ("prompt", *begun)
+        if not begun:
+            return _(
+                "Choose the columns of the better and the worse answer, or those of two answers "
+                "and of which is better."
+            )
+    missing = [str(MEANS[one]) for one in wanted if one not in reading.columns]
+    words = ", ".join(missing)
+    return _("Choose a column for: %(missing)s.") % {"missing": words} if missing else ""
 
 
 def _unsaid(one: FileImport, reading: Reading) -> list[str]:

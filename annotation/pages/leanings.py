@@ -150,7 +150,9 @@ def _behind(
 def _counted(found: StrictAnswers) -> list[str]:
     """How many answers there are, as a sentence."""
     told = {"strict": len(found.answers), "votes": found.votes}
-    notes = [_("%(strict)s strict answers in %(votes)s first votes.") % told]
+    notes = [
+        _("%(strict)s strict answers in a known order of places, in %(votes)s first votes.") % told
+    ]
     if found.there_are_more:
         notes.append(_("Only the newest votes are counted."))
     return notes

@@ -426,6 +426,31 @@ def test_a_table_goes_through_the_page(hand, cast, enter):
     assert "table.csv" in client.get("/p/shop/imports/").content.decode()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"first": "a"}, "Choose a column for: the question, the second answer, which of the two"),
+        ({"prompt": "frage"}, "Choose the columns of the better and the worse answer"),
+        ({"chosen": "a", "rejected": "b"}, "Choose a column for: the question."),
+        (
+            {"prompt": "frage", "first": "a", "second": "a"},
+            "The column “a” is chosen twice: for the first answer, the second answer.",
+        ),
+    ],
+)
+def test_a_mapping_that_lacks_something_is_kept_and_says_what(hand, cast, enter, chosen, says):
+    client = enter(cast.researcher)
+    one = hand(TABLE.encode(), "table.csv")
+    columns = {f"column-{meaning}": column for meaning, column in chosen.items()}
+    wish = {"format": "csv", "source": "my survey", "licence": "MIT", **columns}
+    html = client.post(f"/p/shop/imports/{one.pk}/look/", wish, follow=True).content.decode()
+    assert says in html
+    assert 'value="my survey"' in html
+    for meaning, column in chosen.items():
+        select = html.partition(f'name="column-{meaning}"')[2].partition("</select>")[0]
+        assert f'<option value="{column}" selected>' in select
+
+
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
 def test_what_is_wrong_is_a_sentence_in_the_readers_language(hand, cast, enter, language):
     client = enter(cast.researcher)
