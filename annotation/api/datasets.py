@@ -131,7 +131,7 @@ class OrderView(ProjectView):
 class ExportView(ProjectView):
     roles = {"GET": RESEARCH}
 
-    @extend_schema(responses=ExportOut)
+    @extend_schema(operation_id="projects_exports_one", responses=ExportOut)
     def get(self, request: Request, slug: str, export_id: str) -> Response:
         """One of the project's exports."""
         found = export_of(self.project, export_id)

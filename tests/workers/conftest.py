@@ -198,7 +198,7 @@ def concord(
     settings.DATA_DIRS = [installation.var / "data"]
     settings.REDIS_URL = installation.redis_url
     yield installation
-    for name in ("training", "generate", "live", "web"):
+    for name in ("training", "generate", "live", "files", "web"):
         if name in installation.processes:
             installation.kill(name)
 

@@ -22,7 +22,8 @@ from tests.workers.tiny import tiny_policy
 from workers import versus
 from workers.sampling import run_sample_job
 
-pytestmark = pytest.mark.django_db
+# a text's seed comes of the ids of job, version and prompt, and a tiny policy's may be blank
+pytestmark = pytest.mark.django_db(transaction=True, reset_sequences=True)
 CONFIG = {"max_new_tokens": 6, "temperature": 1.0}
 
 
