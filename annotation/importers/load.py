@@ -73,6 +73,7 @@ from annotation.services.outside import digest_of, forgotten_digests
 from annotation.services.projects import lock_project
 
 CHUNK_ROWS = 100
+FEWEST_TOGETHER = 10
 CHUNK_BYTES = 4_000_000
 """A chunk ends at whichever comes first. It is one transaction: others wait for it on SQLite."""
 Parse = Callable[[Mapping[str, Any]], ComparisonRow | list[ComparisonRow]]
@@ -244,7 +245,8 @@ def _take_all(store: Store, chunk: Sequence[RawRow | BadRow]) -> list[RowReport]
     while len(reports) < len(chunk):
         rest = chunk[len(reports) :]
         done = _taken_together(store, rest) if isinstance(store, PreferenceStore) else {}
-        rows = rest[: max(done) + 2] if done else rest  # the next one is known, or refused
+        # the next one is known or refused; where that is soon, another try costs more than it saves
+        rows = rest[: max(done) + 2] if len(done) >= FEWEST_TOGETHER else rest
         reports += [
             _report(row.line, done[place]) if place in done else _take(store, row)
             for place, row in enumerate(rows)

@@ -1,7 +1,8 @@
 """Which way strict answers lean: to what was shown first, to the longer text; a model beside them.
 
 The same answers as on the page of quality (services.quality.newest_answers), and the same measures
-of them (annotation/quality.py), so that a figure that stands on both pages is one figure.
+of them (annotation/quality.py), so that a figure that stands on both pages is one figure
+(its interval is drawn anew, from fewer resamples here).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -110,6 +110,7 @@ def test_together_and_one_by_one_come_to_the_same(tmp_path, monkeypatch, seed):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(load, "CHUNK_ROWS", rng.choice([5, 24]))
+    monkeypatch.setattr(load, "FEWEST_TOGETHER", 1 + seed % 3)
     together = imported(make_project("one", review_below=0.9), path)
 
     def refuses(self, rows):
@@ -140,3 +141,30 @@ def test_what_is_new_is_not_taken_one_by_one(tmp_path, monkeypatch, django_asser
             store_for=lambda one: preference_store(project=project, source=one, format="trl"),
         ).run()
     assert (made.imported, Preference.objects.count()) == (100, 100)
+
+
+def test_a_file_with_a_row_for_each_vote_is_not_looked_at_again_and_again(tmp_path, monkeypatch):
+    """Every second row's comparison is known: one try for the hundred, not fifty."""
+    rows = [
+        some_row(random.Random(1))
+        | {
+            "prompt": f"Question {n // 2}?",
+            "completions": [{"id": "0", "text": "Yes."}, {"id": "1", "text": "No."}],
+            "votes": [vote(f"p{n % 2}", [["0"], ["1"]])],
+            "judgments": [],
+        }
+        for n in range(40)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tries = []
+    together = PreferenceStore.together
+
+    def counted(self, rows):
+        tries.append(len(rows))
+        return together(self, rows)
+
+    monkeypatch.setattr(PreferenceStore, "together", counted)
+    reports, (asked, _prompts) = imported(make_project("one"), path)
+    assert (tries, len(asked), Preference.objects.count()) == ([40], 20, 40)
+    assert {one.outcome for one in reports} == {load.Outcome.IMPORTED}
