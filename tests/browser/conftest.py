@@ -83,7 +83,14 @@ class Visitor:
         self.do(lambda page: [page.keyboard.press(name) for name in names])
 
     def wait_for(self, selector: str) -> None:
-        self.do(lambda page: page.wait_for_selector(selector))
+        """Until it is seen on a page that has loaded: while scripts come in, a form that htmx sends
+        would still be sent by the browser, and the page that a test looks at would be left."""
+
+        def wait(page: Page) -> None:
+            page.wait_for_selector(selector)
+            page.wait_for_load_state()
+
+        self.do(wait)
 
     def text(self, selector: str) -> str:
         return str(self.do(lambda page: page.inner_text(selector)))
