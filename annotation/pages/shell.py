@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlsplit
@@ -11,43 +10,18 @@ from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 
 from annotation import permissions
 from annotation.errors import BadInput, ConcordError, Conflict
 from annotation.models import Membership, User
-from annotation.pages.waiting import MOST_WAITING, questions_waiting, sent_back_waiting
+from annotation.pages.navigation import navigation
 
 P = ParamSpec("P")
 ProjectView = Callable[Concatenate[HttpRequest, Membership, P], HttpResponse]
 RESEARCHERS = permissions.RESEARCH
 VERSIONS = permissions.ANY
-
-
-@dataclass(frozen=True)
-class Tab:
-    """One entry of a project's navigation."""
-
-    label: str
-    url: str
-    current: bool
-    num_waiting: int = 0
-    """How much waits there for this person, up to MOST_WAITING."""
-
-    @property
-    def waiting(self) -> str:
-        """For the badge; empty where nothing waits."""
-        if self.num_waiting >= MOST_WAITING:
-            return f"{MOST_WAITING - 1}+"
-        return str(self.num_waiting or "")
-
-
-WAITING = {"questions": questions_waiting, "sent-back": sent_back_waiting}
-"""Tabs with a count."""
-SELDOM = "sent-back"
-"""A tab that shows where something waits."""
 
 
 def signed_in(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., Any]:
@@ -127,45 +101,13 @@ def project_template(
     shared = {
         "project": membership.project,
         "membership": membership,
-        "tabs": partial(tabs, request, membership),  # asked for by whole pages alone
+        "navigation": partial(navigation, request, membership),  # asked for by whole pages alone
         "is_admin": membership.role in permissions.ADMINISTER,
         "is_reviewer": membership.role in permissions.REVIEW,
         "is_researcher": membership.role in permissions.RESEARCH,
         "may_watch": membership.role in permissions.WATCH,
     }
     return render(request, template, shared | (context or {}), status=status)
-
-
-def tabs(request: HttpRequest, membership: Membership) -> list[Tab]:
-    """The pages of a project that a role has a use for."""
-    has_chat = membership.project.chat_open or membership.role in permissions.ADMINISTER
-    everything = [
-        ("label", _("Label"), permissions.LABEL),
-        ("chats", _("Chat"), permissions.LABEL if has_chat else ()),
-        ("overview", _("Overview"), permissions.ANY),
-        ("batches", _("Batches"), permissions.REVIEW),
-        ("search", _("Search"), permissions.WATCH),
-        ("preferences", _("Preferences"), permissions.ANY),
-        ("sent-back", _("Sent back"), permissions.LABEL),
-        ("questions", _("Questions"), permissions.LABEL),
-        ("guideline", _("Guideline"), permissions.ANY),
-        ("reviews", _("Review"), permissions.REVIEW),
-        ("quality", _("Quality"), permissions.WATCH),
-        ("analysis", _("Analysis"), permissions.RESEARCH),
-        ("versions", _("Versions"), permissions.WATCH),
-        ("imports", _("Import"), permissions.RESEARCH),
-        ("export", _("Export"), permissions.RESEARCH),
-        ("members", _("Members"), permissions.ADMINISTER),
-    ]
-    found = []
-    for name, label, roles in everything:
-        if membership.role in roles:
-            url = reverse(name, args=[membership.project.slug])
-            here = request.path == url or (name != "overview" and request.path.startswith(url))
-            waiting = WAITING[name](membership) if name in WAITING else 0
-            if waiting or here or name != SELDOM:
-                found.append(Tab(label, url, here, waiting))
-    return found
 
 
 def _wrong_method(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponse:

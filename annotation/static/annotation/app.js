@@ -20,18 +20,21 @@ document.addEventListener("click", async (event) => {
   button.textContent = "✓";
 });
 
-/* The menu under one's name closes as menus do: with Escape, and when something else is clicked. */
+/* The menus of the bar close as menus do: with Escape, and when something else is clicked. */
+const openMenus = () => document.querySelectorAll(".topbar details[open]");
+
 document.addEventListener("click", (event) => {
-  document.querySelectorAll("details.account[open]").forEach((menu) => {
+  openMenus().forEach((menu) => {
     if (!menu.contains(event.target)) menu.open = false;
   });
 });
 
 document.addEventListener("keydown", (event) => {
-  const menu = document.querySelector("details.account[open]");
-  if (event.key !== "Escape" || !menu) return;
-  menu.open = false;
-  menu.querySelector("summary").focus();
+  if (event.key !== "Escape") return;
+  openMenus().forEach((menu) => {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
 });
 
 /* <details id=... data-stays>: as the reader left it, however often htmx brings it anew. */
