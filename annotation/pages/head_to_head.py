@@ -5,6 +5,7 @@ import io
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
@@ -112,6 +113,8 @@ class Row:
     fair: int | None
     battles: int
     bar: Bar
+    votes: str
+    """Query of the page that lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class Pair:
     more: int | None
     """Trials until the interval is as narrow as wanted; 0 = it is, None = beyond a million."""
     bar: Bar
+    votes: str
+    """Query of the page that lists what people answered."""
 
     @property
     def verdict(self) -> str:
@@ -159,6 +164,7 @@ def rows_of(board: Board) -> list[Row]:
             None if one.at_equal_length is None else round(one.at_equal_length),
             one.battles,
             bar_of(one.low, one.points, one.high, span=span, zero=0.0),
+            urlencode({"of": "met", "player": one.player}),
         )
         for one in board.standings
     ]
@@ -187,6 +193,7 @@ def pairs_of(trials: Sequence[Trial], half_width: float) -> list[Pair]:
                 high,
                 None if wanted is None else max(0, wanted - len(scores)),
                 bar_of(low, share, high, span=(0.0, 1.0), zero=0.5),
+                urlencode({"of": "met", "player": one, "other": other}),
             )
         )
     return sorted(found, key=lambda pair: -pair.trials)

@@ -22,6 +22,9 @@ from annotation.services.leanings import (
 from annotation.services.versions import in_force
 
 FIRST, LAST = "first", "last"
+SCORED, DECIDED = "people", "model"
+"""Answers whose two texts have scores, and those whose scores differ."""
+EVERY = "all"
 LONGER, SHORTER = "longer", "shorter"
 WON = {
     FIRST: gettext_lazy("what was shown first won"),
@@ -72,12 +75,17 @@ def length_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> Sh
     scores = scores_of(found, reward) if reward else None
     lines = []
     for bucket in by_length(found, scores or None):
-        votes = query_of(part="length", bucket=bucket.number)
         statistics = [bucket.people, bucket.scored, bucket.model]
         if bucket.people.n:
             figures = [
-                None if one is None else Figure(one, "" if place else votes, share_bar(one))
-                for place, one in enumerate(statistics)
+                None
+                if one is None
+                else Figure(
+                    one,
+                    query_of(part="length", bucket=bucket.number, scored=by or None),
+                    share_bar(one),
+                )
+                for by, one in zip(("", SCORED, DECIDED), statistics, strict=True)
             ]
             lines.append(Line(_bucket_name(bucket.number), figures if scores else figures[:1]))
     columns = [("people", _("The longer one wins, by people"))]
@@ -104,7 +112,7 @@ def length_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> Sh
 
 
 def length_votes(project: Project, kinds: Iterable[str], asked: QueryDict) -> Behind:
-    """The strict answers of one bucket."""
+    """The strict answers of one bucket, or of all; `scored`: those that have scores."""
     wanted = asked.get("bucket", "")
     number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 3 else 0
     number = min(number, len(RATIOS))
@@ -113,11 +121,25 @@ def length_votes(project: Project, kinds: Iterable[str], asked: QueryDict) -> Be
         return one.pair.winner_length > one.pair.loser_length
 
     won = {LONGER: longer, SHORTER: lambda one: not longer(one)}
+    found = strict_answers(project, kinds, with_lengths=True)
     answers = [
         one
-        for one in strict_answers(project, kinds, with_lengths=True).answers
-        if one.pair.winner_length != one.pair.loser_length and bucket_number(one.ratio) == number
+        for one in found.answers
+        if one.pair.winner_length != one.pair.loser_length
+        and (wanted == EVERY or bucket_number(one.ratio) == number)
     ]
+    reward = in_force(project, Slot.REWARD)
+    if (scored := asked.get("scored")) and reward is not None:
+        scores = scores_of(found, reward)
+        answers = [
+            one
+            for one in answers
+            if one.winner in scores
+            and one.loser in scores
+            and (scored != DECIDED or scores[one.winner] != scores[one.loser])
+        ]
+    if wanted == EVERY:
+        return _behind(_("Length"), answers, asked, won)
     heading = _("Length: longer by %(name)s") % {"name": _bucket_name(number)}
     return _behind(heading, answers, asked, won)
 

@@ -93,14 +93,13 @@ def score_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> She
             figures=[
                 Figure(
                     Statistic(one.quantiles[quantile], one.n),
-                    ""
-                    if quantile != 0.5
-                    else query_of(
+                    query_of(
                         part="scores",
                         reward=reward.pk if reward else None,
                         version=one.version,
                         writer=one.writer if one.version is None else None,
                     ),
+                    says_n=quantile == 0.5,
                 )
                 for quantile in QUANTILES
             ],

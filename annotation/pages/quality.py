@@ -27,6 +27,7 @@ NAMES = {
     "tau": _("Kendall's tau (lists)"),
     "concordance": _("Pairs ordered alike (lists)"),
 }
+OF_LISTS = ("tau", "concordance")
 REASONS = {
     Reason.RANDOM: _("agrees with others no more than chance"),
     Reason.ONE_SIDE: _("prefers one side"),
@@ -71,7 +72,7 @@ def quality(request: HttpRequest, membership: Membership) -> HttpResponse:
         "parts": [*BY_NAMES.items()],
         "rows": found.rows,
         "axes": [
-            (axis, [(NAMES[one.name], one.statistic) for one in figures])
+            (axis, [(NAMES[one.name], one.statistic, one.name in OF_LISTS) for one in figures])
             for axis, figures in found.agreement.items()
         ],
         "annotators": [
@@ -89,6 +90,8 @@ def _slices(request: HttpRequest, membership: Membership, whose: str, by: str) -
     found = slices(read_rows(membership.project, WHOSE[whose][1]), by)
     context = {
         "by": BY_NAMES[by],
+        "part": by,
+        "chosen": whose,
         "slices": found,
         "charts": _charts(found) if by == "week" else [],
         "axes": len({one.axis for one in found}),

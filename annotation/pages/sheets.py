@@ -22,9 +22,10 @@ class Figure:
 
     statistic: Statistic
     votes: str = ""
-    """Query of the page that lists what it is made of; empty: another figure of the line leads
-    there."""
+    """Query of the page that lists what it is made of; empty: it is not made of votes."""
     bar: Bar | None = None
+    says_n: bool = True
+    """Else it leads to its votes by itself: another figure of the line says how many."""
 
 
 @dataclass(frozen=True, slots=True)

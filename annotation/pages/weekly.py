@@ -36,13 +36,11 @@ def agreement_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) ->
     lines = []
     for one in found:
         figures: list[Figure | None] = []
-        for place, (name, _title) in enumerate(columns):
+        for name, _title in columns:
             of = LISTS if name == "concordance" else ""  # alpha and percent are of the same votes
             votes = query_of(part="agreement", axis=one.axis, week=one.label, of=of or None)
             statistic = getattr(one, name)
-            figures.append(
-                Figure(statistic, "" if place and not of else votes, _bar(name, statistic))
-            )
+            figures.append(Figure(statistic, votes, _bar(name, statistic)))
         lines.append(Line(f"{one.label} · {one.axis}" if has_axes else one.label, figures))
     return Sheet(
         of=_("Week from"),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import combinations
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Length
 
 from annotation.models import (
@@ -22,6 +22,7 @@ from annotation.models import (
     Preference,
     Project,
     Purpose,
+    Ranking,
     Split,
 )
 from annotation.services.meetings import PEOPLE, meetings_of, player_of
@@ -76,6 +77,27 @@ def battles_of(project: Project, split: str = Split.DEV) -> tuple[list[Battle], 
             if battle is not None:
                 battles.append(battle)
     return battles, sorted(trials, key=lambda trial: trial.at)
+
+
+def votes_between(
+    project: Project, one: str, other: str = "", split: str = Split.DEV
+) -> QuerySet[Preference]:
+    """Answers in which one player met the other, or anybody where no other is named."""
+    writers = _writers(project, split)
+    wanted = []
+    for comparison, shown in _shown(project, split).items():
+        places = dict.fromkeys(shown, 0)
+        pairs = (_met(writers, left, right, places) for left, right in combinations(shown, 2))
+        met = {frozenset(pair) for found in pairs for *pair, _score in found}
+        if any(one in pair and (not other or other in pair) for pair in met):
+            wanted.append(comparison)
+    first_word = Ranking.objects.filter(preference=OuterRef("pk")).order_by("pk")
+    return (
+        Preference.objects.valid()
+        .filter(project=project, annotator__kind__in=HUMAN, comparison__in=wanted)
+        .annotate(word=Subquery(first_word.values("outcome")[:1]))
+        .filter(word__in=(Outcome.RANKED, Outcome.EQUAL, Outcome.BOTH_BAD))
+    )
 
 
 def _met(

@@ -78,6 +78,19 @@ class PreferenceLineage:
     """Versions trained on these."""
 
 
+def votes_on(version: ModelVersion, project: Project) -> QuerySet[Preference]:
+    """All votes of the project on comparisons with a completion that the version wrote."""
+    return Preference.objects.filter(comparison__in=_compared(version, project))
+
+
+def _compared(version: ModelVersion, project: Project) -> QuerySet[Comparison]:
+    written = Generation.objects.filter(model_version=version, completion__prompt__project=project)
+    entries = ComparisonCompletion.objects.filter(
+        comparison=OuterRef("pk"), completion__in=written.values("completion")
+    )
+    return Comparison.objects.filter(Exists(entries), project=project)
+
+
 def lineage_of_version(version: ModelVersion, project: Project) -> VersionLineage:
     """Both ways; other projects' rows are left out."""
     version = ModelVersion.objects.select_related("job", "snapshot", *EDGES).get(pk=version.pk)
@@ -91,15 +104,8 @@ def lineage_of_version(version: ModelVersion, project: Project) -> VersionLineag
             if getattr(child, f"{edge}_id") == version.pk:
                 children.setdefault(edge, []).append(child)
     written = Generation.objects.filter(model_version=version, completion__prompt__project=project)
-    comparisons = Comparison.objects.filter(
-        Exists(
-            ComparisonCompletion.objects.filter(
-                comparison=OuterRef("pk"), completion__in=written.values("completion")
-            )
-        ),
-        project=project,
-    )
-    votes = Preference.objects.filter(comparison__in=comparisons)
+    comparisons = _compared(version, project)
+    votes = votes_on(version, project)
     snapshots = [snapshot for snapshot, _ in _holding(project, _asked(votes))]
     jobs = TrainingJob.objects.filter(
         Q(init=version) | Q(reference=version) | Q(reward=version), project=project

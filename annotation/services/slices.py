@@ -71,6 +71,13 @@ def answers_of(
     return {(unit, who) for unit, answers in given.items() for who in answers}
 
 
+def answers_of_all(rows: Rows, *, axis: str, of_lists: bool) -> set[tuple[int, int]]:
+    """The same of the whole axis, in no parts: what two people or more answered."""
+    of_axis = rows.axes.get(axis)
+    given = () if of_axis is None else (of_axis.lists if of_lists else of_axis.pairs).items()
+    return {(unit, who) for unit, answers in given if len(answers) > 1 for who in answers}
+
+
 def _parts(rows: AxisRows, marks: Mapping[int, Marks], by: str) -> dict[str, AxisRows]:
     parts: dict[str, AxisRows] = defaultdict(AxisRows)
     for unit, pair in rows.pairs.items():

@@ -113,6 +113,7 @@ PAGES_OF_A_PROJECT: dict[str, Line] = {
     "analysis/disagreements/": look(WATCH),
     "analysis/disagreements/send/": act(REVIEW),
     "analysis/disagreements.csv": look(WATCH),
+    "votes/": look(WATCH),
     "search/": look(WATCH),
     "search/act/": act(REVIEW),
     "batches/": look(REVIEW),
