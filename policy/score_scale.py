@@ -87,6 +87,18 @@ class ScoreScale:
         """Write the record into the model's config, with which it is saved."""
         setattr(model.config, KEY, asdict(self))
 
+    def figures(self) -> dict[str, float]:
+        """For a run's metrics; a temperature only where there was a dev row to fit it on."""
+        found = {"mean": self.mean, "deviation": self.deviation}
+        if self.dev is None:
+            return found
+        measured = {
+            f"dev_{name}": value
+            for name, value in self.dev.items()
+            if isinstance(value, int | float)
+        }
+        return found | {"temperature": self.temperature} | measured
+
     def why_weak(self) -> str | None:
         """A sentence where dev could not show that the model does better than a coin; None where it
         did, or has too few groups to say."""

@@ -104,14 +104,7 @@ def train_ensemble(
             axis=config.voted_axes,
             device=device,
         )
-        scale = ensemble.scale
-        run.log_step(
-            config.members,
-            "scores",
-            mean=scale.mean,
-            deviation=scale.deviation,
-            temperature=scale.temperature,
-        )
+        run.log_step(config.members, "scores", **ensemble.scale.figures())
         run.finish(ensemble.save)
 
 

@@ -140,18 +140,7 @@ def train(
             dev=(each for each in rows if each.in_split("dev")),
             axis_weights=config.axes,
         )
-        run.log_step(
-            training.last_step,
-            "scores",
-            mean=scale.mean,
-            deviation=scale.deviation,
-            temperature=scale.temperature,
-            **{
-                f"dev_{name}": value
-                for name, value in (scale.dev or {}).items()
-                if isinstance(value, int | float)
-            },
-        )
+        run.log_step(training.last_step, "scores", **scale.figures())
         run.finish(lambda folder: save_model(model, tokenizer, folder), training.fingerprints())
 
 

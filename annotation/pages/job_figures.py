@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from annotation.models import JobKind, TrainingJob
 from annotation.pages.alarms import RUNG, Alarm
 from annotation.pages.charts import Chart, line_chart
+from annotation.pages.dev_answers import is_measured
 from annotation.pages.measures import Figure, figure_of, name_of, phase_of, phase_rank
 from annotation.services.curves import series_of
 
@@ -56,10 +57,13 @@ class JobFigures:
         return bool(self.leading or self.singles or self.more)
 
 
-def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
+def figures_of(
+    job: TrainingJob, alarms: Collection[Alarm] = (), num_dev: int | None = None
+) -> JobFigures:
     """Arrange the numbers that the job recorded.
 
-    alarms: marked on the charts of their figures, at the step when they rang first.
+    alarms: marked on the charts of their figures, at the step when they rang first. num_dev: see
+    dev_answers; what was measured on none of them is left out.
     """
     series = series_of(job, without=(RUNG,))
     order = leading_of(job)
@@ -68,6 +72,8 @@ def figures_of(job: TrainingJob, alarms: Collection[Alarm] = ()) -> JobFigures:
     singles: dict[str, list[Figure]] = defaultdict(list)
     for place in in_order(series, order):
         phase, key = place
+        if not is_measured(phase, key, num_dev):
+            continue
         target = target_of(job) if place == ("ppo", "kl_nats") else None
         marks = sorted({alarm.first_step for alarm in alarms if alarm.key == key})
         chart = line_chart(key, series[place], title=title_of(place), target=target, marks=marks)

@@ -27,6 +27,7 @@ from annotation.models import (
     TrainingJob,
     VersionKind,
 )
+from annotation.pages.dev_answers import warning_of
 from annotation.pages.export_words import BUCKETS
 from annotation.pages.job_presets import PRESETS, USUAL, Preset
 from annotation.pages.shell import project_page, project_template, user_of
@@ -369,6 +370,8 @@ def _plan(found: DryRun, kind: str) -> dict[str, Any]:
     funnel = found.funnel
     return {
         "run": found,
+        "learns_tokenizer": "init" not in dict(found.starts),
+        "unmeasured": warning_of(found.num_dev),
         "starts": [(START_WORDS[edge], version) for edge, version in found.starts],
         "buckets": [
             (BUCKETS.get(name, name), now, before, None if before is None else now - before)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from annotation.job_schemas import meaning_in_words, settings_of
 from annotation.models import AnnotatorKind, JobKind, JobStatus, TrainingJob
+from annotation.pages.dev_answers import is_measured
 from annotation.pages.job_figures import Phase
 from annotation.pages.measures import figures, phase_of, phase_rank
 from annotation.services.inputs import NO_INIT
@@ -81,8 +82,8 @@ def input_lines(job: TrainingJob) -> list[tuple[str, str]]:
     return found
 
 
-def result_phases(job: TrainingJob) -> list[Phase]:
-    """The figures that it ended with, by phase of the run."""
+def result_phases(job: TrainingJob, num_dev: int | None = None) -> list[Phase]:
+    """The figures that it ended with, by phase of the run; num_dev as in job_figures."""
     values = dict(job.result)
     final = values.pop("final", {})
     found = [Phase("", singles=list(figures(values)))] if values else []
@@ -90,7 +91,13 @@ def result_phases(job: TrainingJob) -> list[Phase]:
         return [*found, Phase("", singles=list(figures({"final": final})))]
     for phase in sorted(final, key=phase_rank):
         of_phase = final[phase] if isinstance(final[phase], Mapping) else {phase: final[phase]}
-        shown = {key: value for key, value in of_phase.items() if key not in ("step", "phase")}
+        shown = {
+            key: value
+            for key, value in of_phase.items()
+            if key not in ("step", "phase") and is_measured(phase, key, num_dev)
+        }
+        if not shown:
+            continue
         found.append(Phase(phase_of(phase), singles=list(figures(shown))))
     return found
 

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from annotation.models import JobKind, JobStatus, Lane, Membership, Project, TrainingJob
 from annotation.pages.alarms import alarms_of
+from annotation.pages.dev_answers import num_dev_of, warning_of
 from annotation.pages.job_figures import figures_of
 from annotation.pages.job_tables import config_lines, input_lines, minutes_left, result_phases
 from annotation.pages.queued import waits_of
@@ -95,16 +96,18 @@ def _job(membership: Membership, job_id: int) -> TrainingJob:
 def _context(job: TrainingJob) -> dict[str, Any]:
     is_live = job.status in (JobStatus.QUEUED, JobStatus.RUNNING)
     alarms = alarms_of(job)
+    num_dev = num_dev_of(job)
     return {
         "job": job,
         "alarms": alarms,
-        "figures": figures_of(job, alarms),
+        "figures": figures_of(job, alarms, num_dev),
+        "unmeasured": warning_of(num_dev),
         "is_live": is_live,
         "waits": waits_of([job]).get(job.pk, ""),
         "sampled": made_by_sampling(job),
         "config": config_lines(job),
         "inputs": input_lines(job),
-        "result": result_phases(job),
+        "result": result_phases(job, num_dev),
         "minutes_left": minutes_left(job, timezone.now()),
     }
 

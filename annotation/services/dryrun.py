@@ -7,7 +7,7 @@ that it would load: the web process knows no torch.
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ from annotation.models import (
     User,
 )
 from annotation.services import judges, versions
+from annotation.services.heldout import heldout_of
 from annotation.services.jobs import readable_data_files
 from annotation.services.licences import allowed_licences
 from annotation.services.retraining import votes_that_train
 from annotation.services.snapshots import PLANS
+from annotation.services.tokenizer_files import num_tokens_of
 from annotation.services.wishes import ask_for_training
 
 MOST_COUNTED = 50_000
@@ -81,14 +83,20 @@ class DryRun:
     funnel: Funnel | None = None
     num_new: int | None = None
     """Answers since the snapshot of the last run of the kind."""
+    num_dev: int | None = None
+    """Answers on held-out prompts that would measure the model; None where it needs none, or files
+    hold them."""
     last: TrainingJob | None = None
     """The last run of the kind that ended well."""
     seconds: float | None = None
     memory_bytes: int = 0
     """At least, of weights, gradients and optimizer; 0 = not known before it starts."""
     disk_free_bytes: int = 0
+    tokenizers: tuple[tuple[str, int | None], ...] = ()
+    """(version's name, tokens that its tokenizer knows), once for each; None = only the job can
+    read it."""
     faults: tuple[str, ...] = field(default=())
-    """Versions whose files are not whole."""
+    """Versions whose files are not whole, and tokenizers that can't be read."""
 
 
 def dry_run(*, project: Project, by: User, **wish: Any) -> DryRun:
@@ -110,6 +118,7 @@ def _described(job: TrainingJob) -> DryRun:
     last = done.select_related("snapshot").order_by("-pk").first()
     before = last.snapshot if last else None
     funnel = None if files else _funnel(job, before)
+    tokenizers, faults = _looked_at(starts.values())
     artifacts = Path(settings.ARTIFACTS_DIR)
     artifacts.mkdir(parents=True, exist_ok=True)
     return DryRun(
@@ -118,11 +127,13 @@ def _described(job: TrainingJob) -> DryRun:
         files=files,
         funnel=funnel,
         num_new=_num_new(job, before) if not files else None,
+        num_dev=_num_dev(job, funnel) if not files else None,
         last=last,
         seconds=_seconds(job, funnel.rows if funnel else None, last),
         memory_bytes=_memory(job, starts),
         disk_free_bytes=shutil.disk_usage(artifacts).free,
-        faults=tuple(_faults(starts.values())),
+        tokenizers=tuple(tokenizers.items()),
+        faults=tuple(faults),
     )
 
 
@@ -148,15 +159,18 @@ def _starts(job: TrainingJob) -> dict[str, ModelVersion]:
     return {edge: version for edge, version in found.items() if version is not None}
 
 
-def _faults(chosen: Any) -> list[str]:
-    """One sentence for each version that could not be loaded."""
-    found = []
+def _looked_at(chosen: Iterable[ModelVersion]) -> tuple[dict[str, int | None], list[str]]:
+    """Each version's tokenizer, read; and one sentence for each that could not be loaded."""
+    tokenizers: dict[str, int | None] = {}
+    faults = []
     for version in {one.pk: one for one in chosen}.values():
+        directory = versions.directory_of(version)
         try:
-            versions.require_model_directory(versions.directory_of(version))
+            versions.require_model_directory(directory)
+            tokenizers[version.name] = num_tokens_of(directory)
         except BadInput as error:
-            found.append(f"{version.name}: {error.detail}")
-    return found
+            faults.append(f"{version.name}: {error.detail}")
+    return tokenizers, faults
 
 
 def _funnel(job: TrainingJob, before: DatasetSnapshot | None) -> Funnel | None:
@@ -204,6 +218,16 @@ def _num_new(job: TrainingJob, before: DatasetSnapshot | None) -> int | None:
     )
     position = before.ledger_position.get("preference") if before else None
     return answers.filter(pk__gt=position).count() if position is not None else answers.count()
+
+
+def _num_dev(job: TrainingJob, funnel: Funnel | None) -> int | None:
+    """Of the kinds that learn from votes: as the funnel has it, or by a count where it is too much
+    for one."""
+    if job.kind not in (JobKind.REWARD, JobKind.JUDGE):
+        return None
+    if funnel is None:
+        return heldout_of(job.project).answered
+    return next((now for name, now, _before in funnel.buckets if name == Bucket.DEV), 0)
 
 
 def _seconds(job: TrainingJob, rows: int | None, last: TrainingJob | None) -> float | None:

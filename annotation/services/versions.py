@@ -69,16 +69,20 @@ def require_model_directory(directory: Path) -> None:
     """Raise BadInput unless this is a Hugging Face model directory with safetensors weights, or an
     ensemble of such directories (policy/ensemble.py)."""
     if not directory.is_dir():
-        raise BadInput(f"No directory {str(directory)!r}.")
+        raise BadInput(gettext("No directory '%(path)s'.") % {"path": directory})
     if (directory / "ensemble.json").is_file():
         members = json.loads((directory / "ensemble.json").read_text(encoding="utf-8"))["members"]
         for member in members:
             require_model_directory(directory / member["directory"])
         return
     if not (directory / "config.json").is_file():
-        raise BadInput(f"{str(directory)!r} holds no config.json: not a Hugging Face model.")
+        told = {"path": directory}
+        raise BadInput(gettext("'%(path)s' holds no config.json: not a Hugging Face model.") % told)
     if not any(directory.glob("*.safetensors")):
-        raise BadInput(f"{str(directory)!r} holds no .safetensors weights; others are not read.")
+        told = {"path": directory}
+        raise BadInput(
+            gettext("'%(path)s' holds no .safetensors weights; others are not read.") % told
+        )
 
 
 def _adopt(directory: Path) -> Path:

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from annotation.models import JobKind, JobMetric, JobStatus, TrainingJob
+from annotation.models import DatasetSnapshot, JobKind, JobMetric, JobStatus, TrainingJob
 from annotation.templatetags.logs import without_colours
 
 
@@ -179,3 +179,68 @@ def test_a_sample_job_says_what_it_made_and_why_nothing(cast, enter, planned, re
         result=result,
     )
     assert words in enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/").content.decode()
+
+
+def reward_job(cast, num_dev, **columns):
+    """A reward job that ended, of a snapshot with so many dev answers."""
+    snapshot = DatasetSnapshot.objects.create(
+        project=cast.project,
+        kind="comparisons",
+        query={},
+        ledger_position={},
+        counts={"trained": 40, "dev": num_dev},
+        rows=40 + num_dev,
+        sha256=f"{num_dev:064}",
+        path="d",
+    )
+    job = TrainingJob.objects.create(
+        project=cast.project,
+        kind=JobKind.REWARD,
+        status=JobStatus.DONE,
+        snapshot=snapshot,
+        result={"final": {"scores": SCORES, "dev": {"accuracy": 0.625}}},
+        **columns,
+    )
+    JobMetric.objects.create(job=job, phase="scores", step=9, values=SCORES)
+    JobMetric.objects.create(job=job, phase="dev", step=9, values={"accuracy": 0.625})
+    return job
+
+
+SCORES = {"mean": 0.25, "temperature": 100.0, "dev_accuracy": 0.375}
+NOTHING = "Nobody has answered a held-out (dev) question, so nothing measures this model"
+
+
+@pytest.mark.parametrize(
+    ("num_dev", "said", "shown", "hidden"),
+    [
+        (0, NOTHING, ["0.25"], ["Temperature", "0.375", "0.625"]),
+        (1, "Only 1 answer to held-out", ["0.25", "0.375", "0.625"], ["Temperature"]),
+        (19, "Only 19 answers to held-out", ["0.25", "0.375", "0.625"], ["Temperature"]),
+        (20, "", ["0.25", "0.375", "0.625", "Temperature"], []),
+    ],
+)
+def test_no_figure_is_shown_that_was_measured_on_nothing(cast, enter, num_dev, said, shown, hidden):
+    job = reward_job(cast, num_dev)
+    html = enter(cast.reviewer).get(f"/p/shop/jobs/{job.pk}/").content.decode()
+    assert said in html
+    assert [words for words in shown if words not in html] == []
+    assert [words for words in hidden if words in html] == []
+    assert ("message warning" in html) == bool(said)
+
+
+def test_a_job_that_waits_says_what_the_project_lacks_and_one_of_files_what_they_lack(cast, enter):
+    client = enter(cast.reviewer)
+    queued = TrainingJob.objects.create(project=cast.project, kind=JobKind.REWARD)
+    assert NOTHING in client.get(f"/p/shop/jobs/{queued.pk}/").content.decode()
+    of_files = TrainingJob.objects.create(
+        project=cast.project,
+        kind=JobKind.REWARD,
+        status=JobStatus.RUNNING,
+        inputs={"data": ["pairs.jsonl"]},
+    )
+    page = f"/p/shop/jobs/{of_files.pk}/"
+    assert NOTHING not in client.get(page).content.decode()  # not read yet
+    JobMetric.objects.create(job=of_files, phase="data", step=0, values={"dev_num_used": 0})
+    assert NOTHING in client.get(page).content.decode()
+    ppo = TrainingJob.objects.create(project=cast.project, kind=JobKind.PPO)
+    assert NOTHING not in client.get(f"/p/shop/jobs/{ppo.pk}/").content.decode()

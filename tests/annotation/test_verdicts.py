@@ -22,11 +22,11 @@ def compiled():
         ("The project's first policy.", "这是项目的第一个策略模型。"),
         (
             AGAINST,
-            "在 dev 的 24 组上与 reward-1 相比：准确率 +0.0200 [-0.0100, +0.0500]，对数损失 0.1。",
+            "在开发集的 24 组上与 reward-1 相比：准确率 +0.0200 [-0.0100, +0.0500]，对数损失 0.1。",
         ),
         (
             "No dev answers to compare with a 100% (new) on; it passes unjudged.",
-            "没有可与 a 100% (new) 比较的 dev 回答；未经评判即通过。",
+            "没有可与 a 100% (new) 比较的开发集回答；未经评判即通过。",
         ),
         (
             "The project's first policy. Promoting it failed: BadInput: No\ndirectory.",
