@@ -33,7 +33,7 @@ from annotation.pages.due import Due
 from annotation.pages.queued import waits_of
 from annotation.services.disagreements import open_reviews
 from annotation.services.queued import why_queued
-from annotation.services.versions import KIND_OF_SLOT
+from annotation.services.versions import KIND_OF_SLOT, newest_pretrained
 from annotation.verdicts import in_words, outcome_of
 
 STUCK, DECIDE, DUE = "stuck", "decide", "due"
@@ -228,14 +228,8 @@ def _next_training(loop: Loop, newest: dict[str, TrainingJob]) -> Iterator[Advic
     kinds = {job.kind for job in loop.active}
     set_up = reverse("job-new", args=[loop.project.slug]) + "?kind="
     if Slot.POLICY not in loop.in_force:
-        if JobKind.PRETRAIN in kinds or JobKind.SFT in kinds:
-            return
-        if JobKind.SFT not in newest and JobKind.PRETRAIN not in newest:
-            sentence = _("There is no policy yet: pretrain one, or register a model.")
-            yield Advice(DUE, sentence, set_up + "pretrain", _("Set it up"))
-        elif JobKind.SFT not in newest and newest[JobKind.PRETRAIN].status == JobStatus.DONE:
-            sentence = _("There is a pretrained model: fine-tune it, and it is the first policy.")
-            yield Advice(DUE, sentence, set_up + "sft", _("Set it up"))
+        if JobKind.PRETRAIN not in kinds and JobKind.SFT not in kinds:
+            yield from _first_policy(loop, newest)
         return
     is_off = loop.rule is None or not loop.rule.enabled
     if is_off and JobKind.REWARD not in kinds and loop.due.have:
@@ -254,3 +248,24 @@ def _next_training(loop: Loop, newest: dict[str, TrainingJob]) -> Iterator[Advic
             sentence = _("No policy has learned from %(name)s yet: run PPO.")
             url = set_up + "ppo"
             yield Advice(DUE, sentence % {"name": reward.version.name}, url, _("Set it up"))
+
+
+def _first_policy(loop: Loop, newest: dict[str, TrainingJob]) -> Iterator[Advice]:
+    """Where there is none and nothing is on the way to one. What failed is told by _failed."""
+    set_up = reverse("job-new", args=[loop.project.slug])
+    fine_tuning, pretraining = newest.get(JobKind.SFT), newest.get(JobKind.PRETRAIN)
+    has_start = newest_pretrained(loop.project) is not None
+    stopped = fine_tuning if has_start or pretraining is None else pretraining
+    if stopped is not None and stopped.status == JobStatus.CANCELLED:
+        named = {"number": stopped.pk, "kind": stopped.get_kind_display()}
+        sentence = _(
+            "Job %(number)s (%(kind)s) was stopped, and without it there is no policy: start it "
+            "again, or register a model."
+        )
+        yield Advice(DUE, sentence % named, f"{set_up}?from={stopped.pk}", _("Start it again"))
+    elif fine_tuning is None and has_start:
+        sentence = _("There is a pretrained model: fine-tune it, and it is the first policy.")
+        yield Advice(DUE, sentence, f"{set_up}?kind=sft", _("Set it up"))
+    elif fine_tuning is None and pretraining is None:
+        sentence = _("There is no policy yet: pretrain one, or register a model.")
+        yield Advice(DUE, sentence, f"{set_up}?kind=pretrain", _("Set it up"))

@@ -195,3 +195,42 @@ def test_of_two_admins_who_promote_at_once_the_second_is_told(cast, enter, make)
     assert [one.version for one in Promotion.objects.all()] == [a]
     client.post(page, {"slot": "policy", "standing": str(Promotion.objects.get().pk)})
     assert versions.in_force(cast.project, "policy") == b
+
+
+STOPPED = (
+    "(%s) was stopped, and without it there is no policy: start it again, or register a model."
+)
+FINE_TUNE = "There is a pretrained model: fine-tune it, and it is the first policy."
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told_of", "sentence"),
+    [
+        (["pretrain cancelled"], 0, STOPPED % "Pretraining"),
+        (["pretrain cancelled", "sft cancelled"], 0, STOPPED % "Pretraining"),
+        (["pretrain version", "sft cancelled"], 1, STOPPED % "Supervised fine-tuning"),
+        (["sft cancelled"], 0, STOPPED % "Supervised fine-tuning"),
+        (["pretrain version"], None, FINE_TUNE),
+        (["pretrain version", "pretrain cancelled"], None, FINE_TUNE),
+        (["pretrain cancelled", "pretrain running"], None, ""),
+        (["pretrain version", "sft cancelled", "sft running"], None, ""),
+    ],
+)
+def test_the_way_to_a_first_policy_goes_on_after_a_job_was_stopped(
+    cast, make, enter, jobs, told_of, sentence
+):
+    made = []
+    for each in jobs:
+        kind, state = each.split()
+        if state == "version":
+            made.append(make(f"v{len(made)}", kind).job)
+        else:
+            made.append(TrainingJob.objects.create(project=cast.project, kind=kind, status=state))
+    found = [said for kind, said in told(cast) if kind == "due"]
+    expected = sentence if told_of is None else f"Job {made[told_of].pk} {sentence}"
+    assert found == ([expected] if sentence else [])
+    if told_of is not None:
+        html = enter(cast.admin).get("/p/shop/live/").content.decode()
+        again = f"/p/shop/jobs/new/?from={made[told_of].pk}"
+        assert f'<a class="act" href="{again}">Start it again</a>' in html
+        assert enter(cast.admin).get(again).status_code == 200
