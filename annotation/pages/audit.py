@@ -1,14 +1,29 @@
 """The audit log in words: what was done, and the page of what it was done to."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
+from typing import Any
 
+from django.db.models import Model
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotation.models import AuditEntry, Project, User
+from annotation.models import (
+    Annotator,
+    AuditEntry,
+    Batch,
+    FileImport,
+    ModelVersion,
+    Project,
+    Source,
+    Tag,
+    TrainingJob,
+    User,
+)
 
 WORDS = {
     "annotator.sensitive": gettext_lazy("chose about sensitive questions"),
@@ -95,32 +110,81 @@ TABLES = {
     "batch": gettext_lazy("batch"),
     "comparison": gettext_lazy("comparison"),
     "datasetsnapshot": gettext_lazy("dataset"),
-    "golditem": gettext_lazy("gold question"),
     "decision": gettext_lazy("decision"),
+    "fileimport": gettext_lazy("file"),
+    "forgotten": gettext_lazy("deletion"),
+    "golditem": gettext_lazy("gold question"),
     "guideline": gettext_lazy("guideline"),
     "invitation": gettext_lazy("invitation"),
     "modelversion": gettext_lazy("version"),
     "preference": gettext_lazy("preference"),
     "project": gettext_lazy("project"),
     "question": gettext_lazy("question"),
-    "report": gettext_lazy("report"),
     "rangevoid": gettext_lazy("order"),
+    "report": gettext_lazy("report"),
     "scheme": gettext_lazy("scheme"),
     "sendback": gettext_lazy("send-back"),
     "source": gettext_lazy("source"),
+    "study": gettext_lazy("study"),
+    "tag": gettext_lazy("tag"),
     "trainingjob": gettext_lazy("job"),
+    "user": gettext_lazy("user"),
 }
-"""What rows of a table are called."""
+"""What rows of a table are called; a test looks for tables that are missing here."""
+
+NAMED: Mapping[str, tuple[type[Model], Callable[[Any], object]]] = {
+    "annotator": (Annotator, attrgetter("pseudonym")),
+    "batch": (Batch, attrgetter("name")),
+    "fileimport": (FileImport, attrgetter("name")),
+    "modelversion": (ModelVersion, attrgetter("name")),
+    "project": (Project, attrgetter("name")),
+    "source": (Source, attrgetter("name")),
+    "tag": (Tag, attrgetter("name")),
+    "trainingjob": (TrainingJob, lambda job: f"{job.get_kind_display()} #{job.pk}"),
+    "user": (User, lambda user: user.get_username()),
+}
+"""Tables whose rows have a name that people know them by."""
 
 PAGES = {
+    "annotator": "gold-person",
     "batch": "batch",
-    "trainingjob": "job",
+    "fileimport": "import",
+    "golditem": "gold-item",
     "modelversion": "version",
     "preference": "preference",
     "question": "question",
-    "golditem": "gold-item",
+    "trainingjob": "job",
 }
-"""Tables whose rows have a page."""
+"""Tables whose rows have a page of their own."""
+
+AMONG = {
+    "datasetsnapshot": "export",
+    "decision": "reviews",
+    "forgotten": "forget",
+    "guideline": "guideline-history",
+    "invitation": "invitations",
+    "rangevoid": "voids",
+    "report": "gold",
+    "scheme": "members",
+    "sendback": "preferences",
+    "source": "imports",
+    "study": "analysis-contributions",
+    "tag": "search",
+    "user": "members",
+}
+"""Tables whose rows stand together on a page."""
+
+OF_ACTIONS = {
+    "comparison.ask_again": "search",
+    "live.setup": "conversations",
+    "project.checks": "gold",
+    "project.retrain_rule": "overview",
+    "project.sensitive": "batches",
+    "review.bar": "reviews",
+    "review.send": "reviews",
+    "test.look": "head-to-head",
+}
+"""Pages of what was done to no row, or to the whole project."""
 
 
 @dataclass(frozen=True)
@@ -131,34 +195,53 @@ class Line:
     who: str
     what: str
     target: str
-    """A user's name, or a word and a number, e.g. version 12."""
+    """What people call it: a name, or a word and a number, e.g. question 12."""
     url: str
-    """The target's page; empty where it has none."""
+    """The page where it is seen; empty where there is none."""
 
 
 def lines(project: Project, entries: Sequence[AuditEntry]) -> list[Line]:
     """Entries of one project, in their order."""
     places = [entry.target.partition(":") for entry in entries]
-    users = User.objects.in_bulk(
-        [int(number) for table, _colon, number in places if table == "user" and number.isdigit()]
-    )
+    rows = _rows([(table, number) for table, _colon, number in places])
     return [
         Line(
             when=entry.created_at,
             who=entry.actor.get_username() if entry.actor else _("a worker or a command"),
             what=str(WORDS.get(entry.action, entry.action)),
-            target=_named(table, number, users),
-            url=(
-                reverse(PAGES[table], args=[project.slug, int(number)])
-                if table in PAGES and number.isdigit()
-                else ""
-            ),
+            target=_named(table, number, rows),
+            url=_page_of(project, entry.action, table, number, rows),
         )
         for entry, (table, _colon, number) in zip(entries, places, strict=True)
     ]
 
 
-def _named(table: str, number: str, users: Mapping[int, User]) -> str:
-    if table == "user" and number.isdigit() and int(number) in users:
-        return users[int(number)].get_username()
+def _rows(places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    """(table, number) -> row, of tables whose rows have names: a query for each table."""
+    wanted: dict[str, set[int]] = defaultdict(set)
+    for table, number in places:
+        if table in NAMED and number.isdigit():
+            wanted[table].add(int(number))
+    return {
+        (table, str(pk)): row
+        for table, pks in wanted.items()
+        for pk, row in NAMED[table][0]._default_manager.in_bulk(pks).items()
+    }
+
+
+def _named(table: str, number: str, rows: Mapping[tuple[str, str], Any]) -> str:
+    row = rows.get((table, number))
+    if row is not None and (name := str(NAMED[table][1](row))):
+        return name
     return f"{TABLES.get(table, table)} {number}".strip()
+
+
+def _page_of(
+    project: Project, action: str, table: str, number: str, rows: Mapping[tuple[str, str], Any]
+) -> str:
+    """The row's own page, the page where it stands among others, or that of what was done."""
+    if table in PAGES and number.isdigit() and (table not in NAMED or (table, number) in rows):
+        return reverse(PAGES[table], args=[project.slug, int(number)])
+    if name := OF_ACTIONS.get(action) or AMONG.get(table):
+        return reverse(name, args=[project.slug])
+    return ""

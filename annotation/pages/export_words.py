@@ -9,6 +9,12 @@ FORMATS = {
     "comparisons": gettext_lazy("Comparisons with all their votes"),
     "raw": gettext_lazy("Raw: one row per vote"),
 }
+SNAPSHOTS = {
+    "comparisons": gettext_lazy("Comparisons"),
+    "prompts": gettext_lazy("Prompts"),
+    "demonstrations": gettext_lazy("Ideal answers"),
+}
+"""What a snapshot can hold."""
 FILE_KINDS = {
     "jsonl": gettext_lazy("JSON lines"),
     "parquet": gettext_lazy("Parquet, typed and compressed"),

@@ -26,7 +26,14 @@ from annotation.models import (
     Split,
 )
 from annotation.pages.export_orders import counts_of, orders_of
-from annotation.pages.export_words import DROPPED, FILE_KINDS, FORMATS, bucket_name, funnel
+from annotation.pages.export_words import (
+    DROPPED,
+    FILE_KINDS,
+    FORMATS,
+    SNAPSHOTS,
+    bucket_name,
+    funnel,
+)
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, RESEARCH
 from annotation.services.exports import order_export
@@ -205,7 +212,13 @@ def _page(
     )
     licences = _licences(project)
     shown = [
-        (one, funnel(one.counts), sum(one.counts.values()), _forbidding(one, licences))
+        (
+            one,
+            SNAPSHOTS.get(one.kind, one.kind),
+            funnel(one.counts),
+            sum(one.counts.values()),
+            _forbidding(one, licences),
+        )
         for one in snapshots
     ]
     context: dict[str, Any] = {
@@ -216,6 +229,7 @@ def _page(
         "exports": [
             {
                 **manifest,
+                "words": FORMATS.get(manifest["format"], manifest["format"]),
                 "buckets": funnel(manifest["funnel"]),
                 "files": _files(manifest),
                 "is_withdrawn": folder.is_withdrawn(project, manifest),

@@ -3,12 +3,15 @@
 import re
 
 import pytest
+from django.apps import apps
 from django.conf import settings
+from django.urls import reverse
 from django.utils.html import escape
 
 from annotation.models import (
     AuditEntry,
     DatasetSnapshot,
+    FileImport,
     JobKind,
     JobStatus,
     ModelVersion,
@@ -16,7 +19,7 @@ from annotation.models import (
     RetrainRule,
     TrainingJob,
 )
-from annotation.pages.audit import WORDS
+from annotation.pages.audit import AMONG, OF_ACTIONS, PAGES, TABLES, WORDS
 from annotation.pages.due import what_is_due
 from annotation.services import queue
 from annotation.services.audit import record
@@ -82,14 +85,59 @@ def test_the_snapshot_of_the_loop_is_one_of_votes(cast, enter):
 
 def test_the_log_is_told_in_words_with_names_and_links(cast, enter):
     job = running(cast.project)
-    record(action="job.request", target=job, project=cast.project, actor=cast.admin)
-    record(action="member.add", target=cast.reviewer, project=cast.project, actor=cast.admin)
-    record(action="version.gate", target="modelversion:7", project=cast.project)
+    annotator = annotator_for(user=cast.labeler, project=cast.project)
+    source = cast.project.sources.get()
+    file = FileImport.objects.create(
+        project=cast.project, name="pairs.jsonl", sha256="0" * 64, num_bytes=3, by=cast.admin
+    )
+    for action, target in [
+        ("job.request", job),
+        ("member.add", cast.reviewer),
+        ("version.gate", "modelversion:7"),
+        ("import.start", file),
+        ("file.import", source),
+        ("annotator.warn", annotator),
+        ("project.checks", cast.project),
+        ("comparison.retire", "comparison:5"),
+        ("review.send", ""),
+    ]:
+        record(action=action, target=target, project=cast.project, actor=cast.admin)
+    record(action="job.lost", target=job, project=cast.project)
     html = enter(cast.admin).get("/p/shop/").content.decode()
     log = html[html.index("What happened lately") :]
-    assert f'<td>asked for a job</td><td><a href="/p/shop/jobs/{job.pk}/">job {job.pk}</a>' in log
-    assert f"<td>added a member</td><td>{cast.reviewer.username}</td>" in log
-    assert "<td>a worker or a command</td><td>a version was judged</td>" in log
+    cells = r'<td>([^<]+)</td><td>(?:<a href="([^"]+)">)?([^<]*)(?:</a>)?</td></tr>'
+    found = re.findall(cells, log)
+    name = f"Reward model #{job.pk}"
+    assert found[:10] == [
+        ("a job&#x27;s worker vanished", f"/p/shop/jobs/{job.pk}/", name),
+        ("sent comparisons to review", "/p/shop/reviews/", "Look at it"),
+        ("retired a comparison", "", "comparison 5"),
+        ("changed how annotators are checked", "/p/shop/gold/", "Shop assistant"),
+        (
+            "an annotator fell below the bar",
+            f"/p/shop/gold/people/{annotator.pk}/",
+            annotator.pseudonym,
+        ),
+        ("imported a file", "/p/shop/imports/", source.name),
+        ("had a file taken in", f"/p/shop/imports/{file.pk}/", "pairs.jsonl"),
+        ("a version was judged", "", "version 7"),  # that is gone
+        ("added a member", "/p/shop/members/", cast.reviewer.username),
+        ("asked for a job", f"/p/shop/jobs/{job.pk}/", name),
+    ]
+    assert "a worker or a command" in log
+
+
+def test_every_table_that_the_log_can_name_has_a_word_and_a_page_that_there_is():
+    named = {"annotator", "batch", "comparison", "datasetsnapshot", "decision", "fileimport"}
+    named |= {"forgotten", "golditem", "guideline", "invitation", "modelversion", "preference"}
+    named |= {"project", "question", "rangevoid", "report", "scheme", "sendback", "source"}
+    named |= {"study", "tag", "trainingjob", "user"}
+    assert named == TABLES.keys()
+    assert named <= {model._meta.model_name for model in apps.get_models()}
+    for name in PAGES.values():
+        assert reverse(name, args=["shop", 1])
+    for name in {*AMONG.values(), *OF_ACTIONS.values()}:
+        assert reverse(name, args=["shop"])
 
 
 def test_every_action_that_the_code_records_has_words():
