@@ -10,6 +10,7 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
 
 from annotation.models import JobKind, JobStatus, TrainingJob
 
@@ -58,21 +59,23 @@ def _migrations() -> Part:
     except DatabaseError as error:
         return Part("migrations", False, f"{type(error).__name__}: {error}".strip()[:200])
     names = ", ".join(migration.name for migration, _backwards in missing[:5])
-    return Part("migrations", not missing, names or "applied")
+    return Part("migrations", not missing, names or _("applied"))
 
 
 def _artifacts() -> Part:
     folder = Path(settings.ARTIFACTS_DIR)
     nearest = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     is_well = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    return Part("artifacts", is_well, "writable" if is_well else f"cannot be written: {folder}")
+    says = _("writable") if is_well else _("cannot be written: %(folder)s") % {"folder": folder}
+    return Part("artifacts", is_well, says)
 
 
 def _disk() -> Part:
     folder = Path(settings.ARTIFACTS_DIR)
     nearest = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
     free = shutil.disk_usage(nearest).free
-    return Part("disk", free >= LOW_DISK_BYTES, f"{free / 1e9:.1f} GB free", needed=False)
+    says = _("%(size)s GB free") % {"size": f"{free / 1e9:.1f}"}
+    return Part("disk", free >= LOW_DISK_BYTES, says, needed=False)
 
 
 def _broker() -> Part:

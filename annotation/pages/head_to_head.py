@@ -69,6 +69,7 @@ class AskForm(forms.Form):
         one.queryset = policies
         one.label_from_instance = lambda obj: player_of(obj.name, obj.pk)  # type: ignore[method-assign]
         names = [(str(pk), player_of(name, pk)) for pk, name in policies.values_list("pk", "name")]
+        self.num_versions = len(names)
         other.choices = [("", "---------"), (PEOPLE, name_of(PEOPLE)), *names]
 
     def clean(self) -> dict[str, Any]:
@@ -265,6 +266,7 @@ def _page(
         "split": split,
         "num_dev": counts.get(Split.DEV, 0),
         "num_test": counts.get(Split.TEST, 0),
+        "num_versions": form.num_versions,
         "looks": looks_at_test(project),
     }
     return project_template(request, membership, "pages/head_to_head.html", context, status)

@@ -11,7 +11,9 @@ from django.utils import timezone
 
 from annotation import health
 from annotation.logs import JsonLines
+from annotation.management.commands.compile_translations import compile_file
 from annotation.models import JobStatus, TrainingJob
+from tests.annotation.test_translations import PO
 
 pytestmark = pytest.mark.django_db
 
@@ -103,3 +105,18 @@ def test_a_log_line_is_one_json_object():
     assert (line["level"], line["logger"], line["message"]) == ("ERROR", "workers", "Job 7\nfailed")
     assert line["traceback"].endswith("ValueError: no\nway")
     assert line["time"].endswith("+00:00")
+
+
+def test_the_page_is_in_the_readers_language(cast, enter, monkeypatch, settings, tmp_path):
+    compile_file(PO)
+    settings.ARTIFACTS_DIR = tmp_path
+    monkeypatch.setattr(health, "_client", lambda: Broker(light=0))
+    client = enter(cast.admin)
+    html = client.get("/p/shop/health/", headers={"Accept-Language": "zh-hans"}).content.decode()
+    assert "可写" in html
+    assert "剩余" in html
+    assert not [word for word in ("writable", "free", "applied") if word in html]
+    settings.ARTIFACTS_DIR = tmp_path / "file"
+    settings.ARTIFACTS_DIR.write_text("")
+    html = client.get("/p/shop/health/").content.decode()
+    assert f"cannot be written: {settings.ARTIFACTS_DIR}" in html

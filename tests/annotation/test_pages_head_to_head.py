@@ -413,3 +413,29 @@ def test_a_board_is_fitted_again_once_something_has_changed_and_not_before(
     shares()
     assert len(fitted) == before + 2
     assert boards.board_at(cast.project, Split.TEST).board.wins == {}
+
+
+def test_what_is_missing_for_a_comparison_is_said_with_the_way_to_it(cast, enter):
+    """No version: no empty selects; one: what it can be compared with; two: nothing to say."""
+    ledger.add_prompt(
+        project=cast.project,
+        source=cast.project.sources.get(),
+        messages=[{"role": "user", "content": "Held out?"}],
+        split=Split.DEV,
+    )
+    client = enter(cast.admin)
+    html = client.get(HERE).content.decode()
+    assert "The project has no policy version yet" in html
+    assert '<a href="/p/shop/jobs/new/?kind=pretrain">Pretrain one</a>' in html
+    assert '<select name="one"' not in html
+    for name, is_said in (("a", True), ("b", False)):
+        version = ModelVersion.objects.create(
+            kind="policy", stage="registered", name=name, path=name, sha256=name * 64
+        )
+        Promotion.objects.create(
+            project=cast.project, slot="policy", version=version, verdict="registered"
+        )
+        html = client.get(HERE).content.decode()
+        assert '<select name="one"' in html
+        assert ("There is one policy version" in html) == is_said
+        assert ('href="/p/shop/jobs/new/?kind=ppo"' in html) == is_said
