@@ -51,7 +51,13 @@ KNOWN: Known = [
         r"the row has (?P<count>\d+) cells, the header (?P<most>\d+)",
         _("the row has %(count)s cells, the header %(most)s"),
     ),
-    (r"not JSON: (?P<said>.*)", _("not JSON: %(said)s")),
+    (
+        r"not JSON at character (?P<at>[\d,]+): the row begins (?P<seen>.*)",
+        _("not JSON at character %(at)s: the row begins %(seen)s"),
+    ),
+    (r"not JSON: a number in it is too long", _("not JSON: a number in it is too long")),
+    (r"not JSON: (?P<name>\S+) is no JSON number", _("not JSON: %(name)s is no JSON number")),
+    (r"not JSON: (?P<said>.*)", _("not JSON: %(said)s")),  # of accounts that were kept before
     (r"not a JSON object: (?P<seen>.*)", _("not a JSON object: %(seen)s")),
     (
         r"no field (?P<fields>\S+(?: and no field \S+)*); the row has (?P<has>.*)",

@@ -112,8 +112,11 @@ def parse_json(raw: RawRow) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise Refused(TOO_DEEP) from error
-    except ValueError as error:
-        raise Refused(f"not JSON: {error}") from error
+    except json.JSONDecodeError as error:
+        seen = f"the row begins {clip(text.strip())}"
+        raise Refused(f"not JSON at character {error.pos + 1:,}: {seen}") from error
+    except ValueError as error:  # Python reads no number of more than 4,300 digits
+        raise Refused("not JSON: a number in it is too long") from error
     if not isinstance(row, dict):
         raise Refused(f"not a JSON object: {clip(row)}")
     if fault := fault_of(row):

@@ -29,13 +29,14 @@ from annotation.importers.lines import RawRow
 from annotation.importers.load import ASKING, TABLE, read_as
 from annotation.importers.rows import Refused, parse_json
 from annotation.importers.table import COLUMNS, MEANINGS, TWO_WAYS
-from annotation.models import AT_WORK, FileImport, ImportState, Membership
+from annotation.models import AT_WORK, FileImport, ImportState, Membership, Preference
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import RESEARCH
 from annotation.refusals import in_words
 from annotation.services import imports as services
 
 IMPORTS_SHOWN = 20
+BATCHES_SHOWN = 5
 ROWS_SHOWN = 5
 ROWS_LOOKED_AT = 50
 """For the rows shown, of which some may be refused."""
@@ -286,7 +287,7 @@ def _unsaid(one: FileImport, reading: Reading) -> list[str]:
 
 def _context(one: FileImport) -> dict[str, Any]:
     account = one.account
-    return {
+    return _what_came(one) | {
         "one": one,
         "is_at_work": one.state in AT_WORK,
         "error": in_words(one.error),
@@ -296,6 +297,20 @@ def _context(one: FileImport) -> dict[str, Any]:
         "new": account.get("good", 0) - account.get("already_there", 0),
         "left_out": list(account.get("left_out", {}).items()),
         "size": _size(one.num_bytes),
+    }
+
+
+def _what_came(one: FileImport) -> dict[str, Any]:
+    """Where the rows of a file are seen that was imported; another file may share its source."""
+    if one.state != ImportState.DONE:
+        return {}
+    source = one.project.sources.filter(name=one.source_name).order_by("pk").first()
+    if source is None:
+        return {}
+    return {
+        "source": source,
+        "has_votes": Preference.objects.filter(project=one.project, source=source).exists(),
+        "batches": one.project.batches.filter(source=source).order_by("-pk")[:BATCHES_SHOWN],
     }
 
 

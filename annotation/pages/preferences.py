@@ -1,10 +1,11 @@
 """Answers: the list with its filters, and one answer with its lineage both ways."""
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Q, QuerySet, TextChoices
+from django.db.models import Exists, OuterRef, Q, QuerySet, TextChoices
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.safestring import SafeString
@@ -25,6 +26,7 @@ from annotation.models import (
     Membership,
     Outcome,
     Preference,
+    Project,
     Prompt,
     Purpose,
     Ranking,
@@ -53,6 +55,8 @@ SNIPPET_CHARACTERS = 90
 READ_CHARACTERS = 2000
 """Of a text, for a snippet: a page of long ones would take a second to be read as Markdown."""
 MOST_SEND_BACKS = 20
+SOURCES_SHOWN = 100
+"""Of a project, the newest."""
 STATES = {
     "valid": (gettext_lazy("Valid"), Q(current=True, voided_at__isnull=True)),
     "voided": (gettext_lazy("Voided"), Q(voided_at__isnull=False)),
@@ -152,10 +156,13 @@ def menu_of(choices: type[TextChoices]) -> list[tuple[str, str]]:
     return [(one.value, str(one.label)) for one in choices]
 
 
-def filters_of(request: HttpRequest, *, everybody: bool) -> tuple[list[Filter], Q]:
+def filters_of(
+    request: HttpRequest, *, everybody: bool, sources: list[tuple[str, str]]
+) -> tuple[list[Filter], Q]:
     """The menus and what they ask for; an unknown value counts as no choice.
 
     everybody: for those who may see all answers. A labeler stays blind to what a question is for.
+    sources: those that answers were imported from, number and name.
     """
     menus: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         ("outcome", _("Outcome"), "", menu_of(Outcome))
@@ -166,6 +173,8 @@ def filters_of(request: HttpRequest, *, everybody: bool) -> tuple[list[Filter], 
             ("split", _("Split"), "comparison__prompt__split", menu_of(Split)),
             ("kind", _("Annotator"), "annotator__kind", menu_of(AnnotatorKind)),
         ]
+        if sources:
+            menus.append(("source", _("Imported from"), "source", sources))
     asked, shown = Q(), []
     for name, label, column, choices in menus:
         chosen = request.GET.get(name, "")
@@ -185,7 +194,8 @@ def filters_of(request: HttpRequest, *, everybody: bool) -> tuple[list[Filter], 
 def preferences(request: HttpRequest, membership: Membership) -> HttpResponse:
     """The newest answers first; `before` is the last id of the page before."""
     everybody = membership.role != Role.LABELER
-    filters, asked = filters_of(request, everybody=everybody)
+    sources = _sources(membership.project, request.GET.get("source", "")) if everybody else []
+    filters, asked = filters_of(request, everybody=everybody, sources=sources)
     found = (
         visible_to(membership)
         .filter(asked)
@@ -208,6 +218,17 @@ def preferences(request: HttpRequest, membership: Membership) -> HttpResponse:
         "everybody": everybody,
     }
     return project_template(request, membership, "pages/preferences.html", context)
+
+
+def _sources(project: Project, chosen: str) -> list[tuple[str, str]]:
+    """What brought answers along, as a menu; the chosen one is there however many there are."""
+    brought = Preference.objects.filter(project=project, source=OuterRef("pk"))
+    sources = project.sources.filter(Exists(brought))
+    newest = list(sources.order_by("-pk").values_list("pk", "name")[:SOURCES_SHOWN])
+    if chosen.isascii() and chosen.isdigit() and len(chosen) < 18:
+        shown = [pk for pk, _name in newest]
+        newest += sources.filter(pk=int(chosen)).exclude(pk__in=shown).values_list("pk", "name")
+    return sorted(((str(pk), name) for pk, name in newest), key=itemgetter(1))
 
 
 def row_of(preference: Preference) -> Row:

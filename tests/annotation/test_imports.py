@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from annotation.errors import BadInput, Conflict
 from annotation.importers import csv_rows
 from annotation.importers import load as loading
 from annotation.importers.formats import Reading, fitting_formats, usual_columns, values_of
+from annotation.management.commands.compile_translations import compile_file
 from annotation.models import (
     AuditEntry,
     Comparison,
@@ -32,6 +34,10 @@ from annotation.services.imports import (
     waiting_imports,
     work_on,
 )
+from annotation.services.projects import annotator_for
+from annotation.services.queue import claim_comparison, submit_preference
+from annotation.services.rankings import AxisRanking
+from tests.annotation.test_translations import PO
 
 TRL = Reading(format="trl")
 TABLE = "frage,a,b,urteil\nWhy?,Because.,No.,1\nHow?,So.,Thus.,2\nWhen?,Now.,Later.,0\n"
@@ -65,6 +71,13 @@ def hand(cast, settings, tmp_path, monkeypatch) -> Hand:
 def state_of(one: FileImport) -> str:
     one.refresh_from_db()
     return one.state
+
+
+def cast_vote(cast) -> Preference:
+    """An answer that was given here."""
+    lease = claim_comparison(annotator=annotator_for(user=cast.labeler, project=cast.project))
+    equal = [AxisRanking(outcome="equal")]
+    return submit_preference(assignment=lease, rankings=equal, key="here")
 
 
 def nothing_is_stored() -> bool:
@@ -229,6 +242,36 @@ def test_an_endless_line_costs_only_itself(hand):
     assert one.account["good"] == 2
     ((line, reason),) = one.account["refusals"]
     assert (line, reason) == (2, "the row has 3,000,014 bytes, more than 1,000,000")
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "chinese"),
+    [
+        (
+            "prompt,chosen,rejected",
+            'not JSON at character 1: the row begins "prompt,chosen,rejected"',
+            "第 1 个字符处不是 JSON：该行开头为 &quot;prompt,chosen,rejected&quot;",
+        ),
+        (
+            "  {'prompt': 'x'} " + "y" * 900,
+            "not JSON at character 4: the row begins \"{'prompt': 'x'} " + "y" * 62 + "…",
+            "第 4 个字符处不是 JSON",
+        ),
+        ('{"n": ' + "9" * 5000 + "}", "not JSON: a number in it is too long", "数字过长"),
+        ('{"n": NaN}', "not JSON: NaN is no JSON number", "NaN 不是 JSON 数字"),
+    ],
+)
+def test_a_line_that_is_no_json_says_what_was_seen(hand, cast, enter, line, says, chinese):
+    compile_file(PO)
+    one = hand(lines(row(1)) + line.encode() + b"\n" + lines(row(2)))
+    ask_for_look(one=one, reading=TRL)
+    one.refresh_from_db()
+    assert one.account["refusals"] == [[2, says]]
+    client = enter(cast.admin)
+    client.cookies["django_language"] = "zh-hans"
+    html = client.get(f"/p/shop/imports/{one.pk}/").content.decode()
+    assert '<td class="number">2</td><td class="words">' in html
+    assert chinese in html
 
 
 def test_a_file_of_which_nothing_would_do_says_why(hand):
@@ -424,6 +467,28 @@ def test_a_table_goes_through_the_page(hand, cast, enter):
     assert [[texts[pk] for pk in group] for group in first.groups] == [["Because."], ["No."]]
     assert Source.objects.get(name="shop table").licence == "MIT"
     assert "table.csv" in client.get("/p/shop/imports/").content.decode()
+
+
+def test_what_was_imported_leads_to_its_votes_and_an_admin_to_its_batch(hand, cast, enter):
+    cast.ask("Asked here?", ["Yes.", "No."])
+    answered_here = cast_vote(cast)
+    one = hand(lines(row(1), row(2)))
+    ask_for_look(one=one, reading=TRL, source="mine")
+    client, address = enter(cast.researcher), f"/p/shop/imports/{one.pk}/"
+    assert "/p/shop/preferences/?source=" not in client.get(address).content.decode()
+    start_import(one=one, by=cast.researcher)
+    source = Source.objects.get(name="mine")
+    votes = f"/p/shop/preferences/?source={source.pk}"
+    html = client.get(address).content.decode()
+    assert f'href="{votes}"' in html
+    listed = client.get(votes).content.decode()
+    assert f'<option value="{source.pk}" selected>mine</option>' in listed
+    shown = set(re.findall(r'href="/p/shop/preferences/(\d+)/"', listed))
+    assert len(shown) == 2
+    assert str(answered_here.pk) not in shown
+    to_batch = f'href="/p/shop/batches/{source.batches.get().pk}/"'
+    assert to_batch not in html
+    assert to_batch in enter(cast.admin).get(address).content.decode()
 
 
 @pytest.mark.parametrize(

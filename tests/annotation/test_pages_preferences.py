@@ -167,5 +167,6 @@ def test_a_reviewer_voids_with_a_reason(cast, enter, answers):
 
 def test_the_list_has_a_query_budget(cast, enter, answers, django_assert_max_num_queries):
     client = enter(cast.reviewer)
-    with django_assert_max_num_queries(7):
+    # session, user, membership, sources that brought answers, answers, rankings, what waits twice
+    with django_assert_max_num_queries(8):
         client.get("/p/shop/preferences/?outcome=ranked&kind=person&state=valid")
