@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver
 from annotation.api import (
     batches,
     datasets,
+    deletions,
     desk,
     gold,
     guidelines,
@@ -32,6 +33,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *sendbacks.urlpatterns,
     *sensitive.urlpatterns,
     *voids.urlpatterns,
+    *deletions.urlpatterns,
     *invitations.urlpatterns,
     *live.urlpatterns,
     *batches.urlpatterns,

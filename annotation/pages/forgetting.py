@@ -12,29 +12,41 @@ from django.utils.translation import gettext_lazy
 from annotation.models import Annotator, Forgotten, Membership, Project
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER
-from annotation.services.forgetting import forget_person, is_quick, preview, replace_all
-from annotation.services.hints import wake_workers_on_commit
+from annotation.services.forgetting import called, order_forgetting, preview
 from annotation.services.reasons import MAX_REASON
 
 SHOWN = 20
 
 
 class PersonForm(forms.Form):
-    """Whose data."""
+    """Whose data: typed, for a project may have thousands of annotators."""
 
-    annotator = forms.ModelChoiceField(
+    annotator = forms.CharField(
         label=gettext_lazy("Annotator"),
-        queryset=Annotator.objects.none(),
-        to_field_name="pseudonym",
+        max_length=200,
+        help_text=gettext_lazy(
+            "The pseudonym, the user name, or the id in the dataset they came with, exactly."
+        ),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        annotators = self.fields["annotator"]
-        assert isinstance(annotators, forms.ModelChoiceField)
-        known = Annotator.objects.filter(project=project, forgotten=None).select_related("user")
-        annotators.queryset = known.order_by("pseudonym")
-        annotators.label_from_instance = _name_of  # type: ignore[method-assign, assignment]
+        self.project = project
+
+    def clean_annotator(self) -> Annotator:
+        said = self.cleaned_data["annotator"]
+        found = called(self.project, said)
+        if not found:
+            raise forms.ValidationError(
+                _("No annotator is called exactly “%(said)s”.") % {"said": said}
+            )
+        if len(found) > 1:
+            names = ", ".join(_name_of(one) for one in found)
+            raise forms.ValidationError(
+                _("Several are called so; type the pseudonym of one: %(names)s.") % {"names": names}
+            )
+        return found[0]
 
 
 class OrderForm(PersonForm):
@@ -57,9 +69,11 @@ def people(request: HttpRequest, membership: Membership) -> HttpResponse:
     form = PersonForm(request.GET if is_asked else None, project=project)
     context: dict[str, Any] = {"form": form}
     if is_asked and form.is_valid():
-        context["preview"] = preview(form.cleaned_data["annotator"])
-        context["reason_form"] = OrderForm(initial=form.cleaned_data, project=project)
-        context["asked"] = form.cleaned_data["annotator"]
+        asked = form.cleaned_data["annotator"]
+        context["preview"] = preview(asked)
+        # by the pseudonym: what was typed may be another's by the time it is confirmed
+        context["reason_form"] = OrderForm(initial={"annotator": asked.pseudonym}, project=project)
+        context["asked"], context["name"] = asked, _name_of(asked)
     done = Forgotten.objects.filter(project=project).select_related("annotator", "by")
     context["done"] = list(done.prefetch_related("tombstones__snapshot").order_by("-pk")[:SHOWN])
     return project_template(request, membership, "pages/forget.html", context)
@@ -75,11 +89,9 @@ def order(request: HttpRequest, membership: Membership) -> HttpResponse:
             messages.error(request, f"{label}: {' '.join(str(one) for one in sentences)}")
         return redirect("forget", slug=membership.project.slug)
     with told(request):
-        made = forget_person(by=user_of(request), **form.cleaned_data)
-        if is_quick(made):
-            replace_all(made.pk)
+        made = order_forgetting(by=user_of(request), **form.cleaned_data)
+        if made.finished_at:
             messages.success(request, _("The data of this person is deleted."))
         else:
-            wake_workers_on_commit()
             messages.success(request, _("The name is off; the workers replace the datasets now."))
     return redirect("forget", slug=membership.project.slug)

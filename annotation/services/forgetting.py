@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -21,6 +21,7 @@ from annotation.errors import BadInput, Conflict
 from annotation.exporters.folder import CARD, MANIFEST, export_folder, exports_of
 from annotation.models import (
     Annotator,
+    AnnotatorKind,
     DatasetSnapshot,
     Forgotten,
     Generation,
@@ -33,6 +34,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record
+from annotation.services.hints import wake_workers_on_commit
 from annotation.services.outside import digest_of
 from annotation.services.projects import lock_project, remove_member
 from annotation.services.reasons import said_why
@@ -40,6 +42,7 @@ from annotation.services.snapshots import freeze, path_of
 from annotation.services.voiding import AT_ONCE, carry_on, write_order
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_CALLED = 20
 ROWS_AT_ONCE = 5000
 """Of all datasets that are looked through while the admin waits."""
 
@@ -85,6 +88,27 @@ def forget_person(*, annotator: Annotator, reason: str, by: User) -> Forgotten:
     annotator.refresh_from_db()
     carry_on(order, most=AT_ONCE)
     return made
+
+
+def order_forgetting(*, annotator: Annotator, reason: str, by: User) -> Forgotten:
+    """forget_person, and the datasets at once where that is quick; else the workers' next tick has
+    them, and finished_at is None. Raises as forget_person does."""
+    made = forget_person(annotator=annotator, reason=reason, by=by)
+    if is_quick(made):
+        replace_all(made.pk)
+        made.refresh_from_db()
+    else:
+        wake_workers_on_commit()
+    return made
+
+
+def called(project: Project, said: str) -> list[Annotator]:
+    """Annotators who are called exactly this, by pseudonym, user name or the id that they have in
+    the dataset they came with: a pseudonym is one person's, an id may be of one of each kind."""
+    there = Annotator.objects.filter(project=project, forgotten=None).select_related("user")
+    names = Q(pseudonym=said) | Q(user__in=User.objects.filter(username=said))
+    outside = Q(kind__in=AnnotatorKind.values, external_id=said) & ~Q(external_id="")
+    return list(there.filter(names | outside).order_by("pk")[:MOST_CALLED]) if said else []
 
 
 def unfinished() -> QuerySet[Forgotten]:

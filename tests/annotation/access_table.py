@@ -230,6 +230,8 @@ API_OF_A_PROJECT: dict[str, Line] = {
     "guidelines/<int:guideline_id>/read": act(LABEL),
     "range-voids/": look(REVIEW) | act(REVIEW),
     "range-voids/preview": act(REVIEW),
+    "deletions/": look(ADMINS) | act(ADMINS),
+    "deletions/preview": act(ADMINS),
     "chats/": look(LABEL) | act(LABEL, message="Hello?", key="k"),
     "chats/<int:thread_id>/": look(LABEL, own=LABEL),
     "chats/<int:thread_id>/say": act(LABEL, own=LABEL),
