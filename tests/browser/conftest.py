@@ -92,6 +92,19 @@ class Visitor:
 
         self.do(wait)
 
+    def go(self, *names: str) -> None:
+        """Click through menus and links of these names, one after the other."""
+
+        def click(page: Page) -> None:
+            for name in names:
+                menu = page.locator("details > summary").get_by_text(name, exact=True)
+                link = page.get_by_role("link", name=name, exact=True)
+                is_menu = menu.count() and not menu.locator("..").get_attribute("open")
+                (menu if is_menu else link).first.click()
+                page.wait_for_load_state()
+
+        self.do(click)
+
     def text(self, selector: str) -> str:
         return str(self.do(lambda page: page.inner_text(selector)))
 
