@@ -1,22 +1,27 @@
 """The policy in force writes completions, and they become comparisons.
 
 Most are written for train prompts and put to annotators as production work; a stated share is
-written for dev and test prompts, drawn uniformly, and serves evaluation alone. What to write is
-planned once and kept in the job's row, and every seed follows from it: a job that is run again
-writes the same texts, which the ledger knows already.
+written for dev and test prompts, drawn uniformly, and serves evaluation alone. The project's mix
+(annotation/asking.py) says beside whose text they stand. What to write is planned once and kept in
+the job's row, and every seed follows from it: a job that is run again writes the same texts, which
+the ledger knows already.
 """
 
+import random
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from django.db.models import Max
 
 from annotation import leaks
+from annotation.asking import Pairing, selector_of
 from annotation.errors import BadInput
 from annotation.models import (
     Batch,
+    Completion,
     ModelVersion,
     Project,
     Promotion,
@@ -28,28 +33,20 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.services import jobs, ledger, versions
+from annotation.services.opponents import texts_for
 from policy.config import SampleConfig, config_from
 from policy.data import Message
 from policy.run import seed_for
 from workers.beating import Beating
-from workers.generation import (
-    MODELS,
-    Sampling,
-    Written,
-    record_written,
-    text_messages,
-    write_completions,
-)
-from workers.topup import open_comparisons, plan_prompts, propensities
+from workers.distinct import Distinct, Wish, distinct_completions
+from workers.generation import MODELS, Sampling, Written, record_written, text_messages
+from workers.planning import Planned, opponent_of, plan
+from workers.topup import open_comparisons
 
-ROUNDS = 4
-"""Times that a prompt's missing completions are drawn before it is given up."""
 PROMPTS_AT_ONCE = 32
 DROPPED = {"": "identical_dropped", leaks.LEAK: "leaks_caught", leaks.ALIKE: "alike_caught"}
 """Why a text was not taken -> its count in the job's result."""
 SOURCE = "written by policies"
-SELECTOR = "uniform-1"
-"""How prompts are chosen (topup.plan_prompts), with its version."""
 HIGHEST_PRIORITY = 32_767
 """Of a smallint."""
 
@@ -62,36 +59,25 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
         raise BadInput("This job needs a policy in force to write with, and the project has none.")
     _store(job, init=policy)  # first: a job that fails below counts against this policy's next
     config = config_from(SampleConfig, job.config)
-    planned = _planned(job, config.seed)
+    planned = _planned(job, policy, config.seed)
     sampling = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
-    model = MODELS.policy(policy)
+    opponent = ModelVersion.objects.filter(pk=job.inputs.get("opponent")).first()
+    seed = seed_for(config.seed, job.pk, "sample")
+    writing = _Writing(job, policy, opponent, sampling, seed)
     done: Counter[str] = Counter()
     for start in range(0, len(planned), PROMPTS_AT_ONCE):
         beating.progress(start, len(planned), "sample")
         part = planned[start : start + PROMPTS_AT_ONCE]
-        prompts = Prompt.objects.filter(project=project).in_bulk(part)
-        with_text = {
-            pk: messages
-            for pk in part
-            if pk in prompts and (messages := text_messages(prompts[pk])) is not None
-        }
-        texts, dropped = distinct_completions(
-            model,
-            with_text,
-            fault=partial(_fault, project),
-            wanted=project.completions_per_comparison,
-            seed=seed_for(config.seed, job.pk, "sample"),
-            sampling=sampling,
-        )
-        done += dropped
-        done["without_text"] += len(prompts) - len(with_text)
+        asked, left_out = writing.questions(part)
+        texts, dropped = writing.texts(asked)
+        done += left_out + dropped
         beating.progress(start, len(planned), "sample")
-        for pk, written in texts.items():
-            done += _open(job, policy, prompts[pk], written, sampling)
+        for question in asked:
+            done += writing.open(question, texts.get(question.name))
     beating.progress(len(planned), len(planned), "sample")
     return {
         **dict.fromkeys(("comparisons", "completions", "evaluation", "too_few_distinct"), 0),
-        **dict.fromkeys(DROPPED.values(), 0),
+        **dict.fromkeys((*DROPPED.values(), "length_matched", "length_missed"), 0),
         **done,
     }
 
@@ -103,50 +89,218 @@ def _store(job: TrainingJob, **chosen: Any) -> None:
     jobs.store_inputs(job_id=job.pk, attempt=job.attempt, chosen=chosen)
 
 
-def _planned(job: TrainingJob, seed: int) -> list[int]:
-    """The prompts of the job, chosen at its first start and kept in its row."""
+def _planned(job: TrainingJob, policy: ModelVersion, seed: int) -> list[dict[str, Any]]:
+    """What the job is to ask, chosen at its first start and kept in its row: `planned` holds the
+    prompts, and `asked`, in the same order, what else was chosen."""
     if "planned" not in job.inputs:
         wanted = job.inputs.get("comparisons")
         if wanted is None:
             wanted = max(0, job.project.open_target - open_comparisons(job.project))
-        planned = plan_prompts(job.project, count=wanted, seed=seed_for(seed, job.pk, "plan"))
-        chances = propensities(job.project, planned, count=wanted)
-        _store(job, inputs={**job.inputs, "planned": planned, "propensities": chances})
-    return list(job.inputs["planned"])
+        chosen = plan(job.project, writer=policy, count=wanted, seed=seed_for(seed, job.pk, "plan"))
+        opponent = opponent_of(job.project, policy)
+        notes = {
+            "planned": [one.prompt for one in chosen],
+            "propensities": [one.propensity for one in chosen],
+            "asked": _with_opponents(job, chosen, seed),
+            **({"opponent": opponent.pk} if opponent else {}),
+        }
+        _store(job, inputs={**job.inputs, **notes})
+    prompts = job.inputs["planned"]
+    # a job that was planned by an older version has prompts alone, or no note of how likely each is
+    chances = job.inputs.get("propensities") or [None] * len(prompts)
+    asked = job.inputs.get("asked") or [{}] * len(prompts)
+    return [
+        {**more, "prompt": prompt, "propensity": chance}
+        for prompt, chance, more in zip(prompts, chances, asked, strict=True)
+    ]
 
 
-def distinct_completions(
-    model: tuple[Any, Any],
-    conversations: dict[int, list[Message]],
-    *,
-    fault: Callable[[str, Collection[str]], str],
-    wanted: int,
-    seed: int,
-    sampling: Sampling,
-) -> tuple[dict[int, list[Written]], Counter[str]]:
-    """`wanted` different texts per prompt, or as many as a few rounds give; and how many were
-    dropped, by their fault.
-
-    fault: says why a text is not taken beside those that were, empty where it is.
-    """
-    found: dict[int, dict[str, Written]] = {pk: {} for pk in conversations}
-    dropped: Counter[str] = Counter()
-    for turn in range(ROUNDS):
-        rows = [(pk, place) for pk, texts in found.items() for place in range(len(texts), wanted)]
-        if not rows:
-            break
-        written = write_completions(
-            model,
-            [conversations[pk] for pk, _ in rows],
-            seeds=[seed_for(seed, pk, turn, place) for pk, place in rows],
-            sampling=sampling,
+def _with_opponents(job: TrainingJob, chosen: Sequence[Planned], seed: int) -> list[dict[str, Any]]:
+    """Pairing and match of each, and the text that stands beside the policy's, drawn where there
+    are several: a job that is run again asks about the same."""
+    texts = {
+        pairing: texts_for(
+            job.project, pairing, [one.prompt for one in chosen if one.pairing == pairing]
         )
-        for (pk, _), one in zip(rows, written, strict=True):
-            if wrong := fault(one.text, found[pk]):
-                dropped[wrong] += 1
+        for pairing in (Pairing.REFERENCE, Pairing.ANCHOR)
+    }
+    asked = []
+    for one in chosen:
+        known = texts.get(one.pairing, {}).get(one.prompt)
+        drawn = random.Random(seed_for(seed, job.pk, one.prompt, "beside"))
+        asked.append(
+            {
+                "pairing": one.pairing.value,
+                "matched": one.matched,
+                **({"beside": drawn.choice(known)} if known else {}),
+            }
+        )
+    return asked
+
+
+Name = tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Question:
+    """One planned comparison whose prompt can be read."""
+
+    name: Name
+    """Its prompt, and its pairing where that is across: what its seeds follow from."""
+    prompt: Prompt
+    messages: list[Message]
+    pairing: Pairing
+    matched: bool
+    propensity: float | None
+    beside: Completion | None
+
+
+def _name_of(prompt: Prompt, pairing: Pairing) -> Name:
+    return (prompt.pk,) if pairing == Pairing.SAME else (prompt.pk, pairing.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """The texts for a question: what the policy wrote, and what the other version did."""
+
+    own: Distinct
+    other: Written | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A sample job at work."""
+
+    job: TrainingJob
+    policy: ModelVersion
+    opponent: ModelVersion | None
+    """Chosen with the plan; None where no question wants one."""
+    sampling: Sampling
+    seed: int
+
+    def questions(self, part: Sequence[dict[str, Any]]) -> tuple[list[_Question], Counter[str]]:
+        """Those of the planned that can be asked; and how many can't, by why."""
+        project, found, left_out = self.job.project, [], Counter[str]()
+        prompts = Prompt.objects.filter(project=project).in_bulk([one["prompt"] for one in part])
+        beside = self._beside(part)
+        for one in part:
+            prompt, pairing = prompts.get(one["prompt"]), Pairing(one.get("pairing", "same"))
+            if prompt is None:
+                continue
+            messages = text_messages(prompt)
+            if messages is None:
+                left_out["without_text"] += 1
+            elif pairing in beside and prompt.pk not in beside[pairing]:
+                left_out["opponent_gone"] += 1
             else:
-                found[pk][one.text] = one
-    return {pk: list(texts.values()) for pk, texts in found.items()}, dropped
+                found.append(
+                    _Question(
+                        name=_name_of(prompt, pairing),
+                        prompt=prompt,
+                        messages=messages,
+                        pairing=pairing,
+                        matched=bool(one.get("matched")),
+                        propensity=one["propensity"],
+                        beside=beside.get(pairing, {}).get(prompt.pk),
+                    )
+                )
+        return found, left_out
+
+    def _beside(self, part: Sequence[dict[str, Any]]) -> dict[Pairing, dict[int, Completion]]:
+        """Pairing -> prompt -> the text that was chosen to stand there, where it still may."""
+        found = {}
+        for pairing in (Pairing.REFERENCE, Pairing.ANCHOR):
+            of_it = [one for one in part if one.get("pairing") == pairing]
+            standing = texts_for(self.job.project, pairing, [one["prompt"] for one in of_it])
+            chosen = {
+                one["prompt"]: one["beside"]
+                for one in of_it
+                if one.get("beside") in standing.get(one["prompt"], ())
+            }
+            rows = Completion.objects.in_bulk(list(chosen.values()))
+            found[pairing] = {prompt: rows[pk] for prompt, pk in chosen.items()}
+        return found
+
+    def texts(self, asked: Sequence[_Question]) -> tuple[dict[Name, _Answered], Counter[str]]:
+        """What is written for each, the other version's texts first; a question that it had nothing
+        to say to is missing. And how many texts were dropped, by why."""
+        met = [one for one in asked if one.pairing == Pairing.IN_FORCE]
+        others, dropped = dict[Name, Distinct](), Counter[str]()
+        if self.opponent and met:
+            others, dropped = self._write(self.opponent, met)
+        ready = {
+            one.name: (one.beside.text if one.beside else None)
+            for one in asked
+            if one.pairing != Pairing.IN_FORCE
+        }
+        ready |= {name: found.written[0].text for name, found in others.items() if found.written}
+        able = [one for one in asked if one.name in ready]
+        own, more = self._write(self.policy, able, beside=ready)
+        return {
+            name: _Answered(found, others[name].written[0] if name in others else None)
+            for name, found in own.items()
+        }, dropped + more
+
+    def _write(
+        self,
+        version: ModelVersion,
+        asked: Sequence[_Question],
+        beside: Mapping[Name, str | None] | None = None,
+    ) -> tuple[dict[Name, Distinct], Counter[str]]:
+        """beside: what stands beside each text already, then all that is lacking is written;
+        without it one text for each, as the other version's."""
+        in_all = self.job.project.completions_per_comparison
+        wishes = {}
+        for one in asked:
+            text = beside[one.name] if beside is not None else None
+            wishes[one.name] = Wish(
+                messages=one.messages,
+                seeds=one.name if beside is not None else (*one.name, "other"),
+                wanted=in_all - (text is not None) if beside is not None else 1,
+                beside=text,
+                matched=one.matched and beside is not None,
+            )
+        return distinct_completions(
+            MODELS.policy(version),
+            wishes,
+            fault=partial(_fault, self.job.project),
+            seed=self.seed,
+            sampling=self.sampling,
+        )
+
+    def open(self, question: _Question, answered: _Answered | None) -> Counter[str]:
+        """Put a question's texts into the ledger, and the comparison where there are enough."""
+        project, prompt = self.job.project, question.prompt
+        if answered is None:
+            return Counter(too_few_distinct=1)
+        source, _ = Source.objects.get_or_create(project=project, name=SOURCE)
+        new = [(self.policy, one) for one in answered.own.written]
+        new += [(self.opponent, answered.other)] if self.opponent and answered.other else []
+        completions = [
+            record_written(self.job, version, prompt, source, one, self.sampling)
+            for version, one in new
+        ]
+        counts = Counter(completions=len(completions))
+        completions += [question.beside] if question.beside else []
+        if len(completions) < project.completions_per_comparison:
+            return counts + Counter(too_few_distinct=1)
+        purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
+        matched = answered.own.matched
+        _, created = ledger.open_comparison(
+            batch=_batch(project, self.policy, source, purpose),
+            prompt=prompt,
+            completions=completions,
+            answers_wanted=project.answers_wanted,
+            selector=selector_of(question.pairing, matched=matched),
+            propensity=question.propensity,
+        )
+        if created:
+            counts["comparisons"] += 1
+            counts["evaluation"] += purpose == Purpose.EVALUATION
+            counts[f"asked_{question.pairing.value}"] += 1
+            counts["length_matched"] += matched
+            counts["length_missed"] += question.matched and not matched
+        return counts
 
 
 def _fault(project: Project, text: str, others: Collection[str]) -> str:
@@ -157,41 +311,6 @@ def _fault(project: Project, text: str, others: Collection[str]) -> str:
         text, list(others), leaks=project.catch_leaks, likeness=project.catch_alike
     )
     return DROPPED[found] if found else ""
-
-
-def _open(
-    job: TrainingJob,
-    policy: ModelVersion,
-    prompt: Prompt,
-    written: Sequence[Written],
-    sampling: Sampling,
-) -> Counter[str]:
-    """Put one prompt's completions into the ledger, and a comparison where there are enough."""
-    project = job.project
-    source, _ = Source.objects.get_or_create(project=project, name=SOURCE)
-    completions = [record_written(job, policy, prompt, source, one, sampling) for one in written]
-    if len(completions) < project.completions_per_comparison:
-        return Counter(completions=len(completions), too_few_distinct=1)
-    purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
-    _, created = ledger.open_comparison(
-        batch=_batch(project, policy, source, purpose),
-        prompt=prompt,
-        completions=completions,
-        answers_wanted=project.answers_wanted,
-        selector=SELECTOR,
-        propensity=_propensity(job, prompt),
-    )
-    return Counter(
-        completions=len(completions),
-        comparisons=int(created),
-        evaluation=int(created and purpose == Purpose.EVALUATION),
-    )
-
-
-def _propensity(job: TrainingJob, prompt: Prompt) -> float | None:
-    """With which the plan chose the prompt; None for a job that was planned without it."""
-    chances = job.inputs.get("propensities", ())
-    return dict(zip(job.inputs["planned"], chances, strict=False)).get(prompt.pk)
 
 
 def _batch(project: Project, policy: ModelVersion, source: Source, purpose: str) -> Batch:

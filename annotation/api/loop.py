@@ -40,6 +40,11 @@ class LoopIn(serializers.Serializer[Any]):
     auto_promote = serializers.BooleanField(required=False)
     open_target = serializers.IntegerField(required=False, min_value=0, max_value=100_000)
     heldout_share = serializers.FloatField(required=False, min_value=0, max_value=1)
+    asking = serializers.DictField(
+        required=False,
+        help_text="Shares of same, in_force, reference and anchor, which sum to 1, and "
+        "length_matched; {} = same alone.",
+    )
     completions_per_comparison = serializers.IntegerField(required=False, min_value=2, max_value=9)
     answers_wanted = serializers.IntegerField(required=False, min_value=1, max_value=1000)
     kl_budget_nats = serializers.FloatField(required=False, min_value=0)

@@ -29,6 +29,9 @@ class Project(models.Model):
     """Top-up keeps this many comparisons open, written by the policy in force; 0 = no top-up."""
     heldout_share = models.FloatField(default=0.1)
     """Share of topped-up comparisons on dev and test prompts, for evaluation only."""
+    asking = models.JSONField(default=dict, blank=True)
+    """What topped-up comparisons are made of, as annotation.asking.Asking has it; {} = pairs of the
+    policy that writes."""
     completions_per_comparison = models.PositiveSmallIntegerField(default=2)
     answers_wanted = models.PositiveSmallIntegerField(default=1)
     """How many annotators answer a topped-up comparison."""

@@ -33,7 +33,7 @@ from annotation.pages.job_presets import PRESETS, USUAL, Preset
 from annotation.pages.shell import project_page, project_template, user_of
 from annotation.permissions import ADMINISTER
 from annotation.services.dryrun import DryRun, dry_run
-from annotation.services.inputs import MAX_COMPARISONS, MAX_PROCESSES, NO_INIT
+from annotation.services.inputs import MAX_COMPARISONS, MAX_PROCESSES, NO_INIT, NOTES
 from annotation.services.jobs import data_files
 from annotation.services.versions import versions_of
 from annotation.services.wishes import ask_for_training
@@ -41,8 +41,6 @@ from annotation.storable import fault_of
 
 PREFIX = "set-"
 """Before a setting's name in the form."""
-NOTES = ("planned", "propensities", "blank", "judge_of")
-"""Of a job's inputs: the worker's own, no part of a copy."""
 EDGES = {
     JobKind.SFT: ("init",),
     JobKind.REWARD: ("init",),

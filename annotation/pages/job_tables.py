@@ -30,6 +30,7 @@ INPUT_NAMES: Mapping[str, str | Promise] = {
     "against": gettext_lazy("Head to head with version"),
     "split": gettext_lazy("Split"),
     "planned": gettext_lazy("Prompts chosen"),
+    "opponent": gettext_lazy("Version that may stand beside it"),
 }
 FEW_STEPS = 3
 """With fewer done there is nothing to foretell from."""
@@ -68,7 +69,7 @@ def input_lines(job: TrainingJob) -> list[tuple[str, str]]:
     kinds = dict(AnnotatorKind.choices)
     found = []
     for name, value in job.inputs.items():
-        if name in ("propensities", "blank"):
+        if name in ("propensities", "asked", "human", "blank"):
             continue  # of the planned, one each; counted in the result
         if name == "planned" and isinstance(value, list):
             said = str(len(value))

@@ -3,6 +3,7 @@
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from annotation.asking import ACROSS, Pairing
 from annotation.models import JobKind, JobStatus, TrainingJob
 
 
@@ -21,12 +22,26 @@ def made_by_sampling(job: TrainingJob) -> str:
         "Asked about %(prompts)s prompts, the policy made %(count)s new comparisons.",
         job.result.get("comparisons", 0),
     ) % {"prompts": planned, "count": job.result.get("comparisons", 0)}
-    return " ".join([made, *(words for words in _left_out(job) if words)])
+    return " ".join([made, *(words for words in (_beside(job), *_left_out(job)) if words)])
+
+
+def _beside(job: TrainingJob) -> str:
+    """Beside whose texts the new ones stand, where it is not the policy's own alone."""
+    numbers = {one: job.result.get(f"asked_{one.value}", 0) for one in Pairing}
+    parts = [f"{one.label} {number}" for one, number in numbers.items() if number]
+    if not any(numbers[one] for one in ACROSS) and not job.result.get("length_matched"):
+        return ""
+    if matched := job.result.get("length_matched", 0):
+        parts.append(_("matched in length %(count)s") % {"count": matched})
+    return _("Beside texts of: %(parts)s.") % {"parts": ", ".join(parts)}
 
 
 def _left_out(job: TrainingJob) -> list[str]:
     """Where the other prompts went."""
-    few, without = (job.result.get(key, 0) for key in ("too_few_distinct", "without_text"))
+    few, without, gone, unlike = (
+        job.result.get(key, 0)
+        for key in ("too_few_distinct", "without_text", "opponent_gone", "length_missed")
+    )
     caught = sum(job.result.get(key, 0) for key in ("leaks_caught", "alike_caught"))
     return [
         _("Prompts for which it had too few different answers: %(count)s.") % {"count": few}
@@ -37,5 +52,12 @@ def _left_out(job: TrainingJob) -> list[str]:
         else "",
         _("Texts caught as leaks or as too much alike: %(count)s.") % {"count": caught}
         if caught
+        else "",
+        _("Prompts whose other text was taken back meanwhile: %(count)s.") % {"count": gone}
+        if gone
+        else "",
+        _("Asked as they came, since no texts of one length were found: %(count)s.")
+        % {"count": unlike}
+        if unlike
         else "",
     ]

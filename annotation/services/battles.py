@@ -2,7 +2,9 @@
 
 Only evaluation comparisons on held-out prompts count, which are drawn uniformly and from which
 nothing learns: dev, or test, whose looks are recorded (services/sealed.py). A text that two
-versions wrote alike is a tie without anybody asked, and a blank one loses.
+versions wrote alike is a tie without anybody asked, and a blank one loses. What a project's mix set
+against each other (annotation/asking.py) is left out: there a text that was like the other was
+drawn anew, so that it says nothing of how often the two are even.
 """
 
 from collections import defaultdict
@@ -13,6 +15,7 @@ from itertools import combinations
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Length
 
+from annotation.asking import ACROSS, selector_of
 from annotation.models import (
     AnnotatorKind,
     ComparisonCompletion,
@@ -29,6 +32,7 @@ from annotation.services.meetings import PEOPLE, meetings_of, player_of
 from annotation.standings import Battle
 from annotation.trials import Trial, in_turn
 
+OF_THE_MIX = [selector_of(one, matched=False) for one in ACROSS]
 HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
 
 
@@ -132,6 +136,7 @@ def _by_comparison(
             comparison__purpose=Purpose.EVALUATION,
             comparison__prompt__split=split,
         )
+        .exclude(comparison__selector__in=OF_THE_MIX)
         .order_by("comparison_id", "pk", "rankings__pk")
         .values_list(
             "comparison_id",

@@ -43,7 +43,7 @@ from annotation.models import (
 from annotation.services import audit
 from annotation.services.curves import keep_curves
 from annotation.services.hints import wake_workers_on_commit
-from annotation.services.inputs import require_inputs
+from annotation.services.inputs import NOTES, require_inputs
 from annotation.services.mails import owe_admins
 from annotation.services.roles import lock_roles, require_no_judge
 
@@ -145,7 +145,7 @@ def require_allowed(config: object, inputs: object) -> None:
     """
     config, inputs = _laid_over("config", config), _laid_over("inputs", inputs)
     require_no_paths(config)
-    for note in ("planned", "propensities", "blank", "judge_of"):
+    for note in NOTES:
         if note in inputs:
             raise BadInput(f"inputs.{note} is the worker's own note: {inputs[note]!r:.80}.")
     require_inputs("inputs", inputs)

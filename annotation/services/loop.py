@@ -6,6 +6,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
+from annotation.asking import Asking
 from annotation.errors import BadInput
 from annotation.job_schemas import require_config
 from annotation.models import JobKind, Project, RetrainRule, User
@@ -16,6 +17,7 @@ LOOP_FIELDS = (
     "auto_promote",
     "open_target",
     "heldout_share",
+    "asking",
     "completions_per_comparison",
     "answers_wanted",
     "kl_budget_nats",
@@ -32,6 +34,8 @@ def change_loop(*, project: Project, changes: Mapping[str, Any], by: User | None
     _require_known(changes, LOOP_FIELDS)
     if "job_defaults" in changes:
         _require_job_defaults(changes["job_defaults"])
+    if "asking" in changes:
+        changes = {**changes, "asking": Asking.of(changes["asking"]).as_json()}
     locked = Project.objects.select_for_update().get(pk=project.pk)
     before = _apply(locked, changes)
     record(

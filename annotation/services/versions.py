@@ -164,6 +164,12 @@ def in_force(project: Project, slot: str) -> ModelVersion | None:
     return newest.version if newest else None
 
 
+def beside(project: Project, slot: str, version: ModelVersion) -> ModelVersion | None:
+    """The version in force, or where that is this one, what was in force before it; of what was
+    rolled back nothing."""
+    return next((one for one in reversed(_standing(project, slot)) if one != version), None)
+
+
 def sft_root(project: Project) -> ModelVersion | None:
     """The policy that KL is measured from in every round: the root of the policy in force.
 

@@ -12,9 +12,9 @@ from annotation.services import jobs, queue, versions
 from annotation.services.ledger import add_prompt
 from tests.annotation.making import make_annotator, make_project, make_prompts
 from tests.workers.tiny import tiny_policy
-from workers import pairs
-from workers.generation import MODELS, Models, Sampling
-from workers.pairs import distinct_completions
+from workers import distinct, pairs
+from workers.distinct import Wish, distinct_completions
+from workers.generation import MODELS, Models, Sampling, write_completions
 from workers.sampling import run_sample_job
 from workers.topup import request_top_up
 
@@ -81,7 +81,7 @@ def test_held_out_prompts_are_for_evaluation(project, policy, prompts):
 def test_run_again_after_a_kill_it_writes_nothing_twice(project, policy, prompts, monkeypatch):
     """Killed after three prompts; the next attempt follows the plan in the row."""
     written = []
-    real = pairs._open
+    real = pairs._Writing.open
 
     def dies_after_three(*arguments):
         if len(written) == 3:
@@ -93,7 +93,7 @@ def test_run_again_after_a_kill_it_writes_nothing_twice(project, policy, prompts
         project=project, kind="sample", config=CONFIG, inputs={"comparisons": 5}
     )
     with monkeypatch.context() as patch:
-        patch.setattr(pairs, "_open", dies_after_three)
+        patch.setattr(pairs._Writing, "open", dies_after_three)
         with pytest.raises(SystemExit):
             run_sample_job(job.pk)
     assert Comparison.objects.count() == 3
@@ -115,7 +115,7 @@ def test_where_the_ledger_is_out_of_reach_the_job_is_left_to_its_stale_heartbeat
         project=project, kind="sample", config=CONFIG, inputs={"comparisons": 3}
     )
     with monkeypatch.context() as patch:
-        patch.setattr(pairs, "_open", locked)
+        patch.setattr(pairs._Writing, "open", locked)
         with pytest.raises(OperationalError):
             run_sample_job(job.pk)
     job.refresh_from_db()
@@ -131,7 +131,7 @@ def test_a_completion_can_be_drawn_again_from_its_row(project, policy, prompts):
     sample(project, inputs={"comparisons": 3})
     for generation in Generation.objects.all():
         messages = {1: generation.completion.prompt.messages}
-        (again,) = pairs.write_completions(
+        (again,) = write_completions(
             MODELS.policy(policy),
             [messages[1]],
             seeds=[generation.seed],
@@ -149,12 +149,12 @@ def says(monkeypatch):
     """Let the policy say these texts, one after the other."""
 
     def script(*texts):
-        queue, write = list(texts), pairs.write_completions
+        queue, write = list(texts), distinct.write_completions
 
         def written(*args, **options):
             return [replace(one, text=queue.pop(0)) for one in write(*args, **options)]
 
-        monkeypatch.setattr(pairs, "write_completions", written)
+        monkeypatch.setattr(distinct, "write_completions", written)
 
     return script
 
@@ -182,27 +182,26 @@ def test_where_it_is_all_leaks_nothing_is_opened(project, policy, prompts, says)
     says(*["I am ChatGPT."] * 20)
     job = sample(project, inputs={"comparisons": 1})
     assert job.result["comparisons"] == 0
-    assert job.result["leaks_caught"] == 2 * pairs.ROUNDS
+    assert job.result["leaks_caught"] == 2 * distinct.ROUNDS
     assert Generation.objects.count() == 0
+
+
+def drawn(policy, sampling, **wish):
+    """What a wish about one question is given."""
+    wish = Wish(messages=[{"role": "user", "content": "One?"}], seeds=(7,), **wish)
+    found, dropped = distinct_completions(
+        MODELS.policy(policy), {7: wish}, fault=said_already, seed=1, sampling=sampling
+    )
+    return found[7], dropped
 
 
 def test_identical_completions_are_dropped_counted_and_drawn_again(policy):
     greedy = Sampling(temperature=0.0, max_new_tokens=8)  # says the same each time
-    conversations = {7: [{"role": "user", "content": "One?"}]}
-    found, dropped = distinct_completions(
-        MODELS.policy(policy), conversations, fault=said_already, wanted=2, seed=1, sampling=greedy
-    )
-    assert len(found[7]) == 1
-    assert dropped == {"again": pairs.ROUNDS}  # one in the first round's two, then one each
-    found, dropped = distinct_completions(
-        MODELS.policy(policy),
-        conversations,
-        fault=said_already,
-        wanted=5,
-        seed=1,
-        sampling=SAMPLING,
-    )
-    assert len({one.text for one in found[7]}) == len(found[7]) == 5
+    found, dropped = drawn(policy, greedy, wanted=2)
+    assert len(found.written) == 1
+    assert dropped == {"again": distinct.ROUNDS}  # one in the first round's two, then one each
+    found, dropped = drawn(policy, SAMPLING, wanted=5)
+    assert len({one.text for one in found.written}) == len(found.written) == 5
 
 
 def test_a_prompt_with_too_few_different_answers_opens_no_comparison(project, policy, prompts):
@@ -261,7 +260,7 @@ def test_an_unknown_setting_fails_the_job_with_its_name(project, policy, prompts
 
 def test_a_cancel_ends_it_between_batches(project, policy, prompts, monkeypatch):
     job = jobs.request_training(project=project, kind="sample", config=CONFIG)
-    real = pairs.write_completions
+    real = distinct.write_completions
 
     def cancelled_meanwhile(*arguments, **named):
         jobs.cancel_job(job=job, by=None)
@@ -275,7 +274,7 @@ def test_a_cancel_ends_it_between_batches(project, policy, prompts, monkeypatch)
         beating.append(one)
         return keep(job, one)
 
-    monkeypatch.setattr(pairs, "write_completions", cancelled_meanwhile)
+    monkeypatch.setattr(distinct, "write_completions", cancelled_meanwhile)
     monkeypatch.setattr("workers.sampling.write_comparisons", remember)
     run_sample_job(job.pk)
     job.refresh_from_db()

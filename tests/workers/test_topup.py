@@ -1,6 +1,5 @@
 """workers.topup: when comparisons are missing, and for which prompts."""
 
-from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -9,7 +8,6 @@ from django.utils import timezone
 
 from annotation.models import Comparison, JobKind, TrainingJob
 from annotation.services import jobs, queue, versions
-from annotation.services.ledger import add_completion, batch_for, open_comparison
 from annotation.services.projects import annotator_for
 from tests.annotation.making import (
     as_shown,
@@ -18,7 +16,7 @@ from tests.annotation.making import (
     make_member,
     make_prompts,
 )
-from workers.topup import open_comparisons, plan_prompts, propensities, request_top_up
+from workers.topup import open_comparisons, request_top_up
 
 pytestmark = pytest.mark.django_db
 
@@ -74,11 +72,6 @@ def test_places_that_came_free_on_gold_and_in_chats_are_no_work_for_anybody(proj
 def ask(project, number, split="train"):
     """That many prompts."""
     return make_prompts(project, [split] * number)
-
-
-@pytest.fixture
-def prompts(project):
-    return {split: ask(project, 200, split) for split in ("train", "dev", "test")}
 
 
 def end(project, policy, planned=(), *, failed=False, comparisons=0, seconds_ago=0):
@@ -169,46 +162,6 @@ def test_a_job_that_found_enough_comparisons_says_nothing_of_its_policy(project,
     assert request_top_up(project) is not None
 
 
-def test_a_stated_share_is_planned_on_dev_and_test(project, prompts):
-    project.heldout_share = 0.2
-    planned = plan_prompts(project, count=200, seed=3)
-    assert len(set(planned)) == 200
-    of = {prompt.pk: split for split, those in prompts.items() for prompt in those}
-    counts = Counter(of[pk] for pk in planned)
-    heldout = counts["dev"] + counts["test"]
-    assert 20 <= heldout <= 60  # binomial(200, 0.2): five standard deviations are 28
-    assert counts["dev"] > 0 < counts["test"]
-
-
-def test_the_plan_follows_from_its_seed(project, prompts):
-    plans = [tuple(plan_prompts(project, count=10, seed=seed)) for seed in (1, 1, 2)]
-    assert plans[0] == plans[1] != plans[2]
-
-
-def test_prompts_that_wait_for_an_answer_come_last(project, prompts):
-    project.heldout_share = 0.0
-    busy = {c.prompt_id for c in make_comparisons(project, 30) if c.prompt.split == "train"}
-    planned = plan_prompts(project, count=200 + len(busy), seed=0)
-    assert set(planned[:200]) == {prompt.pk for prompt in prompts["train"]}
-    assert set(planned[200:]) == busy
-
-
-def test_a_project_with_few_prompts_plans_each_once(project, prompts):
-    project.heldout_share = 0.0
-    assert len(plan_prompts(project, count=1000, seed=0)) == 200
-
-
-@pytest.mark.parametrize(
-    ("split", "share", "planned"),
-    [("train", 0.1, 5), ("dev", 0.1, 5), ("train", 0.0, 5), ("train", 1.0, 0), ("dev", 0.0, 0)],
-)
-def test_prompts_of_one_kind_are_planned_unless_its_share_is_zero(project, split, share, planned):
-    ask(project, 9, split)
-    project.heldout_share = share
-    for seed in range(20):
-        assert len(plan_prompts(project, count=5, seed=seed)) == planned
-
-
 def finish(project, annotator, number, *, answer=False):
     """The annotator is through with that many comparisons."""
     for _ in range(number):
@@ -265,25 +218,3 @@ def test_open_comparisons_are_counted_in_one_query(project, django_assert_num_qu
     finish(project, make_annotator(project), 1)
     with django_assert_num_queries(1):
         assert open_comparisons(project) == 2
-
-
-def test_propensities_are_how_often_the_plan_chooses_a_prompt(project):
-    """Two dev and three train prompts, one of each waiting for an answer; 4 draws, 4000 plans."""
-    project.heldout_share = 0.3
-    made = make_prompts(project, ["dev"] * 2 + ["train"] * 3)
-    for prompt in (made[0], made[2]):
-        open_on(project, prompt)
-    number = Counter(pk for s in range(4000) for pk in plan_prompts(project, count=4, seed=s))
-    told = dict(zip(number, propensities(project, list(number), count=4), strict=True))
-    assert len(told) == 5
-    for pk, p in told.items():
-        assert abs(number[pk] / 4000 - p) <= 5 * (p * (1 - p) / 4000) ** 0.5
-    assert told[made[1].pk] > told[made[0].pk]
-
-
-def open_on(project, prompt):
-    """A comparison on a prompt that wants an answer."""
-    source = project.sources.get()
-    texts = [add_completion(prompt=prompt, source=source, text=t)[0] for t in ("Yes.", "No.")]
-    batch = batch_for(project=project, name="open", source=source)
-    open_comparison(batch=batch, prompt=prompt, completions=texts, answers_wanted=1)
