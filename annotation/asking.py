@@ -114,6 +114,19 @@ MADE_AS: dict[str, tuple[Pairing, bool]] = {
 """Selector -> how its comparisons were made."""
 
 
+MATCHED = "length_matched"
+"""Beside the pairings, in a search: those matched in length, whatever they are beside."""
+
+
+def selectors_of(made_as: str) -> list[str]:
+    """Of a pairing, or of MATCHED; none of anything else."""
+    return [
+        selector
+        for selector, (pairing, matched) in MADE_AS.items()
+        if made_as == pairing or (matched and made_as == MATCHED)
+    ]
+
+
 def closest_in_length(texts: Sequence[str], wanted: int, fixed: str | None = None) -> list[int]:
     """Places of the `wanted` texts that lie closest in length, beside a fixed one where there is
     one, by the ratio of the longest to the shortest; the earlier ones where several lie as close.

@@ -160,6 +160,12 @@ class Comparison(models.Model):
                 name="comparison_disputed",
                 condition=IN_WALK & Q(strategy="disputed", disagreement__isnull=False),
             ),
+            # services.asked and a search by how they were made
+            models.Index(
+                fields=["project", "selector", "id"],
+                name="comparison_made_as",
+                condition=~Q(selector=""),
+            ),
             # services.scores.unscored
             models.Index(
                 fields=["project", "scored_by"],

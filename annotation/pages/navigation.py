@@ -91,6 +91,7 @@ PAGES = (
     Page("analysis", _("Analysis"), WATCH, DATA),
     Page("imports", _("Import"), RESEARCH, DATA),
     Page("export", _("Export"), RESEARCH, DATA),
+    Page("asking", _("Asking"), WATCH, TRAINING),
     Page("jobs", _("Jobs"), WATCH, TRAINING),
     Page("versions", _("Versions"), WATCH, TRAINING),
     Page("head-to-head", _("Head to head"), WATCH, TRAINING),

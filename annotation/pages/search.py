@@ -12,6 +12,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from annotation.asking import MATCHED, Pairing
 from annotation.errors import BadInput
 from annotation.markdown import plain
 from annotation.models import Comparison, Membership, Project, Split, VersionKind
@@ -45,6 +46,7 @@ class SearchForm(forms.Form):
     tag = forms.ChoiceField(label=gettext_lazy("Tag"), required=False)
     language = forms.CharField(label=gettext_lazy("Language"), required=False, max_length=12)
     split = forms.ChoiceField(label=gettext_lazy("Split"), required=False)
+    made_as = forms.ChoiceField(label=gettext_lazy("Asked beside"), required=False)
     score_from = forms.FloatField(label=gettext_lazy("Score from"), required=False)
     score_to = forms.FloatField(label=gettext_lazy("Score to"), required=False)
     disputed = forms.BooleanField(label=gettext_lazy("People disagree"), required=False)
@@ -58,6 +60,7 @@ class SearchForm(forms.Form):
             "flag": [(flag, flag) for flag in _flags_of(project)],
             "tag": [(name, name) for name in found_by.tags_of(project)],
             "split": list(Split.choices),
+            "made_as": [*Pairing.choices, (MATCHED, gettext_lazy("any text of the same length"))],
         }
         for name, choices in menus.items():
             field = self.fields[name]

@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from annotation.pages import (
     analysis,
+    asking,
     batches,
     chat,
     contributions,
@@ -77,6 +78,9 @@ in_project = [
     path("analysis/contributions/ask/", contributions.ask, name="analysis-contributions-ask"),
     path("analysis/contributions/votes/", contributions.votes, name="analysis-contributions-votes"),
     path("analysis/contributions.csv", contributions.numbers, name="analysis-contributions-csv"),
+    path("asking/", asking.asking, name="asking"),
+    path("asking/save/", asking.save, name="asking-save"),
+    path("asking/numbers.csv", asking.numbers, name="asking-csv"),
     path("search/", search.search, name="search"),
     path("search/act/", search.act, name="search-act"),
     path("batches/", batches.batches, name="batches"),

@@ -6,13 +6,16 @@ from annotation.funnel import USABLE
 from annotation.models import Comparison, Outcome, Preference, Project, Split
 from annotation.services.retraining import votes_that_train
 
+MOST = 1000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut:
     """What a project has of them now."""
 
     answered: int
-    """Groups of dev prompts with an answer that orders something, by whom reward models hear."""
+    """Groups of dev prompts with an answer that orders something, by whom reward models hear; MOST
+    where there are more, which nobody asks for."""
     open: int
     """Questions on dev prompts that still want an answer."""
     open_in_all: int
@@ -36,7 +39,7 @@ def heldout_of(project: Project) -> HeldOut:
     )
     still_open = Comparison.objects.open().filter(project=project, purpose__in=USABLE)
     return HeldOut(
-        answered=answered.count(),
+        answered=answered[:MOST].count(),
         open=still_open.filter(prompt__split=Split.DEV).count(),
         open_in_all=still_open.count(),
     )

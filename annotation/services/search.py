@@ -9,6 +9,7 @@ from django.db.models import Case, Exists, F, OuterRef, PositiveSmallIntegerFiel
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext
 
+from annotation.asking import selectors_of
 from annotation.errors import BadInput
 from annotation.models import (
     Comparison,
@@ -59,6 +60,8 @@ class Wanted:
     tag: str = ""
     language: str = ""
     split: str = ""
+    made_as: str = ""
+    """A pairing of annotation.asking, or MATCHED."""
     score_from: float | None = None
     score_to: float | None = None
     """One of the completions has such a score of the reward model in force."""
@@ -96,6 +99,8 @@ def found(project: Project, wanted: Wanted) -> QuerySet[Comparison]:
         rows = rows.filter(language=wanted.language)
     if wanted.split:
         rows = rows.filter(prompt__split=wanted.split)
+    if wanted.made_as:
+        rows = rows.filter(selector__in=selectors_of(wanted.made_as))
     if wanted.score_from is not None or wanted.score_to is not None:
         reward = in_force(project, Slot.REWARD)
         if reward is None:
