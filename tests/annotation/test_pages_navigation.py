@@ -19,7 +19,7 @@ ADMIN = {
     "Work": ["Batches", "Questions", "Chat", "Guideline"],
     "Review": ["Review queue", "Gold", "Quality"],
     "Data": ["Preferences", "Search", "Analysis", "Import", "Export"],
-    "Training": ["Jobs", "Versions", "Head to head"],
+    "Training": ["Asking", "Jobs", "Versions", "Head to head"],
     "Project": ["Members", "Health"],
 }
 FOUND = {
@@ -29,12 +29,12 @@ FOUND = {
         "Work": ["Batches", "Questions", "Guideline"],
         "Review": ["Review queue", "Gold", "Quality"],
         "Data": ["Preferences", "Search", "Analysis"],
-        "Training": ["Jobs", "Versions", "Head to head"],
+        "Training": ["Asking", "Jobs", "Versions", "Head to head"],
     },
     "researcher": {
         "": ["Overview", "Guideline", "Quality"],
         "Data": ["Preferences", "Search", "Analysis", "Import", "Export"],
-        "Training": ["Jobs", "Versions", "Head to head"],
+        "Training": ["Asking", "Jobs", "Versions", "Head to head"],
     },
     "admin": ADMIN,
 }
