@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from annotation.errors import BadInput, ConcordError
 from annotation.importers.lines import count_bytes
-from annotation.importers.load import FileReport, Load, Outcome, RowReport, Store, source_for
+from annotation.importers.load import FileReport, Load, Outcome, RowReport
+from annotation.importers.stores import Store, source_for
 from annotation.models import Project, Source
 
 SHOWN_REFUSALS = 50

@@ -16,17 +16,12 @@ from annotation.errors import BadInput
 from annotation.importers import comparisons, demonstrations, prompts, table, unpaired
 from annotation.importers.csv_rows import beginning_of, header_of, is_table
 from annotation.importers.lines import RawRow
-from annotation.importers.load import (
+from annotation.importers.load import read_any
+from annotation.importers.parsers import (
     PREFERENCE_FORMATS,
     TABLE,
     UNPAIRED,
-    Store,
-    demonstration_store,
     parse_of,
-    preference_store,
-    prompt_store,
-    question_store,
-    read_any,
     require_columns,
 )
 from annotation.importers.rows import (
@@ -36,6 +31,13 @@ from annotation.importers.rows import (
     Refused,
     clip,
     parse_json,
+)
+from annotation.importers.stores import (
+    Store,
+    demonstration_store,
+    preference_store,
+    prompt_store,
+    question_store,
 )
 from annotation.models import Project, Source
 
@@ -76,8 +78,8 @@ USUAL_NAMES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What a file is taken for. columns, values: as load.require_columns takes them; the last two
-    are of questions alone."""
+    """What a file is taken for. columns, values: as parsers.require_columns takes them; the last
+    two are of questions alone."""
 
     format: str
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Many new comparisons of a file at once: what load.store_comparison does one by one, in some
+"""Many new comparisons of a file at once: what stores.store_comparison does one by one, in some
 twenty queries instead of twenty each.
 
 Rows are kept in their order, so that what stands first stays the first: the writer of a text, the

@@ -26,7 +26,8 @@ from annotation.importers.formats import (
     values_of,
 )
 from annotation.importers.lines import RawRow
-from annotation.importers.load import ASKING, TABLE, read_as
+from annotation.importers.load import read_as
+from annotation.importers.parsers import ASKING, TABLE
 from annotation.importers.rows import Refused, parse_json
 from annotation.importers.table import COLUMNS, MEANINGS, TWO_WAYS
 from annotation.models import AT_WORK, FileImport, ImportState, Membership, Preference

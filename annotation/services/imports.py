@@ -27,9 +27,10 @@ from django.utils.translation import gettext
 from annotation.errors import BadInput, Conflict
 from annotation.importers.formats import SOURCE_OF, Reading, fitting_formats
 from annotation.importers.lines import GZIP_MAGIC, BadRow, RawRow
-from annotation.importers.load import Load, Outcome, RowReport, read_as, source_for
+from annotation.importers.load import Load, Outcome, RowReport, read_as
 from annotation.importers.parquet import is_parquet
 from annotation.importers.rows import Refused, parse_json
+from annotation.importers.stores import source_for
 from annotation.models import AT_WORK, FileImport, ImportState, Project, User
 from annotation.services.audit import record
 from annotation.services.hints import wake_workers_on_commit

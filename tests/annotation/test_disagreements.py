@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from annotation.errors import BadInput
-from annotation.importers.load import preference_store, source_for
+from annotation.importers.stores import preference_store, source_for
 from annotation.models import Batch, Comparison, Project, Review, ReviewState
 from annotation.services.disagreements import look_again, next_for, open_reviews, set_bar
 from annotation.services.queue import claim_comparison, submit_preference

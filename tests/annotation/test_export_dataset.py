@@ -14,7 +14,7 @@ from annotation.errors import BadInput
 from annotation.exporters import folder
 from annotation.exporters.folder import export_file, exports_of, make_export, write_export
 from annotation.exporters.pseudonyms import Pseudonyms
-from annotation.importers.load import source_for
+from annotation.importers.stores import source_for
 from annotation.models import (
     AuditEntry,
     DatasetSnapshot,

@@ -9,7 +9,8 @@ from django.core.management import CommandError, call_command
 from annotation import model_card
 from annotation.errors import BadInput, Conflict
 from annotation.exporters.folder import exports_of, is_withdrawn, make_export
-from annotation.importers.load import Load, preference_store, source_for
+from annotation.importers.load import Load
+from annotation.importers.stores import preference_store, source_for
 from annotation.models import (
     Annotator,
     AuditEntry,

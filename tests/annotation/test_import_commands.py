@@ -11,6 +11,7 @@ from django.db import connection
 
 from annotation.errors import BadInput
 from annotation.importers import load
+from annotation.importers.stores import preference_store, source_for
 from annotation.models import (
     Annotator,
     AuditEntry,
@@ -279,8 +280,8 @@ def test_two_imports_of_one_file_at_once_import_every_row_once(tmp_path):
             one = load.Load(
                 project=project,
                 path=path,
-                source=lambda: load.source_for(project=project, name="set"),
-                store_for=lambda source: load.preference_store(
+                source=lambda: source_for(project=project, name="set"),
+                store_for=lambda source: preference_store(
                     project=project, source=source, format="trl"
                 ),
             )
@@ -433,11 +434,11 @@ def test_rows_that_are_all_refused_leave_no_source_and_no_batch(project, tmp_pat
 
 
 def test_a_source_keeps_its_licence(project):
-    source = load.source_for(project=project, name="set")
-    assert load.source_for(project=project, name="set", licence="MIT") == source
-    assert load.source_for(project=project, name="set").licence == "MIT"
+    source = source_for(project=project, name="set")
+    assert source_for(project=project, name="set", licence="MIT") == source
+    assert source_for(project=project, name="set").licence == "MIT"
     with pytest.raises(BadInput, match="'MIT' already, not 'GPL'"):
-        load.source_for(project=project, name="set", licence="GPL")
+        source_for(project=project, name="set", licence="GPL")
 
 
 @pytest.mark.shared_data

@@ -7,7 +7,7 @@ import pytest
 
 from annotation.importers import comparisons, demonstrations, hh_rlhf, oasst_zh, prompts, trl
 from annotation.importers.lines import RawRow, read_rows
-from annotation.importers.load import PREFERENCE_FORMATS
+from annotation.importers.parsers import PREFERENCE_FORMATS
 from annotation.importers.rows import Refused, parse_json
 
 SHARED = "\n\nHuman: Hello?\n\nAssistant: Hi.\n\nHuman: Which is \n\n better?\n\nAssistant:"

@@ -8,8 +8,9 @@ import pytest
 from django.core.exceptions import ObjectDoesNotExist
 
 from annotation.importers import load
-from annotation.importers.load import Load, PreferenceStore, preference_store, source_for
+from annotation.importers.load import Load
 from annotation.importers.rows import Refused
+from annotation.importers.stores import PreferenceStore, preference_store, source_for
 from annotation.models import (
     Comparison,
     CompletionJudgment,

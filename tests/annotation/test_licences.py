@@ -4,7 +4,7 @@ import pytest
 
 from annotation import model_card
 from annotation.errors import BadInput, Conflict
-from annotation.importers.load import source_for
+from annotation.importers.stores import source_for
 from annotation.licences import forbids_commerce
 from annotation.models import (
     AuditEntry,

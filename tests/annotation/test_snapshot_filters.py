@@ -6,7 +6,7 @@ import pytest
 
 from annotation.errors import BadInput
 from annotation.funnel import NARROWING, VoteQuery
-from annotation.importers.load import source_for
+from annotation.importers.stores import source_for
 from annotation.models import DatasetSnapshot, Preference, Prompt
 from annotation.services.lineage import lineage_of_preference
 from annotation.services.projects import new_guideline, new_scheme

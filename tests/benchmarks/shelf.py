@@ -205,7 +205,8 @@ def export(folder: Path, format: str, files: str) -> dict[str, Any]:
 
 def load(folder: Path) -> dict[str, Any]:
     """The comparisons of the export into a new project, as import_preferences takes them."""
-    from annotation.importers.load import Load, preference_store, source_for
+    from annotation.importers.load import Load
+    from annotation.importers.stores import preference_store, source_for
     from annotation.services.projects import create_project
 
     project = create_project(name="Loaded", slug="loaded", by=None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from annotation.importers.command import ImportCommand
-from annotation.importers.load import Store, question_store
+from annotation.importers.stores import Store, question_store
 from annotation.models import Project, Source
 
 

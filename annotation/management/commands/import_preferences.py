@@ -7,14 +7,9 @@ from typing import Any
 
 from annotation.errors import BadInput
 from annotation.importers.command import ImportCommand
-from annotation.importers.load import (
-    PREFERENCE_FORMATS,
-    TABLE,
-    FileReport,
-    Store,
-    preference_store,
-    require_columns,
-)
+from annotation.importers.load import FileReport
+from annotation.importers.parsers import PREFERENCE_FORMATS, TABLE, require_columns
+from annotation.importers.stores import Store, preference_store
 from annotation.importers.table import MEANINGS
 from annotation.models import Project, Source
 

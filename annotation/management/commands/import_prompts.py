@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from annotation.importers.command import ImportCommand
-from annotation.importers.load import Store, prompt_store
+from annotation.importers.stores import Store, prompt_store
 from annotation.models import Project, Source
 
 

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from tqdm import tqdm
 
-from annotation.importers.load import demonstration_store, source_for
+from annotation.importers.stores import demonstration_store, source_for
 from annotation.models import (
     Batch,
     Comparison,
