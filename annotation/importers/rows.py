@@ -37,6 +37,18 @@ class PromptRow:
     language: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def as_fields(self) -> dict[str, Any]:
+        """As the ledger's functions name them."""
+        return {
+            "messages": self.messages,
+            "external_id": self.external_id,
+            "split": self.split,
+            "split_group": self.group,
+            "task": self.task,
+            "language": self.language,
+            "metadata": self.metadata,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompletionRow:

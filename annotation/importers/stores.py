@@ -290,14 +290,4 @@ def _split_remark(row: PromptRow, prompt: Prompt) -> str:
 
 
 def _prompt(project: Project, source: Source, row: PromptRow) -> tuple[Prompt, bool]:
-    return add_prompt(
-        project=project,
-        source=source,
-        messages=row.messages,
-        task=row.task,
-        language=row.language,
-        metadata=row.metadata,
-        external_id=row.external_id,
-        split_group=row.group,
-        split=row.split,
-    )
+    return add_prompt(project=project, source=source, **row.as_fields())

@@ -83,17 +83,7 @@ def _checked(batch: Batch, row: ComparisonRow) -> _Row:
 
 def prompt_of(batch: Batch, row: PromptRow) -> Prompt:
     """The row's prompt, checked and not stored."""
-    return new_prompt(
-        project=batch.project,
-        source=batch.source,
-        messages=row.messages,
-        task=row.task,
-        language=row.language,
-        metadata=row.metadata,
-        external_id=row.external_id,
-        split_group=row.group,
-        split=row.split,
-    )
+    return new_prompt(project=batch.project, source=batch.source, **row.as_fields())
 
 
 def _texts_of(prompts: Iterable[Prompt]) -> dict[TextKey, Completion]:
