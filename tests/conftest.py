@@ -1,9 +1,13 @@
 """Fixtures shared by all tests: where the real data sets lie, and an honest count without them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db.backends.postgresql.operations import DatabaseOperations
+
+from tests.flushing import sql_flush
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,6 +37,14 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             f"{absent} tests need the real data sets (CONCORD_SHARED_DATA) and were left out."
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_flush() -> Iterator[None]:
+    """PostgreSQL's tables are emptied in milliseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        yield
 
 
 @pytest.fixture
