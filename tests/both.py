@@ -2,9 +2,9 @@
 
     python tests/both.py            # the exit code is the first that isn't 0
 
-Each of the two waits a good deal, for a browser or a worker: side by side they take two thirds of
-the time. What touches no database is done by whichever is through first, so that no core is idle
-while there is work. SQLite's report is seen as it grows, that of the other when it is out.
+Two cores: side by side the two take two thirds of the time. What asks for a folder of its own is
+done by whichever is through first, the longest of it before the rest, so that no core is idle while
+there is work. SQLite's report is seen as it grows, that of the other when it is out.
 """
 
 import os
@@ -20,15 +20,21 @@ from typing import IO
 HERE = Path(__file__).resolve().parent
 PYTEST = (sys.executable, "-m", "pytest")
 BESIDE = (*PYTEST, "-p", "no:cacheprovider")
-WITHOUT_DATABASE = ("tests/policy", "tests/rewardmodel")
-"""What is not named here is run on SQLite, so that nothing can be forgotten."""
-ON_SQLITE = (*PYTEST, *(f"--ignore={folder}" for folder in WITHOUT_DATABASE))
-ONCE = ("tests/annotation/test_access_matrix.py", "tests/annotation/test_translations.py")
+APART = ("tests/browser", "tests/benchmarks", "tests/policy", "tests/rewardmodel")
+"""Each a command of its own, on SQLite where it wants a database; the longest first. What is not
+named here is run with the rest on SQLite, so that nothing can be forgotten."""
+ON_SQLITE = (*PYTEST, *(f"--ignore={folder}" for folder in APART))
+ONCE = (
+    "tests/annotation/test_access_matrix.py",
+    "tests/annotation/test_translations.py",
+    "tests/workers/test_laptop.py",
+)
 """Who may ask for what, and in which words, is no matter of the database, and the first takes
-minutes; each page is asked on PostgreSQL by its own test."""
+minutes; each page is asked on PostgreSQL by its own test. The last is `make run`, on SQLite
+whatever DATABASE_URL says."""
 ON_POSTGRES = (
-    *(sys.executable, str(HERE / "with_postgres.py")),
-    *(*BESIDE, *(f"--ignore={path}" for path in ONCE), "tests/annotation", "tests/workers"),
+    *(sys.executable, str(HERE / "with_postgres.py"), *BESIDE, "--with-database-only"),
+    *(*(f"--ignore={path}" for path in ONCE), "tests/annotation", "tests/workers"),
 )
 
 Command = Sequence[str]
@@ -81,7 +87,7 @@ def side_by_side(commands: Sequence[Command], report: IO[bytes]) -> int:
 
 
 def main() -> int:
-    folders = [(*BESIDE, folder) for folder in WITHOUT_DATABASE]
+    folders = [(*BESIDE, folder) for folder in APART]
     with tempfile.TemporaryFile() as report:
         code = side_by_side([ON_SQLITE, ON_POSTGRES, *folders], report)
         report.seek(0)
