@@ -103,8 +103,9 @@ def test_of_a_server(live_server): ...
 
 def test_on_another_database_what_asks_none_is_left_out_and_nothing_else(tmp_path):
     (tmp_path / "test_few.py").write_text(A_FEW)
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     words = ["--collect-only", "-q", "-p", "no:cacheprovider", "--with-database-only"]
-    config = ["-c", str(HERE.parent / "pyproject.toml"), "-p", "tests.conftest"]
+    config = ["-c", str(HERE.parent / "pyproject.toml")]
     done = subprocess.run(
         [*both.PYTEST, *words, *config, f"--rootdir={tmp_path}", str(tmp_path)],
         cwd=HERE.parent, capture_output=True, text=True, check=False,
