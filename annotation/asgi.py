@@ -135,6 +135,9 @@ class Handler(ASGIHandler):
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
 os.environ.setdefault("CONCORD_DATABASE_POOL", "yes")
+# Threads of the web process share the cores already; a page's vectors are too short for more, and
+# OpenBLAS's own would wait for each other at every one of the thousands of sums of a fit.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 django.setup(set_prefix=False)
 application = EventStreams(Handler())
 spare_what_stays()

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -171,3 +174,21 @@ def test_a_body_in_pieces_is_read_no_further_than_a_file_may_be(settings):
 def test_the_collector_looks_seldom_and_never_at_what_stays():
     assert gc.get_threshold()[0] == OBJECTS_BETWEEN_LOOKS
     assert gc.get_freeze_count() > 10_000
+
+
+SUMS = """
+import importlib, os, sys
+importlib.import_module(sys.argv[1])
+import numpy
+many = numpy.ones((300, 300)) @ numpy.ones((300, 300))
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.parametrize("entry", ["annotation.asgi", "annotation.wsgi"])
+def test_sums_of_a_page_start_no_threads_of_their_own(entry):
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    said = subprocess.run(
+        [sys.executable, "-c", SUMS, entry], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    assert said.stdout.split() == [b"1"]
