@@ -20,6 +20,7 @@ from annotation.answers import Answers, AnswerTable, Pairs, columns, numbered, t
 from annotation.intervals import (
     DEFAULT,
     Floats,
+    Ints,
     Measure,
     Resampling,
     Statistic,
@@ -68,39 +69,44 @@ class PairAgreement:
         self.comparisons += self.cases > before
 
 
-def percent_agreement(answers: Answers, how: Resampling = DEFAULT) -> Statistic:
+def percent_agreement(answers: Answers | AnswerTable, how: Resampling = DEFAULT) -> Statistic:
     """Share of pairs of annotators who gave the same value, every unit weighing the same.
 
-    Chance is not taken off. n: units with two answers or more.
+    Chance is not taken off. n: units with two answers or more. answers: of several figures hand
+    one table to each (answers.tabulate, with the same `how`).
     """
-    table = tabulate(answers, how)
+    table = _tabled(answers, how)
     return _statistic(partial(_agreement, table), table.pairs, how, "there is no answer")
 
 
-def cohen_kappa(answers: Answers, how: Resampling = DEFAULT, *, least_shared: int = 5) -> Statistic:
+def cohen_kappa(
+    answers: Answers | AnswerTable, how: Resampling = DEFAULT, *, least_shared: int = 5
+) -> Statistic:
     """Cohen's kappa (doi:10.1177/001316446002000104) of two annotators.
 
     Of more: the mean over all pairs of annotators that share at least `least_shared` units, each
     weighing as many units as it shares; pairs whose answers are all the same value have no kappa
     and are left out. n: units that count. With few shared units kappa is biased towards 0.
     """
-    table = tabulate(answers, how)
+    table = _tabled(answers, how)
     who = table.pairs.left * table.num_annotators + table.pairs.right
     shared = np.bincount(who, minlength=1)[who] if who.size else who
     kept = shared >= least_shared
     if who.size and not kept.any():
         return undefined_because(f"no two annotators share {least_shared} units")
     table = table.keep(kept)
-    return _statistic(partial(_mean_kappa, table), table.pairs, how, ALL_THE_SAME)
+    names, number = np.unique(who[kept], return_inverse=True)
+    kappa = partial(_mean_kappa, table, number, names)
+    return _statistic(kappa, table.pairs, how, ALL_THE_SAME)
 
 
-def fleiss_kappa(answers: Answers, how: Resampling = DEFAULT) -> Statistic:
+def fleiss_kappa(answers: Answers | AnswerTable, how: Resampling = DEFAULT) -> Statistic:
     """Fleiss' kappa (doi:10.1037/h0031619): chance from the values' shares over all annotators.
 
     Defined for units with equally many answers; where they differ it stays undefined rather than
     throwing answers away, and Krippendorff's alpha is the figure to read. n: units that count.
     """
-    table = tabulate(answers, how)
+    table = _tabled(answers, how)
     counts = np.bincount(table.unit)
     if table.pairs.left.size and counts.min() != counts.max():
         return undefined_because(
@@ -111,7 +117,7 @@ def fleiss_kappa(answers: Answers, how: Resampling = DEFAULT) -> Statistic:
 
 
 def krippendorff_alpha(
-    answers: Answers,
+    answers: Answers | AnswerTable,
     how: Resampling = DEFAULT,
     *,
     level: Literal["nominal", "ordinal"] = "nominal",
@@ -120,10 +126,13 @@ def krippendorff_alpha(
     """Krippendorff's alpha ("Computing Krippendorff's Alpha-Reliability", 2011, sections C, D).
 
     Any number of answers per unit. order: the values from least to most, for the ordinal level;
-    else they are sorted as they are. n: units with two answers or more.
-    Raises ValueError for a value that `order` does not name.
+    else they are sorted as they are. n: units with two answers or more. A table has its order
+    already. Raises ValueError for a value that `order` does not name.
     """
-    table = tabulate(answers, how, order=order, in_order=level == "ordinal")
+    if isinstance(answers, AnswerTable):
+        table = answers
+    else:
+        table = tabulate(answers, how, order=order, in_order=level == "ordinal")
     return _statistic(partial(_alpha, table, level), table.pairs, how, ALL_THE_SAME)
 
 
@@ -154,6 +163,10 @@ def concordance(rankings: Rankings, how: Resampling = DEFAULT) -> Statistic:
 
     reason = "no two annotators put the same two in a strict order"
     return _statistic(measure, pairs, how, reason, nothing=reason)
+
+
+def _tabled(answers: Answers | AnswerTable, how: Resampling) -> AnswerTable:
+    return answers if isinstance(answers, AnswerTable) else tabulate(answers, how)
 
 
 def _statistic(
@@ -195,9 +208,11 @@ def _fleiss(table: AnswerTable, units: Floats, annotators: Floats) -> float:
     return ratio(_agreement(table, units, annotators) - by_chance, 1 - by_chance)
 
 
-def _mean_kappa(table: AnswerTable, units: Floats, annotators: Floats) -> float:
+def _mean_kappa(
+    table: AnswerTable, who: Ints, names: Ints, units: Floats, annotators: Floats
+) -> float:
+    """who: (P,) the place in `names` of each pair's two annotators; names: left * A + right."""
     k, pairs = table.num_values, table.pairs
-    names, who = np.unique(pairs.left * pairs.num_annotators + pairs.right, return_inverse=True)
     cell = (who * k + table.left_value) * k + table.right_value
     counts = np.bincount(cell, units[pairs.unit], names.size * k * k).reshape(-1, k, k)
     n = counts.sum(axis=(1, 2))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite, lgamma, log, nan, sqrt
+from math import isfinite, log, nan, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -113,19 +113,9 @@ def share(count: int, n: int) -> Statistic:
 
 def binomial_probabilities(n: int, chance: float) -> Floats:
     """P(k of n) for k = 0..n, each with the given chance in (0, 1)."""
-    top = lgamma(n + 1)
-    return np.array(
-        [
-            exp(
-                top
-                - lgamma(k + 1)
-                - lgamma(n - k + 1)
-                + k * log(chance)
-                + (n - k) * log(1 - chance)
-            )
-            for k in range(n + 1)
-        ]
-    )
+    k = np.arange(n + 1)
+    of = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # log k!, (n + 1,)
+    return np.exp(of[n] - of - of[::-1] + k * log(chance) + (n - k) * log(1 - chance))
 
 
 def two_sided_binomial(count: int, n: int, chance: float = 0.5) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from math import sqrt
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -200,24 +200,25 @@ def pace(timed: Iterable[TimedAnswer], *, least_answers: int = 20) -> dict[Any, 
 
 def _slope(answers: Iterable[tuple[Any, int, float | None]], least_answers: int) -> Statistic:
     """answers: session, place within it, figure; without a figure an answer is left out."""
-    sessions = defaultdict(list)
-    for session, number, figure in answers:
-        if figure is not None:
-            sessions[session].append((number, figure))
-    x, y = [], []
-    for rows in sessions.values():
-        middle_x, middle_y = (fmean(column) for column in zip(*rows))
-        x += [number - middle_x for number, _ in rows]
-        y += [figure - middle_y for _, figure in rows]
-    if len(x) < least_answers:
-        return undefined_because(f"there are fewer than {least_answers} answers", len(x))
-    there, agreed = np.array(x), np.array(y)
+    kept = [row for row in answers if row[2] is not None]
+    if len(kept) < least_answers:
+        return undefined_because(f"there are fewer than {least_answers} answers", len(kept))
+    numbers = numbered(session for session, _, _ in kept)
+    session = np.array([numbers[row[0]] for row in kept])
+    there = _from_mean(np.array([row[1] for row in kept], dtype=float), session)
+    agreed = _from_mean(np.array([row[2] for row in kept], dtype=float), session)
     spread = there @ there
     if not spread:
-        return undefined_because("no session has more than one answer", len(x))
+        return undefined_because("no session has more than one answer", len(kept))
     slope = there @ agreed / spread
     error = sqrt(((there * (agreed - slope * there)) ** 2).sum()) / spread
-    return Statistic(float(slope), len(x), float(slope - Z95 * error), float(slope + Z95 * error))
+    low, high = float(slope - Z95 * error), float(slope + Z95 * error)
+    return Statistic(float(slope), len(kept), low, high)
+
+
+def _from_mean(figures: Floats, session: Ints) -> Floats:
+    """Each less the mean of its session, (N,)."""
+    return figures - (np.bincount(session, figures) / np.bincount(session))[session]
 
 
 def suspects(
@@ -273,18 +274,27 @@ def _random_ones(answers: Answers, least_answers: int) -> Iterable[Tested]:
         for unit, given in answers.items()
     }
     whole, ordered = _numbers(answers), _numbers(strict)
-    of_all = disagreement(answers, least_answers=least_answers)
     of_strict = disagreement(strict, least_answers=least_answers)
+    coins_of_strict = against_most(strict)
+    of_all, coins_of_all = of_strict, coins_of_strict
+    if whole != ordered:
+        of_all = disagreement(answers, least_answers=least_answers)
+        coins_of_all = against_most(answers)
     for name in {**of_all, **of_strict}:
-        looked_at = strict if 2 * ordered.get(name, 0) >= whole[name] else answers
-        test = (of_strict if looked_at is strict else of_all).get(name)
+        is_strict = 2 * ordered.get(name, 0) >= whole[name]
+        test = (of_strict if is_strict else of_all).get(name)
         if test is not None:
             detail = (
                 f"agrees with {test.seen:.0%} of the others' answers; any answer to the same units "
                 f"agrees with {test.expected:.0%} (n = {test.n})"
             )
-            is_coin = _no_more_than_a_coin(name, looked_at)
-            yield name, Reason.RANDOM, detail if is_coin else "", test.p_value
+            against = (coins_of_strict if is_strict else coins_of_all).get(name, AgainstMost())
+            yield (
+                name,
+                Reason.RANDOM,
+                detail if against.is_no_more_than_a_coin else "",
+                test.p_value,
+            )
 
 
 def _numbers(answers: Answers) -> dict[Any, int]:
@@ -296,20 +306,47 @@ def _numbers(answers: Answers) -> dict[Any, int]:
     return counts
 
 
-def _no_more_than_a_coin(name: Any, answers: Answers) -> bool:
-    """Whether the annotator's agreement with what most of the others say, where most say one
-    thing, could be a coin's (one-sided exact test at 5 in 100)."""
-    agreed, cases, by_chance = 0, 0, 0.0
+@dataclass(slots=True)
+class AgainstMost:
+    """One annotator beside what most of the others say, where most of them say one thing."""
+
+    agreed: int = 0
+    cases: int = 0
+    by_chance: float = 0.0
+    """Sum of what a coin would agree with."""
+
+    @property
+    def is_no_more_than_a_coin(self) -> bool:
+        """Whether this agreement could be a coin's (one-sided exact test at 5 in 100)."""
+        if self.cases == 0:
+            return True
+        return upper_binomial(self.agreed, self.cases, self.by_chance / self.cases) > COIN_ABOVE
+
+
+def against_most(answers: Answers) -> dict[Any, AgainstMost]:
+    """Annotator -> how they stand to most of the others; one walk over the answers for all."""
+    found: dict[Any, AgainstMost] = defaultdict(AgainstMost)
     for given in answers.values():
-        others = [value for other, value in given.items() if other != name]
-        if name not in given or not others:
+        if len(given) < 2:
             continue
-        counts = Counter(others).most_common(2)
-        if len(counts) == 1 or counts[0][1] > counts[1][1]:
-            agreed += given[name] == counts[0][0]
-            by_chance += 1 / max(2, len(set(given.values())))
-            cases += 1
-    return cases == 0 or upper_binomial(agreed, cases, by_chance / cases) > COIN_ABOVE
+        counts = Counter(given.values())
+        chance = 1 / max(2, len(counts))
+        most = {value: _most_of_others(counts, value) for value in counts}
+        for name, value in given.items():
+            if most[value]:
+                one = found[name]
+                one.agreed += value == most[value][0]
+                one.cases += 1
+                one.by_chance += chance
+    return found
+
+
+def _most_of_others(counts: Counter[Any], own: Any) -> list[Any]:
+    """The value that most others gave, alone in its list; empty where two values are level."""
+    others = {value: count - (value == own) for value, count in counts.items()}
+    most = max(others.values())
+    top = [value for value, count in others.items() if count == most]
+    return top if len(top) == 1 else []
 
 
 def _one_sided(pairs: Iterable[StrictPair], least_answers: int, least: float) -> Iterable[Tested]:
@@ -350,29 +387,52 @@ def disagreement(answers: Answers, *, least_answers: int = 10) -> dict[Any, Disa
     with all such draws; small p: agrees too little. Two answers to a unit say nothing, since both
     agree or neither does.
     """
-    own = defaultdict(list)
+    own: dict[Any, Counter[tuple[int, Alike]]] = defaultdict(Counter)
     for given in answers.values():
-        said = list(given.values())
-        if len(said) > 2:
-            others = len(said) - 1
-            alike = [said.count(value) - 1 for value in said]
-            chances = np.bincount(alike, minlength=len(said)) / len(said)
-            for name, number in zip(given, alike):
-                own[name].append((number, others, fmean(alike) / others, chances))
-    return {name: _permuted(rows) for name, rows in own.items() if len(rows) >= least_answers}
+        if len(given) > 2:
+            counts = Counter(given.values())
+            alike = tuple(sorted(counts.values()))
+            for name, value in given.items():
+                own[name][counts[value] - 1, alike] += 1
+    return {name: _permuted(rows) for name, rows in own.items() if rows.total() >= least_answers}
 
 
-def _permuted(rows: Sequence[tuple[int, int, float, Floats]]) -> Disagreement:
+Alike = tuple[int, ...]
+"""How many gave each of the values of a unit, in ascending order."""
+
+
+def _permuted(rows: Counter[tuple[int, Alike]]) -> Disagreement:
+    """rows: (others who agree, the unit's counts) -> units of that kind."""
+    kinds: Counter[Alike] = Counter()
+    for (_number, alike), units in rows.items():
+        kinds[alike] += units
     sums = np.ones(1)  # P(sum of agreeing others = index) over the units so far
-    for _, _, _, chances in rows:
-        sums = np.convolve(sums, chances)
-    seen = sum(number for number, _, _, _ in rows)
+    for alike, units in kinds.items():
+        size = sum(alike)
+        chances = np.bincount([count - 1 for count in alike], alike, size) / size
+        sums = np.convolve(sums, _convolved(chances, units))
+    n, seen = rows.total(), sum(number * units for (number, _), units in rows.items())
     return Disagreement(
-        seen=fmean(number / others for number, others, _, _ in rows),
-        expected=fmean(expected for _, _, expected, _ in rows),
-        n=len(rows),
+        seen=sum(u * number / (sum(alike) - 1) for (number, alike), u in rows.items()) / n,
+        expected=sum(u * _expected(alike) for alike, u in kinds.items()) / n,
+        n=n,
         p_value=float(min(1.0, sums[: seen + 1].sum())),
     )
+
+
+def _expected(alike: Alike) -> float:
+    """Mean share of the others who agree, over the answers of a unit."""
+    size = sum(alike)
+    return sum(count * (count - 1) for count in alike) / size / (size - 1)
+
+
+def _convolved(chances: Floats, times: int) -> Floats:
+    """Of the sum of so many draws, by halves: a kind of unit comes by the thousand."""
+    if times == 1:
+        return chances
+    half = _convolved(chances, times // 2)
+    whole = np.convolve(half, half)
+    return np.convolve(whole, chances) if times % 2 else whole
 
 
 def _by_annotator(rows: Iterable[Any]) -> Iterable[tuple[Any, list[Any]]]:

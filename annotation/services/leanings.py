@@ -1,8 +1,7 @@
 """Which way strict answers lean: to what was shown first, to the longer text; a model beside them.
 
 The same answers as on the page of quality (services.quality.newest_answers), and the same measures
-of them (annotation/quality.py), so that a figure that stands on both pages is one figure
-(its interval is drawn anew, from fewer resamples here).
+of them (annotation/quality.py), so that a figure that stands on both pages is one figure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,11 +20,15 @@ from annotation.models import (
     Ranking,
     Split,
 )
-from annotation.services.quality import PEOPLE, newest_answers, rankings_of, strict_pair
+from annotation.services.quality import (
+    PEOPLE,
+    RESAMPLES,
+    newest_answers,
+    rankings_of,
+    strict_pair,
+)
 from annotation.services.scores import known_scores
 
-RESAMPLES = 100
-"""Of each interval, as services.slices has it: a page draws a dozen of them."""
 RATIOS = (1.1, 1.25, 1.5, 2.0, 3.0)
 """Characters of the longer text by those of the shorter one: where a bucket ends."""
 

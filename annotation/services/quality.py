@@ -12,15 +12,16 @@ all answers count with all of them: that they do is drawn by hash (annotation/ov
 import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
-from statistics import fmean
+from functools import cache
 from typing import Any
 
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast, Length
 
 from annotation import agreement, gold, quality
+from annotation.answers import tabulate
 from annotation.funnel import NEVER_USED
 from annotation.intervals import Resampling, Statistic
 from annotation.models import (
@@ -45,7 +46,8 @@ from annotation.services.weights import (
 
 MOST_ANSWERS = 10_000
 """The newest; more would keep a page waiting."""
-RESAMPLES = 200
+RESAMPLES = 100
+"""Of each interval, here and on the pages of analysis: a page draws a dozen of them."""
 FLOOR_SECONDS = 2.0
 """Nobody reads two answers faster."""
 
@@ -192,6 +194,7 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
     stored, lengths = _completions(found)
     numbers: dict[tuple[int, object], int] = defaultdict(int)
     first_two: dict[int, list[int]] = defaultdict(list)
+    day_of = cache(date.fromisoformat)
     for (
         who,
         name,
@@ -199,7 +202,7 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
         is_adaptive,
         group,
         seconds,
-        day,
+        when,
         scheme,
         language,
         skill,
@@ -210,12 +213,13 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
         "comparison__full_overlap",
         "comparison__prompt__split_group",
         "seconds",
-        "created_at__date",
+        Cast("created_at", TextField()),  # SQLite's dates are Python, a call for each row
         "scheme__version",
         "comparison__language",
         "comparison__skill",
     ):
         rows.pseudonyms[who] = name
+        day = day_of(when[:10])  # in UTC, as all times are told
         mark = rows.marks.setdefault(unit, Marks(language, skill, day))
         mark.schemes.add(scheme)
         mark.day = max(mark.day, day)
@@ -313,11 +317,12 @@ def _add(axis: AxisRows, one: _Said, stored: list[int], was_drawn: bool) -> None
 
 
 def _agreement(axis: AxisRows, how: Resampling) -> list[Figure]:
+    pairs = tabulate(axis.pairs, how)
     return [
-        Figure("percent", agreement.percent_agreement(axis.pairs, how)),
-        Figure("cohen", agreement.cohen_kappa(axis.pairs, how)),
-        Figure("fleiss", agreement.fleiss_kappa(axis.pairs, how)),
-        Figure("alpha", agreement.krippendorff_alpha(axis.pairs, how)),
+        Figure("percent", agreement.percent_agreement(pairs, how)),
+        Figure("cohen", agreement.cohen_kappa(pairs, how)),
+        Figure("fleiss", agreement.fleiss_kappa(pairs, how)),
+        Figure("alpha", agreement.krippendorff_alpha(pairs, how)),
         Figure("tau", agreement.kendall_tau(axis.lists, how)),
         Figure("concordance", agreement.concordance(axis.lists, how)),
     ]
@@ -382,10 +387,15 @@ def _with_agreement(rows: Rows, shares: dict[tuple[Any, Any], float]) -> list[qu
     for ((unit, _axis), who), share in shares.items():
         by_answer[unit, who].append(share)
     return [
-        replace(one, agreement=fmean(found))
-        if (found := by_answer.get((unit, one.annotator)))
-        else one
+        quality.TimedAnswer(
+            annotator=one.annotator,
+            session=one.session,
+            number=one.number,
+            seconds=one.seconds,
+            agreement=sum(found) / len(found) if found else None,
+        )
         for unit, one in rows.timed
+        for found in (by_answer.get((unit, one.annotator)),)
     ]
 
 

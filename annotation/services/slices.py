@@ -14,12 +14,12 @@ import numpy as np
 
 from annotation import agreement
 from annotation.accord import Said, nearness
+from annotation.answers import tabulate
 from annotation.intervals import Resampling, Statistic, group_numbers, of_measure, ratio
 from annotation.models import Decision, Membership, Preference, Project, Ranking, Role
-from annotation.services.quality import PEOPLE, AxisRows, Marks, Rows
+from annotation.services.quality import PEOPLE, RESAMPLES, AxisRows, Marks, Rows
 
 BY = ("scheme", "language", "skill", "week")
-RESAMPLES = 100
 WEEKS_SHOWN = 12
 LEADS = (Role.REVIEWER, Role.ADMIN)
 MOST_COMPARED = 20_000
@@ -46,12 +46,13 @@ def slices(rows: Rows, by: str) -> list[Slice]:
     found = []
     for axis, all_rows in rows.axes.items():
         for label, part in sorted(_parts(all_rows, rows.marks, by).items()):
+            pairs = tabulate(part.pairs, how)
             found.append(
                 Slice(
                     axis,
                     label,
-                    agreement.percent_agreement(part.pairs, how),
-                    agreement.krippendorff_alpha(part.pairs, how),
+                    agreement.percent_agreement(pairs, how),
+                    agreement.krippendorff_alpha(pairs, how),
                     agreement.concordance(part.lists, how),
                 )
             )

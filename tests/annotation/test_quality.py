@@ -15,6 +15,7 @@ from annotation.quality import (
     Reason,
     StrictPair,
     TimedAnswer,
+    against_most,
     agreement_with_others,
     disagreement,
     fatigue,
@@ -280,6 +281,36 @@ def test_disagreement_counts_all_draws():
     assert found[0].p_value == pytest.approx(sum(total <= 0 + 1 + 0 for total in sums) / len(sums))
     assert (found[0].seen, found[0].n) == (pytest.approx((0 + 1 / 2 + 0) / 3), 3)
     assert found[0].expected == pytest.approx((1 / 2 + 1 / 3 + 3 / 10) / 3)
+
+
+def test_disagreement_counts_all_draws_of_units_that_are_alike():
+    """Seven units of one kind and two of another, by enumeration."""
+    answers = {n: {0: "b", 1: "a", 2: "a"} for n in range(7)}
+    answers |= {n: {0: "a", 1: "a", 2: "b", 3: "b"} for n in (7, 8)}
+    sums = [sum(draw) for draw in itertools.product(*[(0, 1, 1)] * 7, *[(1, 1, 1, 1)] * 2)]
+    found = disagreement(answers, least_answers=9)
+    assert found[0].p_value == pytest.approx(sum(total <= 2 for total in sums) / len(sums))
+    assert found[1].p_value == pytest.approx(1.0)
+    assert (found[0].seen, found[0].n) == (pytest.approx((7 * 0 + 2 / 3) / 9), 9)
+    assert found[0].expected == pytest.approx((7 / 3 + 2 / 3) / 9)
+
+
+def test_beside_most_of_the_others_by_hand():
+    """Most of the others say one thing in x to everybody, in y to 0 and 2, in z to both."""
+    answers = {
+        "x": {0: "a", 1: "a", 2: "a", 3: "b"},
+        "y": {0: "a", 1: "b", 2: "c", 3: "b"},
+        "z": {0: "a", 1: "b"},
+        "alone": {0: "a"},
+    }
+    found = against_most(answers)
+    counts = {who: (one.agreed, one.cases, one.by_chance) for who, one in found.items()}
+    assert counts == {
+        0: (1, 3, pytest.approx(1 / 2 + 1 / 3 + 1 / 2)),
+        1: (1, 2, pytest.approx(1 / 2 + 1 / 2)),
+        2: (1, 2, pytest.approx(1 / 2 + 1 / 3)),
+        3: (0, 1, pytest.approx(1 / 2)),
+    }
 
 
 def planted_suspects(seed):
