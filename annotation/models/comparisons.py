@@ -36,6 +36,10 @@ condition of a partial index."""
 GOES_BY_SCORES = Q(strategy=Strategy.UNCERTAIN) | Q(strategy=Strategy.DISPUTED)
 
 
+NOT_VALID = Q(current=False) | Q(voided_at__isnull=False)
+"""Answers that a newer revision or a void took out."""
+
+
 class ComparisonQuerySet(models.QuerySet["Comparison"]):
     """Reads on comparisons, chainable."""
 
@@ -130,6 +134,23 @@ class Comparison(models.Model):
                 fields=["project", "priority", "due_day", "language", "skill", "opened_at"],
                 name="comparison_opened",
                 condition=IN_WALK,
+            ),
+            # pages.loop counts what is open
+            models.Index(
+                fields=["project", "batch"],
+                name="comparison_open",
+                condition=Q(open_slots__gt=0, retired_at__isnull=True),
+            ),
+            # services.battles and services.consistency look for the newest
+            models.Index(
+                fields=["project", "id"],
+                name="comparison_evaluation",
+                condition=Q(purpose=Purpose.EVALUATION),
+            ),
+            models.Index(
+                fields=["project", "id"],
+                name="comparison_repeats",
+                condition=Q(purpose=Purpose.REPEAT),
             ),
             # services.selection, one each for its ways to look
             models.Index(
@@ -331,6 +352,10 @@ class PreferenceQuerySet(models.QuerySet["Preference"]):
         """Current and not voided."""
         return self.filter(current=True, voided_at__isnull=True)
 
+    def not_valid(self) -> "PreferenceQuerySet":
+        """The others; there is an index of these alone."""
+        return self.filter(NOT_VALID)
+
     def human(self) -> "PreferenceQuerySet":
         """Answers of people, here or in an imported dataset."""
         return self.filter(annotator__kind__in=("person", "outside"))
@@ -415,6 +440,8 @@ class Preference(models.Model):
             models.Index(fields=["project", "id"], name="preference_ledger"),
             # pages.label.answered_today and services.worktime.timesheet
             models.Index(fields=["annotator", "created_at"], name="preference_of_day"),
+            # pages.loop takes them off all answers: few, so that an answer writes nothing here
+            models.Index(fields=["project"], name="preference_not_valid", condition=NOT_VALID),
         ]
 
     def __str__(self) -> str:

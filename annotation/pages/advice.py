@@ -238,7 +238,8 @@ def _next_training(loop: Loop, newest: dict[str, TrainingJob]) -> Iterator[Advic
             "%(count)s answers have not been learned from, and the retrain rule is off.",
             loop.due.have,
         )
-        yield Advice(DUE, words % {"count": loop.due.have}, set_up + "reward", _("Train on them"))
+        words %= {"count": loop.due.have_in_words}
+        yield Advice(DUE, words, set_up + "reward", _("Train on them"))
     sees_to_ppo = loop.rule is not None and loop.rule.enabled and loop.rule.ppo_after_reward
     reward = loop.in_force.get(Slot.REWARD)
     if reward and JobKind.PPO not in kinds and not sees_to_ppo:

@@ -9,6 +9,9 @@ from django.utils.translation import ngettext
 from annotation.models import Project, RetrainRule
 from annotation.services.retraining import Facts, facts_of
 
+MOST_COUNTED = 20_000
+"""New answers, unless the rule waits for more; the page is asked again every few seconds."""
+
 
 @dataclass(frozen=True)
 class Due:
@@ -17,12 +20,20 @@ class Due:
     sentence: str
     is_due: bool = False
     have: int | None = None
+    """New answers, counted as far as MOST_COUNTED or `wanted`."""
     wanted: int | None = None
+
+    @property
+    def have_in_words(self) -> str:
+        """With a plus where there are more than were counted."""
+        have, most = self.have or 0, max(MOST_COUNTED, self.wanted or 0)
+        return f"{most}+" if have > most else str(have)
 
 
 def what_is_due(project: Project, rule: RetrainRule | None) -> Due:
     """When the next reward model is trained."""
-    facts = facts_of(project)
+    most = max(MOST_COUNTED, (rule.after_preferences if rule else None) or 0)
+    facts = facts_of(project, most=most)
     if rule is None or not rule.enabled:
         sentence = _("The retrain rule is off: a reward model is trained when an admin asks.")
         return Due(sentence, have=facts.new_preferences)

@@ -5,21 +5,24 @@ from collections.abc import Iterable
 
 from annotation.accord import Said
 from annotation.intervals import Statistic, share
-from annotation.models import Preference, Project, Purpose, Ranking
+from annotation.models import Comparison, Preference, Project, Purpose, Ranking
 from annotation.overlap import differ
 
 MOST_REPEATS = 2000
-"""The newest."""
+"""The newest questions of that kind."""
 
 
 def agreement_with_self(project: Project, kinds: Iterable[str]) -> dict[int, Statistic]:
     """Annotator -> share of their repeats that do not differ from the first time on any axis
     (overlap.differ), with n and Wilson's interval. First revisions that stand, on both sides."""
     given = Preference.objects.filter(project=project, revision=1, voided_at=None)
+    # from the newest answers back, a ledger with few repeats would be read whole
+    asked_again = Comparison.objects.filter(project=project, purpose=Purpose.REPEAT)
+    newest = list(asked_again.order_by("-pk").values_list("pk", flat=True)[:MOST_REPEATS])
     repeats = list(
-        given.filter(comparison__purpose=Purpose.REPEAT, annotator__kind__in=list(kinds))
+        given.filter(comparison__in=newest, annotator__kind__in=list(kinds))
         .order_by("-pk")
-        .values_list("annotator_id", "pk", "comparison__repeat_of")[:MOST_REPEATS]
+        .values_list("annotator_id", "pk", "comparison__repeat_of")
     )
     if not repeats:
         return {}

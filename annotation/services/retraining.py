@@ -58,8 +58,9 @@ def is_due(rule: RetrainRule, facts: Facts) -> tuple[bool, str]:
     return True, ", ".join(reasons)
 
 
-def facts_of(project: Project) -> Facts:
-    """Count what is_due needs; cancelled jobs saw nothing."""
+def facts_of(project: Project, *, most: int | None = None) -> Facts:
+    """Count what is_due needs; cancelled jobs saw nothing. most: count no further, for a page that
+    would wait for it; one more than that says that there are more."""
     jobs = TrainingJob.objects.filter(project=project, kind=JobKind.REWARD, lane=Lane.LOOP)
     last = (
         jobs.exclude(status=JobStatus.CANCELLED).select_related("snapshot").order_by("-pk").first()
@@ -79,6 +80,8 @@ def facts_of(project: Project) -> Facts:
         unseen = unseen.filter(
             Q(created_at__gt=last.requested_at) if position is None else Q(pk__gt=position)
         )
+    if most is not None:
+        unseen = unseen.order_by()[: most + 1]
     open_kinds = set(
         TrainingJob.objects.filter(
             project=project,

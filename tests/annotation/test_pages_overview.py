@@ -1,30 +1,38 @@
 """The overview: the loop as it stands, and what an admin does from there."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
 from django.conf import settings
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import escape
 
 from annotation.models import (
     AuditEntry,
+    Batch,
     DatasetSnapshot,
     FileImport,
     JobKind,
     JobStatus,
     ModelVersion,
+    Preference,
     Promotion,
     RetrainRule,
     TrainingJob,
 )
+from annotation.pages import due
 from annotation.pages.audit import AMONG, OF_ACTIONS, PAGES, TABLES, WORDS
 from annotation.pages.due import what_is_due
+from annotation.pages.loop import counts_of
 from annotation.services import queue
 from annotation.services.audit import record
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
+from tests.annotation import voting
+from tests.annotation.making import make_comparisons, make_project
 
 FINISHED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED)
 
@@ -167,18 +175,50 @@ def test_what_is_in_force_is_named(cast, enter):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "sentence", "due"),
+    ("wanted", "sentence", "is_due"),
     [
         (3, "1 more answer makes a reward model due.", False),
         (5, "3 more answers make a reward model due.", False),
         (2, "A reward model is due now.", True),
     ],
 )
-def test_what_is_due_and_why(cast, wanted, sentence, due):
+def test_what_is_due_and_why(cast, wanted, sentence, is_due):
     answer(cast, 2)
     rule = RetrainRule(project=cast.project, after_preferences=wanted)
     found = what_is_due(cast.project, rule)
-    assert (found.sentence, found.is_due, found.have) == (sentence, due, 2)
+    assert (found.sentence, found.is_due, found.have) == (sentence, is_due, 2)
+
+
+def test_more_new_answers_than_are_counted_have_a_plus(cast, monkeypatch):
+    monkeypatch.setattr(due, "MOST_COUNTED", 1)
+    for number in range(3):
+        answer(cast, number)
+    rule = RetrainRule(project=cast.project, after_preferences=1)
+    assert what_is_due(cast.project, rule).have_in_words == "1+"
+    rule.after_preferences = 2
+    assert what_is_due(cast.project, rule).have_in_words == "2+"
+    rule.after_preferences = 3
+    assert what_is_due(cast.project, rule).have_in_words == "3"
+
+
+def test_what_is_open_and_what_was_answered_by_hand(cast):
+    """Three open comparisons, one of them of a paused batch, and one retired; five answers, of
+    which one was changed and one is void; one is of yesterday, and one of another project."""
+    project, midnight = cast.project, timezone.now().replace(hour=0, minute=0, second=0)
+    one, two, retired = make_comparisons(project, 3)
+    (paused,) = make_comparisons(project, 1, batch="paused")
+    Batch.objects.filter(pk=paused.batch_id).update(paused=True)
+    project.comparisons.filter(pk=retired.pk).update(retired_at=timezone.now())
+    voting.revise(voting.cast(one), order=[[1], [0]])
+    voting.cast(one, voided_at=timezone.now(), void_reason="spam")
+    voting.cast(two)
+    old = voting.cast(two)
+    Preference.objects.filter(pk=old.pk).update(created_at=midnight - timedelta(hours=1))
+    elsewhere = make_project(slug="elsewhere")
+    voting.cast(make_comparisons(elsewhere, 1)[0])
+    counts = counts_of(project, midnight)
+    assert (counts.open, counts.leased) == (2, 0)
+    assert (counts.answered, counts.today) == (3, 2)
 
 
 def test_nothing_is_due_without_answers_or_rule(cast):

@@ -81,6 +81,7 @@ def answer(project, annotator, count, **comparisons):
 def test_answers_count_until_a_reward_job_has_seen_them(project, annotator):
     answer(project, annotator, 3)
     assert facts_of(project) == Facts(new_preferences=3, minutes_since=None, job_open=False)
+    assert [facts_of(project, most=most).new_preferences for most in (1, 2, 3)] == [2, 3, 3]
     job = jobs.request_training(project=project, kind="reward")
     assert facts_of(project).job_open
     jobs.claim_job(job_id=job.pk, worker="w")
