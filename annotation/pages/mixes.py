@@ -11,9 +11,11 @@ from annotation.models import ModelVersion, Project, Slot
 from annotation.pages.behind import Behind
 from annotation.pages.sheets import Figure, Line, Sheet, box_of, query_of, share_bar
 from annotation.services.mixes import (
+    MOST_COUNTED,
     QUANTILES,
     languages_of,
     name_of_writer,
+    newest_of,
     score_spreads,
     scored_by,
     votes_of_kinds,
@@ -24,7 +26,7 @@ from annotation.services.versions import in_force
 
 def language_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> Sheet:
     """Shares of prompts, comparisons and votes by language."""
-    found = languages_of(project, kinds)
+    found, there_are_more = languages_of(project, kinds)
     totals = [
         sum(getattr(one, what) for one in found) for what in ("prompts", "comparisons", "votes")
     ]
@@ -53,14 +55,18 @@ def language_sheet(project: Project, kinds: Iterable[str], asked: QueryDict) -> 
         ],
         lines=lines,
         lead=_("Where votes part from prompts, some language waits for people who read it."),
+        notes=[_("Only the newest %(most)s of each are counted.") % {"most": MOST_COUNTED}]
+        if there_are_more
+        else [],
         empty=_("The project has no prompts yet."),
     )
 
 
 def language_votes(project: Project, kinds: Iterable[str], asked: QueryDict) -> Behind:
-    """Valid votes on comparisons of one language."""
+    """Valid votes on comparisons of one language, among the newest."""
     language = asked.get("language", "")
-    votes = votes_of_kinds(project, kinds).filter(comparison__language=language)
+    newest, _more = newest_of(votes_of_kinds(project, kinds))
+    votes = newest.filter(comparison__language=language)
     heading = _("Language: %(name)s") % {"name": name_of(language)}
     return Behind(heading=heading, ids=votes, num_votes=votes.count())
 

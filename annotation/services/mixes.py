@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, Model, OuterRef, QuerySet
 
 from annotation.models import (
     Comparison,
@@ -23,9 +23,10 @@ from annotation.models import (
 from annotation.services.quality import PEOPLE
 from annotation.services.versions import versions_of
 
+M = TypeVar("M", bound=Model)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-MOST_SCORES = 20_000
-"""The newest; more would keep a page waiting."""
+MOST_SCORES = MOST_COUNTED = 20_000
+"""Scores, and prompts, comparisons and votes, each the newest; more would keep a page waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +41,38 @@ class LanguageShare:
     """Valid ones, of the kinds of annotators that were asked for."""
 
 
-def languages_of(project: Project, kinds: Iterable[str] = PEOPLE) -> list[LanguageShare]:
-    """Every language of the project, the one with most prompts first; repeats are no questions of
+def languages_of(
+    project: Project, kinds: Iterable[str] = PEOPLE
+) -> tuple[list[LanguageShare], bool]:
+    """Every language of the project's newest prompts, comparisons and votes, the one with most
+    prompts first, and whether there are more of any than were counted; repeats are no questions of
     their own."""
-    prompts = _counted(Prompt.objects.filter(project=project), "language")
     asked = Comparison.objects.filter(project=project, repeat_of=None)
-    comparisons = _counted(asked, "language")
-    votes = _counted(votes_of_kinds(project, kinds), "comparison__language")
-    return sorted(
+    counts, there_are_more = [], False
+    for rows, column in (
+        (Prompt.objects.filter(project=project), "language"),
+        (asked, "language"),
+        (votes_of_kinds(project, kinds), "comparison__language"),
+    ):
+        newest, has_more = newest_of(rows)
+        counts.append(_counted(newest, column))
+        there_are_more |= has_more
+    prompts, comparisons, votes = counts
+    shares = sorted(
         (
             LanguageShare(one, prompts.get(one, 0), comparisons.get(one, 0), votes.get(one, 0))
             for one in {*prompts, *comparisons, *votes}
         ),
         key=lambda one: (-one.prompts, -one.comparisons, one.language),
     )
+    return shares, there_are_more
+
+
+def newest_of(rows: QuerySet[M]) -> tuple[QuerySet[M], bool]:
+    """The newest MOST_COUNTED of them, and whether there are more."""
+    ids = rows.order_by("-pk").values_list("pk", flat=True)
+    older = ids[MOST_COUNTED : MOST_COUNTED + 1].first()
+    return (rows, False) if older is None else (rows.filter(pk__gt=older), True)
 
 
 def votes_of_kinds(project: Project, kinds: Iterable[str]) -> QuerySet[Preference]:
@@ -140,7 +159,8 @@ def votes_on_scored(
     version: int | None = None,
     writer: str = "",
 ) -> QuerySet[Preference]:
-    """Valid votes on comparisons with a text of this writer that this model scored."""
+    """Valid votes, of the newest, on comparisons with a text of this writer that this model
+    scored."""
     whose = {"model_version": version} if version is not None else {"writer": writer}
     written = Generation.objects.filter(completion=OuterRef("completion"), **whose)
     scored = CompletionScore.objects.filter(completion=OuterRef("completion"), model_version=reward)
@@ -148,4 +168,5 @@ def votes_on_scored(
         Exists(scored), Exists(written), comparison=OuterRef("comparison")
     )
     votes = votes_of_kinds(project, kinds).exclude(comparison__prompt__split=Split.TEST)
-    return votes.filter(Exists(entries))
+    newest, _more = newest_of(votes)
+    return newest.filter(Exists(entries))

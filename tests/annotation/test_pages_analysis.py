@@ -10,11 +10,13 @@ import pytest
 from django.utils.html import strip_tags
 
 from annotation.models import CompletionScore, ModelVersion, Promotion
+from annotation.pages import mixes as pages_of_mixes
 from annotation.pages.analysis import PARTS
+from annotation.services import mixes
 from annotation.services.leanings import by_length, scores_of, strict_answers
 from annotation.services.ledger import record_generation
 from annotation.services.mixes import languages_of, score_spreads
-from annotation.services.quality import report
+from annotation.services.quality import annotators_of, report
 from tests.annotation.making import make_project
 from tests.annotation.test_search import write
 from tests.annotation.voting import cast as vote
@@ -74,7 +76,7 @@ def test_position_by_annotator_is_the_figure_of_the_page_of_quality(cast, enter)
     # Wilson's interval of 3 in 4, from its formula with z = 1.96 by hand
     row = found[one.pseudonym, "first_shown_wins"]
     assert (float(row["low"]), float(row["high"])) == pytest.approx((0.3006, 0.9544), abs=1e-3)
-    for line in report(cast.project).annotators:
+    for line in annotators_of(cast.project):
         if line.first_share:
             assert shares[line.pseudonym] == (line.first_share.value, line.first_share.n)
 
@@ -90,7 +92,7 @@ def test_a_vote_on_five_axes_leans_once(cast, enter):
             groups = [[pk] for pk in (shown if number % 2 else shown[::-1])]
             answer.rankings.create(axis=axis, outcome="ranked", groups=groups)
     client = enter(cast.reviewer)
-    (line,) = [one for one in report(project).annotators if one.pseudonym == voter.pseudonym]
+    (line,) = [one for one in annotators_of(project) if one.pseudonym == voter.pseudonym]
     row = rows_of(client, "position")[voter.pseudonym, "first_shown_wins"]
     assert (line.first_share.value, line.first_share.n) == (0.7, 20)
     assert (float(row["value"]), int(row["n"])) == (0.7, 20)
@@ -167,12 +169,31 @@ def test_languages_count_prompts_comparisons_and_votes(db):
         for _ in range(votes):
             vote(comparison)
         vote(comparison, make_voter(project, kind="simulated"))
-    found = {
-        one.language: (one.prompts, one.comparisons, one.votes) for one in languages_of(project)
-    }
+    shares, there_are_more = languages_of(project)
+    found = {one.language: (one.prompts, one.comparisons, one.votes) for one in shares}
     assert found == {"en": (2, 2, 2), "zh": (1, 1, 1), "": (1, 1, 0)}
-    simulated = languages_of(project, ["simulated"])
+    assert not there_are_more
+    simulated, _more = languages_of(project, ["simulated"])
     assert {one.language: one.votes for one in simulated} == {"en": 2, "zh": 1, "": 1}
+
+
+def test_of_languages_the_newest_count_and_the_page_says_so(cast, enter, monkeypatch):
+    monkeypatch.setattr(mixes, "MOST_COUNTED", 2)
+    monkeypatch.setattr(pages_of_mixes, "MOST_COUNTED", 2)
+    for language in ("de", "en", "zh"):
+        vote(write(cast.project, f"{language}?", "one", "two", language=language))
+    shares, there_are_more = languages_of(cast.project)
+    assert there_are_more
+    found = {one.language: (one.prompts, one.comparisons, one.votes) for one in shares}
+    assert found == {"en": (1, 1, 1), "zh": (1, 1, 1)}
+    client = enter(cast.admin)
+    page = client.get("/p/shop/analysis/?part=languages").content.decode()
+    assert "Only the newest 2 of each are counted." in page
+    lists = [
+        client.get(f"/p/shop/analysis/votes/?part=languages&language={one}").context["behind"]
+        for one in ("de", "en")
+    ]
+    assert [one.num_votes for one in lists] == [0, 1]
 
 
 def test_scores_by_writer_are_quantiles_and_test_prompts_stay_sealed(cast, enter):
