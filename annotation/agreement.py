@@ -228,13 +228,12 @@ def _mean_kappa(
 def _alpha(table: AnswerTable, level: str, units: Floats, annotators: Floats) -> float:
     pairs, k = table.pairs, table.num_values
     answers = np.bincount(table.unit, annotators[table.annotator], units.size)[pairs.unit]
-    weight = units[pairs.unit] * pairs.weight(annotators)
+    left, right = annotators[pairs.left], annotators[pairs.right]
     # An answer weighs 1 in all, spread over the answers of the *other* annotators of its unit:
-    # that is 1 / (m - 1) for each of them, as in the source, where everyone was drawn once.
-    met = weight > 0
-    spread = np.zeros_like(weight)
-    for side in (annotators[pairs.left], annotators[pairs.right]):
-        spread += np.divide(weight, answers - side, out=np.zeros_like(weight), where=met)
+    # that is 1 / (m - 1) for each of them, as in the source, where everyone was drawn once. Who
+    # met somebody has another there, so the 1 stands for none where the weight is 0 anyway.
+    others = np.maximum(answers - left, 1.0), np.maximum(answers - right, 1.0)
+    spread = units[pairs.unit] * left * right * (1 / others[0] + 1 / others[1])
     cell = table.left_value * k + table.right_value
     half = np.bincount(cell, spread / 2, k * k).reshape(k, k)
     coincidences = half + half.T  # (K, K)

@@ -138,6 +138,7 @@ def crowd_bradley_terry(
     if not rows or any(winner == loser for _, winner, loser in rows):
         raise ValueError(f"Need pairs of two different completions, got {len(rows)} rows")
     from scipy.optimize import minimize  # half a second that the web process need not spend
+    from scipy.special import expit
 
     names = numbered(name for name, _, _ in rows)
     items = numbered(item for row in rows for item in row[1:])
@@ -146,9 +147,10 @@ def crowd_bradley_terry(
     def loss(point: Floats) -> tuple[float, Floats]:
         """Negative log posterior in nats, and its slope; point: scores, then logits of eta."""
         score, logit = point[: len(items)], point[len(items) :]
-        eta, up = _sigmoid(logit), _sigmoid(score[won] - score[lost])
-        likely = eta[who] * up + (1 - eta[who]) * (1 - up)
-        slope = (2 * eta[who] - 1) * up * (1 - up) / likely
+        eta, up = expit(logit), expit(score[won] - score[lost])
+        lean = 2 * eta[who] - 1
+        likely = (1 - eta[who]) + lean * up
+        slope = lean * up * (1 - up) / likely
         by_item = np.bincount(won, slope, len(items)) - np.bincount(lost, slope, len(items))
         by_eta = np.bincount(who, (2 * up - 1) / likely, len(names)) * eta * (1 - eta)
         prior = answers_right * np.logaddexp(0, -logit) + answers_wrong * np.logaddexp(0, logit)
@@ -168,17 +170,13 @@ def crowd_bradley_terry(
         before = found.fun
         if converged:
             break
-    eta = _sigmoid(point[len(items) :])
+    eta = expit(point[len(items) :])
     return CrowdBradleyTerry(
         score=_by_name(items, point[: len(items)]),
         reliability=_by_name(names, eta),
         weight=_by_name(names, np.clip(2 * eta - 1, 0, 1)),
         converged=converged,
     )
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.exp(-np.logaddexp(0, -x))
 
 
 def _by_name(names: Sequence[Any] | Mapping[Any, int], values: Floats) -> dict[Any, float]:

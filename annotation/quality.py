@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from math import sqrt
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,9 +33,9 @@ from annotation.intervals import (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StrictPair:
-    """One annotator put one completion above another.
+class StrictPair(NamedTuple):
+    """One annotator put one completion above another. (A tuple, as is TimedAnswer: of these a page
+    makes ten thousand.)
 
     Of a ranking of more than two give one pair (best against worst): its pairs are not independent.
     """
@@ -49,8 +49,7 @@ class StrictPair:
     loser_length: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimedAnswer:
+class TimedAnswer(NamedTuple):
     annotator: Any
     session: Any
     number: int
@@ -269,17 +268,18 @@ Tested = tuple[Any, Reason, str, float]
 
 
 def _random_ones(answers: Answers, least_answers: int) -> Iterable[Tested]:
-    strict = {
-        unit: {name: value for name, value in given.items() if value not in ORDERS_NOTHING}
-        for unit, given in answers.items()
-    }
-    whole, ordered = _numbers(answers), _numbers(strict)
-    of_strict = disagreement(strict, least_answers=least_answers)
-    coins_of_strict = against_most(strict)
-    of_all, coins_of_all = of_strict, coins_of_strict
-    if whole != ordered:
-        of_all = disagreement(answers, least_answers=least_answers)
-        coins_of_all = against_most(answers)
+    whole = ordered = _numbers(answers)
+    of_all = of_strict = disagreement(answers, least_answers=least_answers)
+    coins_of_all = coins_of_strict = against_most(answers)
+    said = {value for given in answers.values() for value in given.values()}
+    if not said.isdisjoint(ORDERS_NOTHING):
+        strict = {
+            unit: {name: value for name, value in given.items() if value not in ORDERS_NOTHING}
+            for unit, given in answers.items()
+        }
+        ordered = _numbers(strict)
+        of_strict = disagreement(strict, least_answers=least_answers)
+        coins_of_strict = against_most(strict)
     for name in {**of_all, **of_strict}:
         is_strict = 2 * ordered.get(name, 0) >= whole[name]
         test = (of_strict if is_strict else of_all).get(name)

@@ -14,7 +14,15 @@ from django.db.backends.postgresql.operations import DatabaseOperations
 
 from tests.flushing import sql_flush
 
+from annotation.kept import forget
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept_of_another_test() -> None:
+    """Ids begin anew with each."""
+    forget()
 
 
 def shared_data_folder() -> Path:

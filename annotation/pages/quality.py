@@ -14,6 +14,7 @@ from annotation.services.quality import (
     FLOOR_SECONDS,
     MOST_ANSWERS,
     PEOPLE,
+    annotators_of,
     read_rows,
     report,
 )
@@ -34,6 +35,7 @@ REASONS = {
     Reason.TOO_FAST: _("too fast to have read"),
 }
 LEADS = "leads"
+ANNOTATORS = "annotators"
 WHOSE = {
     "people": (_("People"), PEOPLE),
     "simulated": (_("Simulated labelers"), (AnnotatorKind.SIMULATED,)),
@@ -64,6 +66,8 @@ def quality(request: HttpRequest, membership: Membership) -> HttpResponse:
     by = request.GET.get("by", "")
     if by in BY:
         return _slices(request, membership, chosen, by)
+    if request.GET.get("of") == ANNOTATORS:
+        return _annotators(request, membership, chosen)
     if by == LEADS:
         found_leads = against_leads(membership.project, WHOSE[chosen][1])
         return _leads(request, membership, found_leads)
@@ -75,14 +79,23 @@ def quality(request: HttpRequest, membership: Membership) -> HttpResponse:
             (axis, [(NAMES[one.name], one.statistic, one.name in OF_LISTS) for one in figures])
             for axis, figures in found.agreement.items()
         ],
-        "annotators": [
-            (one, [REASONS[Reason(reason)] for reason in one.reasons]) for one in found.annotators
-        ],
         "longer": found.longer_wins,
-        "floor": FLOOR_SECONDS,
         "most": MOST_ANSWERS,
     }
     return project_template(request, membership, "pages/quality_figures.html", context)
+
+
+def _annotators(request: HttpRequest, membership: Membership, whose: str) -> HttpResponse:
+    """Those who answered, line by line; asked for after the rest, which waits for less."""
+    context = {
+        "annotators": [
+            (one, [REASONS[Reason(reason)] for reason in one.reasons])
+            for one in annotators_of(membership.project, WHOSE[whose][1])
+        ],
+        "floor": FLOOR_SECONDS,
+        "chosen": whose,
+    }
+    return project_template(request, membership, "pages/quality_annotators.html", context)
 
 
 def _slices(request: HttpRequest, membership: Membership, whose: str, by: str) -> HttpResponse:

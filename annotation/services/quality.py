@@ -17,13 +17,14 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from django.db.models import QuerySet, TextField
+from django.db.models import Count, Min, QuerySet, TextField
 from django.db.models.functions import Cast, Length
 
 from annotation import agreement, gold, quality
 from annotation.answers import tabulate
 from annotation.funnel import NEVER_USED
 from annotation.intervals import Resampling, Statistic
+from annotation.kept import kept
 from annotation.models import (
     AnnotatorKind,
     ComparisonCompletion,
@@ -35,6 +36,7 @@ from annotation.models import (
 from annotation.overlap import FIRST
 from annotation.services import standing
 from annotation.services.consistency import agreement_with_self
+from annotation.services.ledger_state import State, votes_and_voids
 from annotation.services.weights import (
     BRADLEY_TERRY,
     DAWID_SKENE,
@@ -48,10 +50,16 @@ MOST_ANSWERS = 10_000
 """The newest; more would keep a page waiting."""
 RESAMPLES = 100
 """Of each interval, here and on the pages of analysis: a page draws a dozen of them."""
+ROWS_KEPT = 2
+"""In each process, some ten megabytes each."""
 FLOOR_SECONDS = 2.0
 """Nobody reads two answers faster."""
 
 PEOPLE = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
+
+
+SaidOnAxis = tuple[int, int, str, list[list[int]]]
+"""Comparison, annotator, outcome, groups."""
 
 
 @dataclass(slots=True)
@@ -65,8 +73,8 @@ class AxisRows:
     """Comparison of more -> annotator -> groups, best first."""
     firsts: dict[int, dict[int, Hashable]] = field(default_factory=lambda: defaultdict(dict))
     """Any comparison -> annotator -> the completion at the top, or what was said instead."""
-    said: list[tuple[int, int, str, list[list[int]]]] = field(default_factory=list)
-    """Comparison, annotator, outcome, groups of every answer."""
+    said: list[SaidOnAxis] = field(default_factory=list)
+    """Of every answer."""
 
 
 @dataclass(slots=True)
@@ -147,12 +155,11 @@ class AnnotatorFigures:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of the page."""
+    """What the page says of all together."""
 
     rows: Rows
     agreement: dict[str, list[Figure]]
     """By axis."""
-    annotators: list[AnnotatorFigures]
     longer_wins: Statistic
 
 
@@ -164,9 +171,11 @@ def newest_answers(
     found = Preference.objects.filter(
         project=project, revision=1, voided_at=None, annotator__kind__in=list(kinds)
     ).exclude(comparison__purpose__in=NEVER_USED)  # gold is chosen for being clear
-    newest = list(found.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
-    kept = newest[:MOST_ANSWERS]
-    return found.filter(pk__gte=kept[-1] if kept else 0), len(kept), len(newest) > len(kept)
+    newest = found.order_by("-pk")[: MOST_ANSWERS + 1]
+    count, oldest = newest.aggregate(count=Count("pk"), oldest=Min("pk")).values()
+    if count <= MOST_ANSWERS:
+        return found, count, False
+    return found.filter(pk__gt=oldest), MOST_ANSWERS, True
 
 
 def strict_pair(
@@ -175,18 +184,19 @@ def strict_pair(
     """The best against the worst of a ranking of two groups or more, as it was shown. lengths:
     completion -> characters; 0 where it names none."""
     winner, loser = groups[0][0], groups[-1][0]
-    return quality.StrictPair(
-        unit=unit,
-        annotator=who,
-        first_won=order.index(winner) < order.index(loser),
-        winner_length=lengths.get(winner, 0),
-        loser_length=lengths.get(loser, 0),
-    )
+    first_won = order.index(winner) < order.index(loser)
+    return quality.StrictPair(unit, who, first_won, lengths.get(winner, 0), lengths.get(loser, 0))
 
 
 def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
-    """The newest first answers of annotators of some kinds; columns, no rows of the ORM: a page
-    waits for this."""
+    """The newest first answers of annotators of some kinds, as the ledger stands now; not to be
+    changed, for parts of a page that come one after the other share them."""
+    return _read(project, tuple(kinds), votes_and_voids(project))
+
+
+@kept(ROWS_KEPT)
+def _read(project: Project, kinds: tuple[str, ...], state: State) -> Rows:
+    """Columns, no rows of the ORM: a page waits for this. (A project is equal by its id.)"""
     found, num_answers, there_are_more = newest_answers(project, kinds)
     rows = Rows({}, [], {}, {}, defaultdict(int), {}, num_answers, there_are_more)
     if not num_answers:
@@ -220,7 +230,9 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
     ):
         rows.pseudonyms[who] = name
         day = day_of(when[:10])  # in UTC, as all times are told
-        mark = rows.marks.setdefault(unit, Marks(language, skill, day))
+        mark = rows.marks.get(unit)
+        if mark is None:
+            mark = rows.marks[unit] = Marks(language, skill, day)
         mark.schemes.add(scheme)
         mark.day = max(mark.day, day)
         rows.groups[unit] = group
@@ -228,8 +240,7 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
             first_two[unit].append(who)
         if seconds is not None:
             number = numbers[who, day]
-            answer = quality.TimedAnswer(annotator=who, session=day, number=number, seconds=seconds)
-            rows.timed.append((unit, answer))
+            rows.timed.append((unit, quality.TimedAnswer(who, day, number, seconds)))
             numbers[who, day] += 1
     for axis, outcome, unit, who, groups, order in rankings_of(
         Ranking.objects.filter(preference__in=found),
@@ -238,10 +249,12 @@ def read_rows(project: Project, kinds: Iterable[str] = PEOPLE) -> Rows:
         "preference__comparison_id",
         "preference__annotator_id",
     ):
-        one = _Said(unit, who, outcome, groups)
         rows.given[who] += 1
         was_drawn = unit not in first_two or who in first_two[unit]
-        _add(rows.axes.setdefault(axis, AxisRows()), one, stored[unit], was_drawn)
+        of_axis = rows.axes.get(axis)
+        if of_axis is None:
+            of_axis = rows.axes[axis] = AxisRows()
+        _add(of_axis, (unit, who, outcome, groups), stored[unit], was_drawn)
         if outcome == Outcome.RANKED and order:
             pair = strict_pair(unit=unit, who=who, groups=groups, order=order, lengths=lengths)
             rows.strict.append(pair)
@@ -267,16 +280,6 @@ def rankings_of(rankings: QuerySet[Ranking], *columns: str) -> Iterator[tuple[An
         yield *values, said, shown
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """One axis of one answer."""
-
-    unit: int
-    who: int
-    outcome: str
-    groups: list[list[int]]
-
-
 def _completions(found: QuerySet[Preference]) -> tuple[dict[int, list[int]], dict[int, int]]:
     """Comparison -> its completions in their stored places; completion -> characters."""
     stored: dict[int, list[int]] = defaultdict(list)
@@ -297,23 +300,23 @@ def report(project: Project, kinds: Iterable[str] = PEOPLE) -> Report:
     return Report(
         rows=rows,
         agreement={name: _agreement(axis, how) for name, axis in rows.axes.items()},
-        annotators=_annotators(rows, agreement_with_self(project, kinds)),
         longer_wins=quality.length_bias(rows.strict, how),
     )
 
 
-def _add(axis: AxisRows, one: _Said, stored: list[int], was_drawn: bool) -> None:
+def _add(axis: AxisRows, one: SaidOnAxis, stored: list[int], was_drawn: bool) -> None:
     """was_drawn: the answer was not asked for because of others, so it counts for agreement."""
-    axis.said.append((one.unit, one.who, one.outcome, one.groups))
-    is_ranked = one.outcome == Outcome.RANKED
-    top = one.groups[0] if is_ranked else []
-    said: Hashable = top[0] if len(top) == 1 else "several" if top else one.outcome
-    if was_drawn:
-        axis.firsts[one.unit][one.who] = said
-    if was_drawn and len(stored) == 2:
-        axis.pairs[one.unit][one.who] = stored.index(top[0]) if top else said
-    elif was_drawn and one.groups:
-        axis.lists[one.unit][one.who] = one.groups
+    axis.said.append(one)
+    if not was_drawn:
+        return
+    unit, who, outcome, groups = one
+    top = groups[0] if outcome == Outcome.RANKED else []
+    said: Hashable = top[0] if len(top) == 1 else "several" if top else outcome
+    axis.firsts[unit][who] = said
+    if len(stored) == 2:
+        axis.pairs[unit][who] = stored.index(top[0]) if top else said
+    elif groups:
+        axis.lists[unit][who] = groups
 
 
 def _agreement(axis: AxisRows, how: Resampling) -> list[Figure]:
@@ -328,8 +331,9 @@ def _agreement(axis: AxisRows, how: Resampling) -> list[Figure]:
     ]
 
 
-def _annotators(rows: Rows, with_self: dict[int, Statistic]) -> list[AnnotatorFigures]:
+def annotators_of(project: Project, kinds: Iterable[str] = PEOPLE) -> list[AnnotatorFigures]:
     """Everybody, those to look at first, then by how much they did."""
+    rows, with_self = read_rows(project, kinds), agreement_with_self(project, kinds)
     firsts = {
         (unit, name): given
         for name, axis in rows.axes.items()
@@ -383,20 +387,14 @@ def _of_100(slope: Statistic | None, digits: int) -> str:
 def _with_agreement(rows: Rows, shares: dict[tuple[Any, Any], float]) -> list[quality.TimedAnswer]:
     """The timed answers, each with its mean agreement over the axes; shares: ((comparison, axis),
     annotator) -> share of the others who said the same."""
-    by_answer: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for ((unit, _axis), who), share in shares.items():
-        by_answer[unit, who].append(share)
-    return [
-        quality.TimedAnswer(
-            annotator=one.annotator,
-            session=one.session,
-            number=one.number,
-            seconds=one.seconds,
-            agreement=sum(found) / len(found) if found else None,
-        )
-        for unit, one in rows.timed
-        for found in (by_answer.get((unit, one.annotator)),)
-    ]
+    axes = list(rows.axes)
+    found = []
+    for unit, one in rows.timed:
+        who, said = one.annotator, [shares.get(((unit, axis), one.annotator)) for axis in axes]
+        known = [share for share in said if share is not None]
+        mean = sum(known) / len(known) if known else None
+        found.append(quality.TimedAnswer(who, one.session, one.number, one.seconds, mean))
+    return found
 
 
 def _words(rows: Rows) -> Words:

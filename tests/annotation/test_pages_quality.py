@@ -1,13 +1,14 @@
 """The page of quality: agreement by hand-made tables, people to look at, nobody's names."""
 
 import random
+import re
 
 import pytest
 
 from annotation import agreement, intervals
 from annotation.models import Preference
 from annotation.quality import length_bias
-from annotation.services.quality import report
+from annotation.services.quality import annotators_of, report
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import revise_preference, void_preference
 from annotation.templatetags.figures import why_no_figure
@@ -67,8 +68,7 @@ def test_a_third_answer_that_was_asked_for_because_two_differed_does_not_count(d
         for voter, choice in zip(people, said, strict=False):
             vote(comparison, voter, order=ways[choice], presented_order=ids_of(comparison))
     assert figures(project)["percent"].value == pytest.approx(8 / 10)
-    found = report(project)
-    assert [one.answers for one in found.annotators] == [10, 10, 2]
+    assert [one.answers for one in annotators_of(project)] == [10, 10, 2]
     full = compare(project)
     for voter, choice in zip(people, "112", strict=True):
         vote(full, voter, order=ways[choice])
@@ -110,7 +110,7 @@ def test_whoever_answers_by_lot_or_by_side_is_named_and_the_others_are_not(db):
             winner = draw.choice(ids) if voter == lot else shown[0] if voter == side else better
             place = ids.index(winner)
             vote(comparison, voter, order=[[place], [1 - place]], presented_order=shown)
-    named = {one.pseudonym: one.reasons for one in report(project).annotators if one.reasons}
+    named = {one.pseudonym: one.reasons for one in annotators_of(project) if one.reasons}
     assert set(named) == {lot.pseudonym, side.pseudonym}
     assert "random" in named[lot.pseudonym]
     assert "one_side" in named[side.pseudonym]
@@ -127,8 +127,12 @@ def test_the_page_comes_at_once_and_its_figures_after_it(cast, enter):
     figures = client.get("/p/shop/quality/", headers=FRAGMENT).content.decode()
     assert "Krippendorff&#x27;s alpha" in figures
     assert "2 first answers" in figures
-    assert "voter-" in figures
     assert "<html" not in figures
+    assert 'hx-get="/p/shop/quality/?whose=people&amp;of=annotators"' in figures
+    assert "voter-" not in figures
+    lines = client.get("/p/shop/quality/?of=annotators", headers=FRAGMENT).content.decode()
+    assert "voter-" in lines
+    assert "<html" not in lines
     empty = client.get("/p/shop/quality/?whose=models", headers=FRAGMENT).content.decode()
     assert "Nobody of these has answered yet." in empty
     other = client.get("/p/shop/quality/?whose=<b>").content.decode()
@@ -143,6 +147,26 @@ def test_reading_takes_a_fixed_number_of_queries(cast, enter, django_assert_max_
             vote(comparison, make_voter(cast.project))
     with django_assert_max_num_queries(9):
         client.get("/p/shop/quality/", headers=FRAGMENT)
+    with django_assert_max_num_queries(8):  # the answers are there
+        client.get("/p/shop/quality/?of=annotators", headers=FRAGMENT)
+
+
+def test_what_is_kept_is_read_anew_once_anything_has_changed(cast, enter):
+    client, counts = enter(cast.reviewer), []
+
+    def look():
+        html = client.get("/p/shop/quality/", headers=FRAGMENT).content.decode()
+        counts.append(re.search(r"(\d+) first answer", html).group(1))
+
+    comparison = compare(cast.project)
+    votes = [vote(comparison, make_voter(cast.project)) for _ in range(2)]
+    look()
+    look()
+    votes.append(vote(comparison, make_voter(cast.project)))
+    look()
+    void_preference(preference=votes[0], by=cast.reviewer, reason="spam")
+    look()
+    assert counts == ["2", "2", "3", "2"]
 
 
 def same(units):
@@ -187,6 +211,10 @@ def test_no_row_of_the_page_says_undefined(cast, enter):
     comparison = compare(cast.project)
     for _ in range(2):
         vote(comparison, make_voter(cast.project))
-    html = enter(cast.reviewer).get("/p/shop/quality/", headers=FRAGMENT).content.decode()
+    client = enter(cast.reviewer)
+    html = "".join(
+        client.get(f"/p/shop/quality/{part}", headers=FRAGMENT).content.decode()
+        for part in ("", "?of=annotators")
+    )
     assert "undefined" not in html
     assert html.count("No figure: ") >= 5

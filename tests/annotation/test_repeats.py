@@ -168,5 +168,7 @@ def test_the_page_shows_it(cast, enter):
     lab = make_annotator(cast.project)
     with_repeats(cast.project, lab)
     answer_all(lab)
-    html = enter(cast.reviewer).get("/p/shop/quality/", headers={"HX-Request": "true"})
+    html = enter(cast.reviewer).get(
+        "/p/shop/quality/?of=annotators", headers={"HX-Request": "true"}
+    )
     assert "Agrees with themselves" in html.content.decode()

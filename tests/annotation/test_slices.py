@@ -8,7 +8,7 @@ from annotation.models import Preference
 from annotation.services.decisions import decide
 from annotation.services.disagreements import look_again
 from annotation.services.projects import annotator_for, new_scheme
-from annotation.services.quality import read_rows, report
+from annotation.services.quality import annotators_of, read_rows
 from annotation.services.rankings import AxisRanking
 from annotation.services.slices import against_leads, slices, week_of
 from tests.annotation.making import make_annotator, make_member, make_project
@@ -119,7 +119,7 @@ def test_annotators_have_their_reliability_and_their_slopes(project):
         for voter in good:
             vote(comparison, voter, order=FIRST, seconds=10.0 + number)
         vote(comparison, lot, order=FIRST if number % 2 else SECOND, seconds=10.0)
-    found = {one.pseudonym: one for one in report(project).annotators}
+    found = {one.pseudonym: one for one in annotators_of(project)}
     assert found[good[0].pseudonym].dawid_skene.right > 0.95
     assert found[good[0].pseudonym].dawid_skene.units == 30
     assert found[lot.pseudonym].dawid_skene.right == pytest.approx(0.5, abs=0.05)

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from annotation.errors import ConcordError
 from annotation.importers.command import project_named
 from annotation.models import AnnotatorKind
-from annotation.services.quality import report
+from annotation.services.quality import annotators_of
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = report(project_named(options["project"]), options["whose"])
+            found = annotators_of(project_named(options["project"]), options["whose"])
         except ConcordError as problem:
             raise CommandError(problem.detail, returncode=2) from problem
         told = {
@@ -36,6 +36,6 @@ class Command(BaseCommand):
                 "orders_rightly": one.dawid_skene.right if one.dawid_skene else None,
                 "reasons": one.reasons,
             }
-            for one in found.annotators
+            for one in found
         }
         self.stdout.write(json.dumps(told))
