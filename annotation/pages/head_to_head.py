@@ -28,6 +28,7 @@ from annotation.pages.job_form import key_of, new_key
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.sequential import answers_for, running_interval
+from annotation.services.battles import MOST_QUESTIONS
 from annotation.services.boards import board_at
 from annotation.services.meetings import PEOPLE, player_of
 from annotation.services.sealed import look_at_test, looks_at_test
@@ -268,6 +269,7 @@ def _page(
         "num_test": counts.get(Split.TEST, 0),
         "num_versions": form.num_versions,
         "looks": looks_at_test(project),
+        "most": MOST_QUESTIONS if met.there_are_more else 0,
     }
     return project_template(request, membership, "pages/head_to_head.html", context, status)
 

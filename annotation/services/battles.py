@@ -7,17 +7,20 @@ against each other (annotation/asking.py) is left out: there a text that was lik
 drawn anew, so that it says nothing of how often the two are even.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import combinations
 
-from django.db.models import OuterRef, QuerySet, Subquery
-from django.db.models.functions import Length
+from django.db.models import OuterRef, QuerySet, Subquery, TextField
+from django.db.models.functions import Cast, Length
 
 from annotation.asking import ACROSS, selector_of
 from annotation.models import (
     AnnotatorKind,
+    Comparison,
     ComparisonCompletion,
     Generation,
     Origin,
@@ -28,27 +31,42 @@ from annotation.models import (
     Ranking,
     Split,
 )
-from annotation.services.meetings import PEOPLE, meetings_of, player_of
+from annotation.services.meetings import PEOPLE, Meeting, meetings_of, player_of
 from annotation.standings import Battle
 from annotation.trials import Trial, in_turn
 
 OF_THE_MIX = [selector_of(one, matched=False) for one in ACROSS]
 HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
+MOST_QUESTIONS = 10_000
+"""The newest; a dataset that came in may have a hundred thousand, and a page waits for them."""
 
 
-def battles_of(project: Project, split: str = Split.DEV) -> tuple[list[Battle], list[Trial]]:
-    """All battles of the project's evaluation on a split, and its trials in the order they came.
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came of a project's evaluation on a split."""
+
+    battles: list[Battle]
+    trials: list[Trial]
+    """In the order in which they came."""
+    there_are_more: bool
+    """Questions than were counted."""
+
+
+def evaluation_of(project: Project, split: str = Split.DEV) -> Evaluation:
+    """The battles and trials of a project's evaluation on a split.
 
     A player is a version by its name and id, an outside writer by name, or PEOPLE. What needs no
-    answer counts once its turn among the answers of its job has come, in both.
+    answer counts once its turn among the answers of its job has come, in both. All questions of
+    jobs count, and of the others the newest MOST_QUESTIONS.
     """
-    writers = _writers(project, split)
     meetings = meetings_of(project, split)
+    parts = _counted(project, split, meetings)
+    writers = {pk: names for part in parts for pk, names in _writers(part).items()}
     met_in = {texts: meeting for meeting in meetings for texts in meeting.asked}
     answered: dict[int, list[Trial]] = defaultdict(list)
     battles: list[Battle] = []
     trials: list[Trial] = []
-    for comparison, votes in _by_comparison(project, split):
+    for comparison, votes in (one for part in parts for one in _by_comparison(project, part)):
         of_pair: dict[tuple[str, str], list[float]] = defaultdict(list)
         group, propensity, shown, texts, first = comparison
         for annotator, places in votes:
@@ -80,16 +98,20 @@ def battles_of(project: Project, split: str = Split.DEV) -> tuple[list[Battle], 
             trials.append(trial)
             if battle is not None:
                 battles.append(battle)
-    return battles, sorted(trials, key=lambda trial: trial.at)
+    trials.sort(key=lambda trial: trial.at)
+    return Evaluation(battles, trials, there_are_more=len(parts) > 1)
 
 
 def votes_between(
     project: Project, one: str, other: str = "", split: str = Split.DEV
 ) -> QuerySet[Preference]:
-    """Answers in which one player met the other, or anybody where no other is named."""
-    writers = _writers(project, split)
+    """Of the questions that count, answers in which one player met the other, or anybody where no
+    other is named."""
+    parts = _counted(project, split, meetings_of(project, split))
+    writers = {pk: names for part in parts for pk, names in _writers(part).items()}
+    asked = [row for part in parts for row in _shown(part)[1].items()]
     wanted = []
-    for comparison, shown in _shown(project, split).items():
+    for comparison, shown in asked:
         places = dict.fromkeys(shown, 0)
         pairs = (_met(writers, left, right, places) for left, right in combinations(shown, 2))
         met = {frozenset(pair) for found in pairs for *pair, _score in found}
@@ -121,42 +143,58 @@ Facts = tuple[str, float | None, frozenset[int], dict[int, int], datetime]
 """(group, propensity, completions shown, characters by completion, when the first answer came)."""
 
 
+def _counted(
+    project: Project, split: str, meetings: Sequence[Meeting]
+) -> list[QuerySet[Comparison]]:
+    """The newest questions, and before them those that jobs put, however old; no question twice."""
+    questions = Comparison.objects.filter(
+        project=project, purpose=Purpose.EVALUATION, prompt__split=split
+    ).exclude(selector__in=OF_THE_MIX)
+    newest = list(questions.order_by("-pk").values_list("pk", flat=True)[: MOST_QUESTIONS + 1])
+    if len(newest) <= MOST_QUESTIONS:
+        return [questions]
+    oldest = newest[MOST_QUESTIONS - 1]
+    by_jobs = ComparisonCompletion.objects.filter(
+        completion__generations__job__in=[meeting.job for meeting in meetings]
+    )
+    put = questions.filter(pk__lt=oldest, pk__in=by_jobs.values("comparison"))
+    return [put, questions.filter(pk__gte=oldest)]
+
+
 def _by_comparison(
-    project: Project, split: str
+    project: Project, questions: QuerySet[Comparison]
 ) -> Iterator[tuple[Facts, list[tuple[int, dict[int, int]]]]]:
     """Of each comparison its facts and (annotator, completion -> place) of each valid answer.
 
-    The first axis speaks: both bad there is a tie, and who cannot tell there says nothing.
+    The first axis speaks: both bad there is a tie, and who cannot tell there says nothing. Groups
+    and times come as text, as in services.quality.rankings_of.
     """
-    answers = (
+    answers = list(
         Preference.objects.valid()
-        .filter(
-            project=project,
-            annotator__kind__in=HUMAN,
-            comparison__purpose=Purpose.EVALUATION,
-            comparison__prompt__split=split,
-        )
-        .exclude(comparison__selector__in=OF_THE_MIX)
+        .filter(project=project, annotator__kind__in=HUMAN, comparison__in=questions)
         .order_by("comparison_id", "pk", "rankings__pk")
         .values_list(
+            Cast("rankings__groups", TextField()),
+            Cast("created_at", TextField()),
             "comparison_id",
             "pk",
-            "created_at",
             "annotator_id",
             "rankings__outcome",
-            "rankings__groups",
             "comparison__prompt__split_group",
             "comparison__propensity",
         )
     )
-    texts, shown = _lengths(project, split), _shown(project, split)
+    said = json.loads(f"[{','.join(row[0] or '[]' for row in answers)}]")
+    texts, shown = _shown(questions)
     votes: dict[int, list[tuple[int, dict[int, int]]]] = defaultdict(list)
-    facts: dict[int, tuple[str, float | None, datetime]] = {}
-    read: set[int] = set()
-    for comparison, pk, at, annotator, outcome, groups, group, propensity in answers.iterator():
-        if pk in read:
+    facts: dict[int, tuple[str, float | None, str]] = {}
+    last = None
+    for groups, (_groups, at, comparison, pk, annotator, outcome, group, propensity) in zip(
+        said, answers, strict=True
+    ):
+        if pk == last:
             continue
-        read.add(pk)
+        last = pk
         if outcome in (Outcome.RANKED, Outcome.EQUAL):
             places = {one: place for place, tied in enumerate(groups) for one in tied}
         elif outcome == Outcome.BOTH_BAD:
@@ -167,38 +205,33 @@ def _by_comparison(
         votes[comparison].append((annotator, places))
     for comparison, found in votes.items():
         group, propensity, first = facts[comparison]
-        yield (group, propensity, frozenset(shown[comparison]), texts, first), found
+        yield (group, propensity, frozenset(shown[comparison]), texts, _time(first)), found
 
 
-def _shown(project: Project, split: str) -> dict[int, list[int]]:
-    """The completions of each comparison that may count."""
-    found: dict[int, list[int]] = defaultdict(list)
-    rows = _entries(project, split).values_list("comparison_id", "completion_id")
-    for comparison, completion in rows.iterator():
-        found[comparison].append(completion)
-    return found
+def _time(text: str) -> datetime:
+    """As the database writes it; SQLite leaves out that it is UTC."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _entries(project: Project, split: str) -> QuerySet[ComparisonCompletion]:
-    return ComparisonCompletion.objects.filter(
-        comparison__project=project,
-        comparison__purpose=Purpose.EVALUATION,
-        comparison__prompt__split=split,
-    )
+def _shown(questions: QuerySet[Comparison]) -> tuple[dict[int, int], dict[int, list[int]]]:
+    """Characters of the completions that are compared, and the completions of each comparison."""
+    lengths: dict[int, int] = {}
+    shown: dict[int, list[int]] = defaultdict(list)
+    rows = ComparisonCompletion.objects.filter(comparison__in=questions)
+    for comparison, completion, length in rows.values_list(
+        "comparison_id", "completion_id", Length("completion__text")
+    ):
+        shown[comparison].append(completion)
+        lengths[completion] = length
+    return lengths, shown
 
 
-def _lengths(project: Project, split: str) -> dict[int, int]:
-    """Characters of the completions that are compared."""
-    rows = _entries(project, split).values_list("completion_id", Length("completion__text"))
-    return dict(rows.iterator())
-
-
-def _writers(project: Project, split: str) -> dict[int, list[str]]:
+def _writers(questions: QuerySet[Comparison]) -> dict[int, list[str]]:
     """Who wrote each completion that is compared."""
+    entries = ComparisonCompletion.objects.filter(comparison__in=questions)
     rows = (
-        Generation.objects.filter(
-            completion__in=_entries(project, split).values("completion").order_by()
-        )
+        Generation.objects.filter(completion__in=entries.values("completion"))
         .order_by("pk")
         .values_list("completion_id", "origin", "model_version_id", "model_version__name", "writer")
     )

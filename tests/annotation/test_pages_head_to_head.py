@@ -6,6 +6,7 @@ import io
 import pytest
 from django.utils import timezone
 
+from annotation.kept import forget
 from annotation.models import (
     AnnotatorKind,
     AuditEntry,
@@ -18,23 +19,26 @@ from annotation.models import (
     Split,
     TrainingJob,
 )
+from annotation.pages import head_to_head
 from annotation.pages.head_to_head import pairs_of
+from annotation.services import battles as battles_module
 from annotation.services import boards, ledger, queue
-from annotation.services.battles import battles_of
+from annotation.services.battles import evaluation_of
 from annotation.services.meetings import PEOPLE
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
 from annotation.services.review import void_preference
 from annotation.standings import board_of
 from annotation.trials import Trial
+from tests.annotation import voting
 
 HERE = "/p/shop/head-to-head/"
 
 
-@pytest.fixture(autouse=True)
-def no_board_of_another_test():
-    """Ids begin anew with each."""
-    boards.forget()
+def battles_of(project, split=Split.DEV):
+    """(battles, trials) of the evaluation."""
+    found = evaluation_of(project, split)
+    return found.battles, found.trials
 
 
 @pytest.fixture
@@ -256,6 +260,58 @@ def test_people_are_players_and_models_votes_do_not_count(cast, versions, meet):
     ]
     cast.project.annotators.update(kind=AnnotatorKind.MODEL)
     assert battles_of(cast.project) == ([], [])
+
+
+def test_of_what_no_job_asked_the_newest_questions_count(cast, enter, versions, meet, monkeypatch):
+    def outside(writers, order):
+        comparison = voting.compare(cast.project, split="dev", purpose="evaluation")
+        for pk, writer in zip(voting.ids_of(comparison), writers, strict=True):
+            Generation.objects.create(completion_id=pk, origin="imported", writer=writer)
+        voting.cast(comparison, order=order)
+        cast.project.comparisons.filter(pk=comparison.pk).update(open_slots=0)
+
+    outside("xy", [[0], [1]])
+    meet(0, 1)
+    outside("xy", [[1], [0]])
+    meet(1, 0)
+    outside("xz", [[0], [1]])
+    everything = battles_of(cast.project)[0]
+    assert len(everything) == 5
+    page = enter(cast.admin).get(HERE).content.decode()
+    assert "are counted" not in page
+    monkeypatch.setattr(battles_module, "MOST_QUESTIONS", 2)
+    monkeypatch.setattr(head_to_head, "MOST_QUESTIONS", 2)
+    forget()
+    a, b = (f"{one.name} #{one.pk}" for one in versions)
+    battles, trials = battles_of(cast.project)
+    assert [(one.left, one.right, one.score) for one in battles] == [
+        (a, b, 1.0), (a, b, 0.0), ("x", "z", 1.0)
+    ]  # fmt: skip
+    assert len(trials) == 3
+    page = enter(cast.admin).get(HERE).content.decode()
+    assert "the newest 2 comparisons are counted" in page
+
+
+def test_an_answer_that_is_committed_late_comes_onto_the_board(cast, meet):
+    """PostgreSQL gave its id out before that of an answer that is there already."""
+    meet(0, 1)
+    first = Preference.objects.get()
+    groups = first.rankings.get().groups
+
+    def answer(pk):
+        another = Preference.objects.create(
+            pk=pk, project=cast.project, comparison=first.comparison, scheme=first.scheme,
+            annotator=voting.make_voter(cast.project),
+        )  # fmt: skip
+        Ranking.objects.create(preference=another, outcome="ranked", groups=groups[::-1])
+
+    def battles():
+        return {one.battles for one in boards.board_at(cast.project).board.standings}
+
+    answer(first.pk + 9)
+    assert battles() == {2}
+    answer(first.pk + 5)
+    assert battles() == {3}
 
 
 def test_a_verdict_is_given_once_the_interval_excludes_one_half():
