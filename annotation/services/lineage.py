@@ -7,8 +7,9 @@ by the same function that froze it (annotation/funnel.py), so it is asked of tha
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from annotation.funnel import IN_THE_FILE, Bucket, VoteFacts, VoteQuery, bucket_of
 from annotation.models import (
@@ -80,15 +81,20 @@ class PreferenceLineage:
 
 def votes_on(version: ModelVersion, project: Project) -> QuerySet[Preference]:
     """All votes of the project on comparisons with a completion that the version wrote."""
-    return Preference.objects.filter(comparison__in=_compared(version, project))
+    entries = _entries(version, project)
+    return Preference.objects.filter(comparison__in=entries.values("comparison"))
 
 
-def _compared(version: ModelVersion, project: Project) -> QuerySet[Comparison]:
-    written = Generation.objects.filter(model_version=version, completion__prompt__project=project)
-    entries = ComparisonCompletion.objects.filter(
-        comparison=OuterRef("pk"), completion__in=written.values("completion")
-    )
-    return Comparison.objects.filter(Exists(entries), project=project)
+def _texts(version: ModelVersion) -> QuerySet[Generation, Any]:
+    return Generation.objects.filter(model_version=version).values("completion")
+
+
+def _entries(version: ModelVersion, project: Project) -> QuerySet[ComparisonCompletion]:
+    """Where its texts are compared; from the texts on, for asked of every comparison it would be
+    the whole ledger that is read."""
+    return ComparisonCompletion.objects.filter(
+        completion__in=_texts(version), comparison__project=project
+    ).order_by()
 
 
 def lineage_of_version(version: ModelVersion, project: Project) -> VersionLineage:
@@ -103,10 +109,13 @@ def lineage_of_version(version: ModelVersion, project: Project) -> VersionLineag
         for edge in EDGES:
             if getattr(child, f"{edge}_id") == version.pk:
                 children.setdefault(edge, []).append(child)
-    written = Generation.objects.filter(model_version=version, completion__prompt__project=project)
-    comparisons = _compared(version, project)
-    votes = votes_on(version, project)
-    snapshots = [snapshot for snapshot, _ in _holding(project, _asked(votes))]
+    entries = _entries(version, project)
+    shown = entries.order_by("-comparison").values_list("comparison", flat=True).distinct()[:SHOWN]
+    comparisons = Comparison.objects.filter(pk__in=list(shown))
+    # as in trained_on, ids first
+    votes = sorted(votes_on(version, project).order_by().values_list("pk", flat=True))
+    asked = _asked(Preference.objects.filter(pk__in=votes[:VOTES_ASKED]))
+    snapshots = [snapshot for snapshot, _ in _holding(project, asked)]
     jobs = TrainingJob.objects.filter(
         Q(init=version) | Q(reference=version) | Q(reward=version), project=project
     )
@@ -122,10 +131,12 @@ def lineage_of_version(version: ModelVersion, project: Project) -> VersionLineag
             .select_related("by")
             .order_by("-pk")[:SHOWN]
         ),
-        num_completions=written.values("completion").distinct().count(),
-        num_comparisons=comparisons.count(),
-        num_votes=votes.count(),
-        comparisons=list(comparisons.select_related("prompt", "batch").order_by("-pk")[:SHOWN]),
+        num_completions=Completion.objects.filter(
+            pk__in=_texts(version), prompt__project=project
+        ).count(),
+        num_comparisons=entries.values("comparison").distinct().count(),
+        num_votes=len(votes),
+        comparisons=list(comparisons.select_related("prompt", "batch").order_by("-pk")),
         snapshots=snapshots,
         trained=_trained_on(snapshots),
     )

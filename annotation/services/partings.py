@@ -9,10 +9,11 @@ are in deviations of the model's anchors.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from annotation.funnel import NEVER_USED
 from annotation.models import (
+    ComparisonCompletion,
     Completion,
     ModelVersion,
     Preference,
@@ -20,6 +21,7 @@ from annotation.models import (
     Ranking,
     Split,
 )
+from annotation.models.comparisons import PreferenceQuerySet
 from annotation.services import search
 from annotation.services.quality import MOST_ANSWERS, PEOPLE, rankings_of
 from annotation.services.scores import known_scores
@@ -85,9 +87,8 @@ def partings(
         .exclude(comparison__purpose__in=NEVER_USED)
         .exclude(comparison__prompt__split=Split.TEST)
     )
-    if wanted is not None and wanted != Wanted():
-        fitting = search.found(project, wanted).order_by().values("pk")
-        votes = votes.filter(comparison__in=fitting)
+    if wanted is not None:
+        votes = _narrowed(project, votes, wanted)
     newest = list(votes.order_by("-pk").values_list("pk", flat=True)[: MOST_ANSWERS + 1])
     if not newest:
         return Partings([], 0, False)
@@ -110,6 +111,25 @@ def partings(
                 found.append(worst)
     found.sort(key=lambda one: (-one.size, -one.votes, -one.comparison, one.axis))
     return Partings(found, len(compared), len(newest) > MOST_ANSWERS)
+
+
+def _narrowed(project: Project, votes: PreferenceQuerySet, wanted: Wanted) -> PreferenceQuerySet:
+    """What a vote's comparison says itself is asked of it; only the rest needs a search, which
+    reads every comparison that fits."""
+    if wanted.language:
+        votes = votes.filter(comparison__language=wanted.language)
+    if wanted.split:
+        votes = votes.filter(comparison__prompt__split=wanted.split)
+    if wanted.version is not None:
+        wrote = ComparisonCompletion.objects.filter(
+            completion__generations__model_version=wanted.version
+        )
+        votes = votes.filter(comparison__in=wrote.values("comparison"))
+    rest = replace(wanted, language="", split="", version=None)
+    if rest != Wanted():
+        fitting = search.found(project, rest).order_by().values("pk")
+        votes = votes.filter(comparison__in=fitting)
+    return votes
 
 
 def _parted(
