@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 from statistics import quantiles
@@ -153,7 +154,8 @@ def fill(votes: int) -> dict[str, Any]:
             Preference(
                 pk=number, project=project, comparison_id=number, scheme=scheme,
                 annotator=people[number % ANNOTATORS], guideline=guideline, presented_order=pair,
-                source=source, seconds=20.0, created_at=now,
+                source=source, seconds=20.0,
+                created_at=now - timedelta(days=70, minutes=votes - number),
             )
             for number, _of, pair in pairs()
         ),
@@ -180,6 +182,51 @@ def fill(votes: int) -> dict[str, Any]:
     )
     desk._settle()
     return {"rows": votes}
+
+
+def answer_again(comparisons: int) -> None:
+    """Two more people answer each of the newest comparisons, over ten weeks, for what pages say of
+    agreement; the answers are the newest of the ledger."""
+    from django.utils import timezone
+
+    from annotation.models import Comparison, Preference, Project, Ranking
+    from tests.benchmarks import desk_data as desk
+
+    project, rng, now = Project.objects.get(slug=SLUG), random.Random(7), timezone.now()
+    scheme, guideline = project.schemes.get(), project.guidelines.get()
+    people = list(project.annotators.order_by("pk").values_list("pk", flat=True)[:ANNOTATORS])
+    newest = Comparison.objects.filter(project=project).order_by("-pk")[:comparisons]
+    units = list(newest.values_list("pk", "preferences__presented_order", "preferences__source"))
+    first = 1 + Preference.objects.order_by("-pk").values_list("pk", flat=True)[0]
+    again = [
+        (number, unit, people[(unit + more) % len(people)], order, source)
+        for number, (unit, order, source, more) in enumerate(
+            ((*one, more) for one in reversed(units) for more in (7, 19)), start=first
+        )
+    ]
+    desk.copy(
+        Preference,
+        (
+            Preference(
+                pk=number, project=project, comparison_id=unit, scheme=scheme, annotator_id=who,
+                guideline=guideline, source_id=source, seconds=round(rng.lognormvariate(3, 1), 1),
+                presented_order=order if rng.random() < 0.5 else order[::-1],
+                created_at=now - timedelta(days=70 * (1 - (number - first) / len(again))),
+            )
+            for number, unit, who, order, source in again
+        ),
+    )  # fmt: skip
+    desk.copy(
+        Ranking,
+        (
+            Ranking(
+                preference_id=number, outcome="ranked",
+                groups=[[pk] for pk in (order if rng.random() < 0.8 else order[::-1])],
+            )
+            for number, _unit, _who, order, _source in again
+        ),
+    )  # fmt: skip
+    desk._settle()
 
 
 def freeze(folder: Path) -> dict[str, Any]:
