@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 from annotation.models import GoldCheck, GoldItem, Role
 from annotation.services.gold import completion_ids
 from annotation.services.projects import annotator_for
-from annotation.services.quality import report
+from annotation.services.quality import annotators_of
 from annotation.services.queue import claim_comparison
 from tests.annotation.golden import answer, make_experts, make_items
 from tests.annotation.making import make_comparisons, make_member, make_project
@@ -121,7 +121,6 @@ def test_a_report_of_gold_and_of_work_read_alike(project, experts, labeler):
 
 
 def test_the_quality_report_has_gold_in_a_column_and_not_in_the_agreement(project, labeler):
-    found = report(project)
-    [line] = found.annotators
+    [line] = annotators_of(project)
     assert (line.gold.value, line.gold.n) == (0.6, 5)
     assert line.answers == project.preferences.count() - 5
