@@ -30,22 +30,51 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation.settings")
 os.environ.setdefault("CONCORD_MODE", "laptop")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the web process
 
 SLUG = "shelf"
 ANNOTATORS = 50
 EXPORTS = (("comparisons", "jsonl"), ("trl", "jsonl"), ("trl", "parquet"), ("raw", "jsonl"))
 PAGE_TIMES = 20
+ASKED_AGAIN = 3400
+"""Comparisons that three people answer: the newest ten thousand answers are of these."""
+METRICS = 10_000
+WROTE = 2000
+"""Texts of the policy version."""
+READS_WHAT_IS_KEPT = ("quality/?of=annotators",)
+"""Asked for when the figures above it are there."""
 PAGES = (
-    "export/",
-    "preferences/",
+    "",
+    "live/",
+    "jobs/",
+    "jobs/{job}/",
+    "jobs/new/?kind=reward",
     "versions/",
+    "versions/{version}/",
     "head-to-head/",
+    "health/",
+    "export/",
+    "imports/",
+    "preferences/",
+    "preferences/?outcome=equal&split=dev",
+    "preferences/{vote}/",
+    "search/?text=letter",
+    "search/?version={version}&language=en",
+    "quality/",
+    "quality/?whose=people",
+    "quality/?of=annotators",
+    "quality/?by=week",
     *(
         f"analysis/?part={part}"
         for part in ("agreement", "position", "length", "languages", "scores")
     ),
     "analysis/votes/?part=position&annotator=p1",
+    "analysis/votes/?part=languages&language=en",
+    "votes/?of=agreement&axis=overall",
+    "votes/?of=met&player=model-1",
+    "votes/?of=written&version={version}",
     "analysis/disagreements/",
+    "analysis/disagreements/?language=zh&version={version}",
     "analysis/contributions/",
 )
 
@@ -184,6 +213,40 @@ def fill(votes: int) -> dict[str, Any]:
     return {"rows": votes}
 
 
+def furnish() -> dict[str, int]:
+    """A job with ten thousand points, and a policy version that wrote some of the texts; their ids
+    and that of a vote, for addresses."""
+    from annotation.models import (
+        Generation,
+        JobMetric,
+        ModelVersion,
+        Project,
+        Promotion,
+        TrainingJob,
+    )
+    from tests.benchmarks import desk_data as desk
+
+    project, rng = Project.objects.get(slug=SLUG), random.Random(9)
+    job = TrainingJob.objects.create(project=project, kind="reward", status="done")
+    desk.copy(
+        JobMetric,
+        (
+            JobMetric(job=job, phase="reward", step=step, values={"loss": rng.random()})
+            for step in range(METRICS)
+        ),
+    )
+    policy = ModelVersion.objects.create(
+        kind="policy", stage="sft", name="policy", path="models/policy", sha256="1" * 64
+    )
+    Promotion.objects.create(project=project, slot="policy", version=policy, verdict="registered")
+    last = Generation.objects.order_by("-pk").values_list("pk", flat=True)[0]
+    Generation.objects.filter(pk__gt=last - WROTE).update(
+        model_version=policy, origin="policy", writer=""
+    )
+    vote = project.preferences.order_by("pk").values_list("pk", flat=True)[0]
+    return {"job": job.pk, "version": policy.pk, "vote": vote}
+
+
 def answer_again(comparisons: int) -> None:
     """Two more people answer each of the newest comparisons, over ten weeks, for what pages say of
     agreement; the answers are the newest of the ledger."""
@@ -280,27 +343,38 @@ def restore(folder: Path) -> dict[str, Any]:
 
 
 def pages(folder: Path) -> dict[str, Any]:
-    """Of each page at p95 the milliseconds by the clock and of the processor, and its queries."""
+    """Of each page at p95 the milliseconds by the clock and of the processor, and its queries.
+
+    Nothing is kept from one view to the next, so that each is as the first after an answer.
+    """
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
     from annotation.garbage import spare_what_stays
+    from annotation.kept import forget
     from annotation.models import Project, User
     from annotation.services.projects import add_member
 
+    ids = furnish()
+    answer_again(ASKED_AGAIN)
     spare_what_stays()  # as in the web process
     user = User.objects.create(username="researcher")
     add_member(project=Project.objects.get(slug=SLUG), user=user, role="admin", by=None)
     client, found = Client(), {}
     client.force_login(user)
     for page in PAGES:
-        client.get(f"/p/{SLUG}/{page}")  # templates are compiled once
+        # what a page asks for after it, as it asks
+        fragment = {"HX-Request": "true"} if page.startswith(("quality/?", "analysis/?")) else {}
+        address = f"/p/{SLUG}/{page.format(**ids)}"
+        client.get(address, headers=fragment)  # templates are compiled once
         clock, processor = [], []
         for _ in range(PAGE_TIMES):
+            if page not in READS_WHAT_IS_KEPT:
+                forget()
             started, worked = time.perf_counter(), time.process_time()
             with CaptureQueriesContext(connection) as queries:
-                response = client.get(f"/p/{SLUG}/{page}")
+                response = client.get(address, headers=fragment)
             clock.append((time.perf_counter() - started) * 1000)
             processor.append((time.process_time() - worked) * 1000)
             if response.status_code != 200:
