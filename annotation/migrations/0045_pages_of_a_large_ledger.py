@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotation", "0043_forgotten_outside"),
+        ("annotation", "0044_asking"),
     ]
 
     operations = [
