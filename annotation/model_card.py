@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from annotation.models import ModelVersion, VersionKind
+from annotation.services.ancestry import way_to
 from annotation.services.gates import BEFORE
 from annotation.services.licences import datasets_behind, known_forbidding
 from annotation.tombstones import tombstone_of
@@ -116,4 +117,15 @@ def _lineage(version: ModelVersion) -> list[tuple[str, Any]]:
             found.append(("withdrawn since", stone))
     if version.job:
         found.append(("job", version.job_id))
+    for step in way_to(version):
+        if version.job is None or not step.version.job:
+            continue
+        if step.version.job.project_id != version.job.project_id:
+            continue  # what another project read is its own
+        read = [f"{file.name} `{file.sha256 or 'hash unknown'}`" for file in step.files]
+        read += [f"snapshot `{step.snapshot.sha256}`"] if step.snapshot else []
+        if read:
+            found.append(
+                (f"on the way, {' '.join(step.version.name.split())} read", ", ".join(read))
+            )
     return found or [("registered from outside", version.path)]

@@ -19,6 +19,7 @@ from annotation.pages.measures import Figure, figures, phase_of, phase_rank
 from annotation.pages.shell import project_page, project_template, told, user_of
 from annotation.permissions import ADMINISTER, WATCH
 from annotation.services import versions as services
+from annotation.services.ancestry import way_to
 from annotation.services.gates import BEFORE, look_again, may_be_looked_at_again
 from annotation.services.lineage import lineage_of_version
 from annotation.services.roles import may_stand_in
@@ -135,6 +136,7 @@ def version(request: HttpRequest, membership: Membership, version_id: int) -> Ht
         "version": found,
         "lineage": lineage,
         "made_by": made_by(found),
+        "way": way_to(found),
         "gate": judged(found),
         "withdrawn": tombstone_of(found.snapshot) if found.snapshot else "",
         "gate_rows": rows_of(gate.get("numbers", {})),

@@ -1,18 +1,28 @@
 """Versions: the list, lineage both ways, promotion and roll-back, download."""
 
 import io
+import json
 import tarfile
+from html import unescape
 
 import pytest
 from django.utils.html import strip_tags
 
 from annotation import model_card
-from annotation.models import JobKind, JobStatus, Promotion, TrainingJob
+from annotation.models import (
+    DatasetSnapshot,
+    JobKind,
+    JobStatus,
+    ModelVersion,
+    Promotion,
+    TrainingJob,
+)
 from annotation.models.prompts import Prompt
 from annotation.services import queue, versions
+from annotation.services.ancestry import way_to
 from annotation.services.projects import annotator_for
 from annotation.services.rankings import AxisRanking
-from tests.annotation.making import as_shown
+from tests.annotation.making import as_shown, make_project
 
 
 @pytest.fixture
@@ -249,3 +259,104 @@ def test_the_page_says_how_many_held_out_answers_are_missing(cast, enter, unjudg
     assert "18 more held-out questions must be answered" in html
     assert "2 of 20 held-out questions answered" in html
     assert "Of the 1 open questions 1 are held out" in html
+
+
+@pytest.fixture
+def way(cast, settings, tmp_path):
+    """Pretrained on two files, fine-tuned on a snapshot, and two rounds of PPO; oldest first."""
+    settings.ARTIFACTS_DIR = tmp_path
+    project, found = cast.project, []
+    reward = None
+    for number, stage in enumerate(("pretrain", "sft", "reward", "ppo", "ppo")):
+        snapshot = DatasetSnapshot.objects.create(
+            project=project,
+            kind="comparisons",
+            query={},
+            ledger_position={},
+            counts={},
+            rows=30 + number,
+            sha256=f"{number}{'5' * 63}",
+            path="d",
+        )
+        is_first = stage == "pretrain"
+        job = TrainingJob.objects.create(
+            project=project,
+            kind=JobKind(stage),
+            status=JobStatus.DONE,
+            inputs={"data": ["fixtures/corpus.jsonl", "fixtures/more.txt"]} if is_first else {},
+        )
+        folder = tmp_path / "models" / str(number)
+        folder.mkdir(parents=True)
+        if is_first:
+            hashes = {"data.0": "a1" * 32, "data.1": "b2" * 32}
+            (folder / "run.json").write_text(json.dumps({"inputs": hashes}))
+        version = ModelVersion.objects.create(
+            kind="reward" if stage == "reward" else "policy",
+            stage=stage,
+            name=f"{stage}-{number}",
+            path=f"models/{number}",
+            sha256=f"{number:064}",
+            job=job,
+            init=found[-1] if found else None,
+            reward=reward if stage == "ppo" else None,
+            snapshot=None if is_first else snapshot,
+        )
+        if stage == "reward":
+            reward = version
+        else:
+            found.append(version)
+    return found
+
+
+def way_on(html):
+    """The text of the steps that the page shows."""
+    listed = html[html.index('<ol class="way">') : html.index("</ol>", html.index('class="way"'))]
+    return [" ".join(strip_tags(one).split()) for one in listed.split("<li>")[1:]]
+
+
+def test_a_policy_is_led_back_to_the_text_it_began_with(cast, enter, way):
+    html = enter(cast.reviewer).get(f"/p/shop/versions/{way[-1].pk}/").content.decode()
+    reads = "rows {}555555555555555"
+    assert way_on(html) == [
+        f"pretrain-0 Pretraining #{way[0].job_id} read corpus.jsonl a1a1a1a1a1a1a1a1"
+        " read more.txt b2b2b2b2b2b2b2b2",
+        f"sft-1 Supervised fine-tuning #{way[1].job_id} read 31 {reads.format(1)}",
+        f"ppo-3 PPO #{way[2].job_id} read 33 {reads.format(3)}"
+        " Rewarded by reward-2 2555555555555555",
+        f"ppo-4 PPO #{way[3].job_id} read 34 {reads.format(4)}"
+        " Rewarded by reward-2 2555555555555555",
+    ]
+    assert f'title="SHA-256 {"a1" * 32}"' in html
+    for one in way[:-1]:
+        assert f'href="/p/shop/versions/{one.pk}/"' in html
+    card = model_card.render(way[-1])
+    assert f"on the way, pretrain-0 read: corpus.jsonl `{'a1' * 32}`, more.txt" in card
+
+
+def test_a_run_without_its_record_says_that_the_hash_is_gone(cast, enter, way, tmp_path):
+    for content in (None, "[]", "no JSON", '{"inputs": []}'):
+        record = tmp_path / "models" / "0" / "run.json"
+        record.unlink() if content is None else record.write_text(content)
+        html = enter(cast.reviewer).get(f"/p/shop/versions/{way[0].pk}/").content.decode()
+        assert "corpus.jsonl its hash is gone with the run's record" in unescape(way_on(html)[0])
+
+
+def test_what_another_project_read_is_not_told(cast, enter, way):
+    other = make_project(slug="other")
+    TrainingJob.objects.filter(pk__in=[way[0].job_id, way[1].job_id]).update(project=other)
+    html = enter(cast.reviewer).get(f"/p/shop/versions/{way[-1].pk}/").content.decode()
+    assert way_on(html)[:2] == ["pretrain-0 of another project", "sft-1 of another project"]
+    assert "corpus.jsonl" not in html
+
+
+def test_a_long_way_takes_no_more_queries(cast, enter, way, django_assert_max_num_queries):
+    at = way[-1]
+    for number in range(20):
+        job = TrainingJob.objects.create(project=cast.project, kind=JobKind.PPO)
+        named = {"name": f"r{number}", "path": f"r{number}", "sha256": f"{number:064}"}
+        at = ModelVersion.objects.create(kind="policy", stage="ppo", init=at, job=job, **named)
+    with django_assert_max_num_queries(4):
+        assert len(way_to(at)) == 24
+    # rows can't point in a circle by the program's own doing, and a page must end all the same
+    ModelVersion.objects.filter(pk=way[0].pk).update(init=at)
+    assert len(way_to(at)) == 24
