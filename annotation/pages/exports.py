@@ -174,23 +174,12 @@ def query_of(asked: dict[str, Any]) -> dict[str, Any]:
             )
         splits = [split for split in asked["splits"] if split != Split.TEST]
         return {"splits": splits or asked["splits"], "licences": asked["licences"]}
-    return {
-        "splits": asked["splits"],
-        "annotators": asked["annotators"],
-        "decisions": asked["decisions"] or None,
-        "weights": asked["weights"] or None,
-        "since": asked["since"].isoformat() if asked["since"] else "",
-        "until": asked["until"].isoformat() if asked["until"] else "",
-        "sources": asked["sources"],
-        "licences": asked["licences"],
-        "schemes": asked["schemes"],
-        "guidelines": asked["guidelines"],
-        "axes": asked["axes"],
-        "tags": asked["tags"],
-        "accuracy": asked["accuracy"],
-        "checks": asked["checks"] if asked["accuracy"] else None,
-        "agreement": asked["agreement"],
-    }
+    query = {name: asked[name] for name in ("splits", "annotators", "licences", *OF_VOTES)}
+    for day in ("since", "until"):
+        query[day] = asked[day].isoformat() if asked[day] else ""
+    for choice in ("decisions", "weights"):
+        query[choice] = asked[choice] or None
+    return query | {"checks": asked["checks"] if asked["accuracy"] else None}
 
 
 @project_page(*RESEARCH)

@@ -51,4 +51,4 @@ def test_every_page_of_the_navigation_can_be_reached_by_hand(visitors, cast, wid
                 reached.append(address)
         return reached
 
-    assert len(visitor.do(walk)) == 17
+    assert len(visitor.do(walk)) == 18
