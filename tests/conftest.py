@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
 
-from tests.flushing import sql_flush
-
 from annotation.kept import forget
+from tests.flushing import sql_flush
 
 ROOT = Path(__file__).resolve().parent.parent
 
