@@ -86,9 +86,16 @@ class Laptop:
         self.process.wait(10)
 
 
-def test_ctrl_c_ends_everything_and_it_goes_on_where_it_was(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Empty before the first start, which makes tables and demo in it; the others go on with them:
+    what each of them says holds of any start."""
+    return tmp_path_factory.mktemp("laptop")
+
+
+def test_ctrl_c_ends_everything_and_it_goes_on_where_it_was(folder):
     for go in (1, 2):
-        laptop = Laptop(tmp_path)
+        laptop = Laptop(folder)
         try:
             wait_for(laptop.is_up, "the sign-in page")
             wait_for(laptop.trains, "the first model in training")
@@ -102,11 +109,11 @@ def test_ctrl_c_ends_everything_and_it_goes_on_where_it_was(tmp_path):
         assert said.count("Everything is stopped.") == go
         assert said.count("The demo project has ") == 1
         assert said.count("The demo project is there already.") == go - 1
-        assert "Traceback" not in said + (tmp_path / "log.txt").read_text()
+        assert "Traceback" not in said + (folder / "log.txt").read_text()
 
 
-def test_closing_the_terminal_ends_everything_too(tmp_path):
-    laptop = Laptop(tmp_path)
+def test_closing_the_terminal_ends_everything_too(folder):
+    laptop = Laptop(folder)
     try:
         wait_for(laptop.is_up, "the sign-in page")
         wait_for(laptop.trains, "the first model in training")
@@ -117,20 +124,20 @@ def test_closing_the_terminal_ends_everything_too(tmp_path):
         laptop.end()
 
 
-def test_a_second_one_in_the_same_place_is_refused(tmp_path):
-    laptop = Laptop(tmp_path)
+def test_a_second_one_in_the_same_place_is_refused(folder):
+    laptop = Laptop(folder)
     try:
         wait_for(laptop.is_up, "the sign-in page")
-        second = Laptop(tmp_path)
+        second = Laptop(folder)
         assert second.process.wait(60) == 2
-        assert f"Concord already runs from {tmp_path}" in laptop.said.read_text()
+        assert f"Concord already runs from {folder}" in laptop.said.read_text()
         assert laptop.is_up()
     finally:
         laptop.end()
 
 
-def test_when_redis_ends_all_the_rest_ends_too(tmp_path):
-    laptop = Laptop(tmp_path)
+def test_when_redis_ends_all_the_rest_ends_too(folder):
+    laptop = Laptop(folder)
     try:
         wait_for(laptop.is_up, "the sign-in page")
         [redis] = laptop.running("redis-server")
