@@ -23,7 +23,11 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connection
 from django.test import TransactionTestCase
 
+from annotation.models import ModelVersion
+from annotation.services import jobs, versions
+from annotation.services.ledger import add_prompt
 from annotation.services.projects import create_project
+from tests.workers.tiny import tiny_policy, tiny_reward
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -214,3 +218,46 @@ def artifacts(settings: Any, tmp_path: Path) -> Path:
 def project(db: None) -> Any:
     """A project of its own."""
     return create_project(name="Shop", slug="shop", by=None)
+
+
+@pytest.fixture
+def make_version(artifacts: Path, project: Any) -> Callable[..., ModelVersion]:
+    """Registers a tiny model, with the finished job that made it unless its stage is registered;
+    trunk: the version that a reward model stands on."""
+
+    def make(
+        name: str, *, kind: str = "policy", stage: str = "registered", seed: int = 0, **edges: Any
+    ) -> ModelVersion:
+        folder = artifacts / "models" / name
+        if kind == "policy":
+            tiny_policy(folder, seed=seed)
+        else:
+            tiny_reward(folder, versions.directory_of(edges.pop("trunk")), seed=seed)
+        job = None
+        if stage != "registered":
+            job = jobs.request_training(
+                project=project,
+                kind=stage,
+                config={"max_response_tokens": 8} if stage == "ppo" else {},
+            )
+            jobs.claim_job(job_id=job.pk, worker="w")
+            jobs.finish_job(job_id=job.pk, attempt=1)
+        return versions.register_version(kind=kind, stage=stage, directory=folder, job=job, **edges)
+
+    return make
+
+
+@pytest.fixture
+def ppo_version(project: Any, make_version: Callable[..., ModelVersion]) -> ModelVersion:
+    """A policy from PPO whose reference is in force, and three prompts of dev."""
+    root = make_version("sft-1", stage="sft", seed=1)
+    versions.promote(project=project, slot="policy", version=root, verdict="first")
+    reward = make_version("r", kind="reward", trunk=root)
+    for n in range(3):
+        add_prompt(
+            project=project,
+            source=project.sources.get(),
+            messages=[{"role": "user", "content": f"Question {n}?"}],
+            split="dev",
+        )
+    return make_version("ppo-1", stage="ppo", seed=2, reference=root, reward=reward)

@@ -1,7 +1,10 @@
 """Tiny real models for the tests of the workers: a GPT of one layer and its reward model."""
 
 from pathlib import Path
+from typing import Any
 
+from annotation.models import ModelVersion
+from annotation.services import versions
 from policy.backbone import GPTShape, new_gpt, save_model, score_model_from
 from policy.ensemble import Ensemble, Member
 from policy.score_scale import ScoreScale
@@ -48,3 +51,11 @@ def tiny_ensemble(folder: Path) -> Path:
     )
     Ensemble(rule="mean", uncertainty_weight=0.0, members=members, scale=ScoreScale()).save(folder)
     return folder
+
+
+def save_again(version: ModelVersion, model: Any, tokenizer: Any) -> None:
+    """Change the files of a version, and the hash by which loaded models are kept."""
+    directory = versions.directory_of(version)
+    save_model(model, tokenizer, directory)
+    version.sha256 = versions.sha256_of_directory(directory)
+    version.save()
