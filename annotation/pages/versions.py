@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from annotation.errors import Conflict
 from annotation.models import JobKind, Membership, ModelVersion, Project, Slot
+from annotation.pages.dev_answers import is_measured, num_dev_of
 from annotation.pages.gate_table import rows_of
 from annotation.pages.judgement import what_is_missing
 from annotation.pages.loop import promotions_in_force
@@ -43,7 +44,7 @@ CHILD_WORDS = {
 def version_of(project: Project, version_id: int) -> ModelVersion:
     """A version the project made or uses; another project's is 404."""
     return get_object_or_404(
-        services.versions_of(project).select_related("job", "snapshot"), pk=version_id
+        services.versions_of(project).select_related("job__snapshot", "snapshot"), pk=version_id
     )
 
 
@@ -60,6 +61,7 @@ def measured(version: ModelVersion) -> list[Measured]:
     values = {
         name: value for name, value in version.metrics.items() if name not in ("gate", BEFORE)
     }
+    num_dev = num_dev_of(version.job) if version.job else None
     last_of = values.pop("final", {})
     found = [Measured("", list(figures(values)))] if values else []
     if not isinstance(last_of, Mapping):
@@ -68,7 +70,13 @@ def measured(version: ModelVersion) -> list[Measured]:
         if not isinstance(of_phase := last_of[phase], Mapping):
             found.append(Measured("", list(figures({phase: of_phase}))))
             continue
-        shown = {name: one for name, one in of_phase.items() if name not in ("step", "phase")}
+        shown = {
+            name: one
+            for name, one in of_phase.items()
+            if name not in ("step", "phase") and is_measured(phase, name, num_dev)
+        }
+        if not shown:
+            continue
         name = phase_of(phase)
         if step := of_phase.get("step"):
             name = _("%(phase)s, step %(step)s") % {"phase": name, "step": step}

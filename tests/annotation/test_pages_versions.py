@@ -360,3 +360,17 @@ def test_a_long_way_takes_no_more_queries(cast, enter, way, django_assert_max_nu
     # rows can't point in a circle by the program's own doing, and a page must end all the same
     ModelVersion.objects.filter(pk=way[0].pk).update(init=at)
     assert len(way_to(at)) == 24
+
+
+@pytest.mark.parametrize(("num_dev", "is_shown"), [(0, False), (19, False), (20, True)])
+def test_a_version_shows_no_temperature_that_too_few_answers_gave(
+    cast, enter, way, num_dev, is_shown
+):
+    reward = ModelVersion.objects.get(stage="reward")
+    DatasetSnapshot.objects.update(counts={"trained": 40, "dev": num_dev})
+    TrainingJob.objects.filter(pk=reward.job_id).update(snapshot=reward.snapshot)
+    metrics = {"final": {"scores": {"mean": 0.25, "temperature": 100.0}}}
+    ModelVersion.objects.filter(pk=reward.pk).update(metrics=metrics)
+    html = enter(cast.reviewer).get(f"/p/shop/versions/{reward.pk}/").content.decode()
+    assert "Scale of the scores" in html
+    assert ("Temperature" in html) == is_shown
