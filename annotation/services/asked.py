@@ -33,6 +33,7 @@ from annotation.models import (
     Split,
     TrainingJob,
 )
+from annotation.models.comparisons import ComparisonQuerySet
 from annotation.services import versions
 from annotation.services.quality import PEOPLE
 from annotation.services.scores import known_scores
@@ -85,7 +86,7 @@ class Drawn:
 
 def what_came(project: Project, reward: ModelVersion | None) -> list[Came]:
     """One of each way that was ever used, in the order of MADE_AS."""
-    made = Comparison.objects.filter(project=project, selector__in=MADE_AS, repeat_of=None)
+    made = _made(project).filter(selector__in=MADE_AS)
     counts = {
         row["selector"]: row
         for row in made.order_by()
@@ -103,11 +104,16 @@ def what_came(project: Project, reward: ModelVersion | None) -> list[Came]:
     ]
 
 
+def _made(project: Project) -> ComparisonQuerySet:
+    """In the words of the index comparison_made_as, without which SQLite would not go along it."""
+    return Comparison.objects.filter(project=project, repeat_of=None).exclude(selector="")
+
+
 def _came(
     project: Project, selector: str, counts: Mapping[str, Any], reward: ModelVersion | None
 ) -> Came:
     pairing, matched = MADE_AS[selector]
-    made = Comparison.objects.filter(project=project, selector=selector, repeat_of=None)
+    made = _made(project).filter(selector=selector)
     newest = list(made.order_by("-pk").values_list("pk", flat=True)[:NEWEST])
     votes = Preference.objects.valid().filter(
         project=project, annotator__kind__in=PEOPLE, comparison__in=newest

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from django.db.models import Exists, OuterRef
+
 from annotation.funnel import USABLE
-from annotation.models import Comparison, Outcome, Preference, Project, Split
+from annotation.models import Comparison, Outcome, Preference, Project, Prompt, Split
 from annotation.services.retraining import votes_that_train
 
 MOST = 1000
@@ -25,21 +27,21 @@ class HeldOut:
 def heldout_of(project: Project) -> HeldOut:
     """Count them as the next reward model's gate would."""
     voters = votes_that_train(project.job_defaults.get("inputs", {}).get("reward", {}))
-    answered = (
-        Preference.objects.valid()
-        .filter(
-            project=project,
-            annotator__kind__in=voters,
-            comparison__purpose__in=USABLE,
-            comparison__prompt__split=Split.DEV,
-            rankings__outcome=Outcome.RANKED,
-        )
-        .values("comparison__prompt__split_group")
-        .distinct()
+    votes = Preference.objects.valid().filter(
+        annotator__kind__in=voters,
+        comparison__prompt=OuterRef("pk"),
+        comparison__purpose__in=USABLE,
+        rankings__outcome=Outcome.RANKED,
     )
+    answered: set[str] = set()
+    prompts = Prompt.objects.filter(Exists(votes), project=project, split=Split.DEV)
+    for group in prompts.values_list("split_group", flat=True).iterator():
+        answered.add(group)
+        if len(answered) == MOST:
+            break
     still_open = Comparison.objects.open().filter(project=project, purpose__in=USABLE)
     return HeldOut(
-        answered=answered[:MOST].count(),
+        answered=len(answered),
         open=still_open.filter(prompt__split=Split.DEV).count(),
         open_in_all=still_open.count(),
     )

@@ -100,7 +100,8 @@ def found(project: Project, wanted: Wanted) -> QuerySet[Comparison]:
     if wanted.split:
         rows = rows.filter(prompt__split=wanted.split)
     if wanted.made_as:
-        rows = rows.filter(selector__in=selectors_of(wanted.made_as))
+        # said once more in the words of the partial index, or SQLite would not go along it
+        rows = rows.filter(selector__in=selectors_of(wanted.made_as)).exclude(selector="")
     if wanted.score_from is not None or wanted.score_to is not None:
         reward = in_force(project, Slot.REWARD)
         if reward is None:

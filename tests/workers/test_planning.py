@@ -140,13 +140,13 @@ def test_the_shares_of_a_mix_are_kept(project, writer, put_in_force):
     project.asking = {"same": 0.5, "in_force": 0.2, "reference": 0.3}
     for prompt in make_prompts(project, ["dev"] * 200 + ["train"] * 200):
         give_reference(prompt)
-    planned = plan(project, writer=writer, count=200, seed=5)
+    planned = plan(project, writer=writer, count=600, seed=5)
     number = Counter(one.pairing for one in planned)
-    # binomial(200, share): five standard deviations are 35, 28 and 32
-    assert abs(number["same"] - 100) < 35
-    assert abs(number["in_force"] - 40) < 28
-    assert abs(number["reference"] - 60) < 32
-    assert sum(number.values()) == 200
+    # binomial(600, share): five standard deviations are 61, 49 and 56
+    assert abs(number["same"] - 300) < 61
+    assert abs(number["in_force"] - 120) < 49
+    assert abs(number["reference"] - 180) < 56
+    assert sum(number.values()) == 600
     assert not any(one.matched for one in planned)
 
 
