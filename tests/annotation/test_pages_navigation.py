@@ -4,12 +4,15 @@ import re
 
 import pytest
 from django.test import RequestFactory
+from django.utils.translation import override
 
 from annotation import permissions
+from annotation.management.commands.compile_translations import compile_file
 from annotation.pages.navigation import Menu, navigation
 from annotation.services import queue
 from annotation.services.projects import annotator_for
 from annotation.services.questions import ask
+from tests.annotation.test_translations import PO
 from tests.pages_cast import make_cast
 
 pytestmark = pytest.mark.django_db
@@ -118,3 +121,12 @@ def test_a_chat_that_is_open_is_everybodys_who_labels(cast):
     assert "Chat" in in_menus(shown(cast, "labeler"))[""]
     assert "Chat" in in_menus(shown(cast, "reviewer"))["Work"]
     assert "Chat" not in [entry.label for entry in links(shown(cast, "researcher"))]
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_no_two_pages_have_one_name(cast, language):
+    compile_file(PO)
+    with override(language):
+        labels = [entry.label for entry in links(shown(cast, "admin"))]
+    assert len(labels) == 20
+    assert len(set(labels)) == len(labels)
