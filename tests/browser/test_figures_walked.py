@@ -22,7 +22,7 @@ PAGES = {
     "/p/shop/analysis/?part=scores": ("#scores", 10),
     "/p/shop/analysis/disagreements/": ("main table", 1),
     "/p/shop/analysis/contributions/": ("#annotator", 3),
-    "/p/shop/quality/": ("#figures", 10),
+    "/p/shop/quality/": ("#figures a[href*='of=annotator']", 10),
     "/p/shop/head-to-head/": ("main table", 3),
 }
 """Page -> what is there once its figures are, and how many of these lead on at least."""
