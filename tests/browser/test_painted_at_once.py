@@ -1,5 +1,7 @@
 """The next comparison stands on the page before the answer to the last one has arrived."""
 
+import time
+
 import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, Route
@@ -7,7 +9,7 @@ from playwright.sync_api import Page, Route
 from annotation.models import Assignment, Preference
 from annotation.services import queue
 from annotation.services.projects import annotator_for
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import TIMEOUT_MS, Visitor
 from tests.pages_cast import Cast
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -32,11 +34,11 @@ class Wire:
         """The oldest answer that was sent; waits for one."""
 
         def pump(page: Page) -> Route:
-            for _ in range(5000):
-                if self.held:
-                    return self.held.pop(0)
+            deadline = time.monotonic() + TIMEOUT_MS / 1000
+            while not self.held:
+                assert time.monotonic() < deadline, "No answer was sent."
                 page.evaluate("0")  # every call lets the page's events in
-            raise AssertionError("No answer was sent.")
+            return self.held.pop(0)
 
         return self.visitor.do(pump)
 
