@@ -4,6 +4,7 @@ Every process is ended by its id. Waiting is for conditions, with a deadline.
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -145,10 +147,13 @@ class Installation:
 
 
 def free_port() -> int:
-    """Nobody listens there just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Nobody listens there just now. Below those that a system gives to connections: until a server
+    takes it, a browser or a client may be given one of these."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)  # the other half of the suite chooses as well
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def database_url() -> str:
