@@ -1,5 +1,6 @@
 """Tiny models that several tests of the laboratory train on."""
 
+import json
 import multiprocessing
 import os
 import socket
@@ -20,7 +21,10 @@ from transformers import (
 )
 
 from policy.backbone import save_model
+from policy.ppo import train
+from policy.ppo_config import PPOConfig
 from policy.text import BOS, CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
+from tests.policy.short_ppo import SMALL, share_of_wanted
 
 LETTERS = "abcdefghij"
 FORK = multiprocessing.get_context("fork")
@@ -104,3 +108,48 @@ def run_two() -> Iterator[Callable[[Callable[[], int]], list[int | None]]]:
     torch.set_num_threads(1)
     yield run
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """Six of a few letters, one of them of the test split."""
+    path = tmp_path / "prompts.jsonl"
+    rows = [
+        {
+            "id": f"p{i}",
+            "split": "test" if i == 5 else "train",
+            "prompt": [{"role": "user", "content": " ".join("abcdefghij"[i : i + 1 + i % 3])}],
+        }
+        for i in range(6)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def ppo(prompts: Path, tiny_policy: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """A function that trains into tmp_path/out with SMALL, changed as told, and returns it."""
+    init = tiny_policy()
+
+    def run(
+        *,
+        out: str = "out",
+        on_step: Any = None,
+        resume_from: Any = (),
+        score_fn: Any = share_of_wanted,
+        **more: Any,
+    ) -> Path:
+        named = ("prompts", "reference", "value_init")
+        paths = {"prompts": prompts} | {name: more.pop(name) for name in named if name in more}
+        train(
+            PPOConfig(**(SMALL | more)),
+            init=init,
+            out=tmp_path / out,
+            score_fn=score_fn,
+            on_step=on_step,
+            resume_from=resume_from,
+            **paths,
+        )
+        return tmp_path / out
+
+    return run
