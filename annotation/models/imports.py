@@ -58,7 +58,7 @@ class FileImport(models.Model):
             )
         ]
         indexes = [
-            # services.imports.waiting
+            # services.imports.waiting_imports
             models.Index(
                 fields=["id"],
                 name="file_import_at_work",

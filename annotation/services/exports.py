@@ -13,9 +13,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotation.errors import BadInput, Conflict
@@ -31,7 +30,7 @@ from annotation.models import (
     Prompt,
     User,
 )
-from annotation.services import snapshots
+from annotation.services import claims, snapshots
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.jobs import Pulse
 from annotation.services.projects import lock_project
@@ -47,10 +46,6 @@ KeepAlive = Callable[[Callable[..., Pulse]], AbstractContextManager[object]]
 """Calls a heartbeat now and then while its block runs."""
 log = logging.getLogger(__name__)
 VANISHED = "Its worker vanished %s times; it is not tried again."
-
-
-class _Lost(Exception):
-    """Another writes it now."""
 
 
 def order_export(
@@ -102,10 +97,9 @@ def _same(
 
 def waiting_orders() -> QuerySet[ExportOrder]:
     """What somebody should write: nobody does, or whoever did fell silent."""
-    silent = timezone.now() - timedelta(seconds=settings.STALE_SECONDS)
-    return ExportOrder.objects.filter(
-        Q(heartbeat_at=None) | Q(heartbeat_at__lt=silent), state=OrderState.WAITING
-    ).order_by("pk")
+    return ExportOrder.objects.filter(claims.is_unattended(), state=OrderState.WAITING).order_by(
+        "pk"
+    )
 
 
 def write_order(pk: int, *, keep_alive: KeepAlive = lambda heartbeat: nullcontext()) -> None:
@@ -114,7 +108,7 @@ def write_order(pk: int, *, keep_alive: KeepAlive = lambda heartbeat: nullcontex
     keep_alive: for a long one, whose weights alone may take minutes between two rows.
     """
     order = waiting_orders().select_related("project", "by").filter(pk=pk).first()
-    if order is None or not _claim(order):
+    if order is None or not claims.claim(order, rows_done=0):
         return
     try:
         if order.attempt > MOST_ATTEMPTS:
@@ -123,7 +117,7 @@ def write_order(pk: int, *, keep_alive: KeepAlive = lambda heartbeat: nullcontex
             _write(order)
     except (BadInput, Conflict) as error:
         _end(order, OrderState.FAILED, error=error.detail)
-    except _Lost:
+    except claims.Lost:
         return
     except Exception as error:  # a full disk ...: said on the page, and not tried again
         log.exception("Export order %s", order.pk)
@@ -154,22 +148,12 @@ def _is_small(project: Project, kind: str) -> bool:
     return not looked_at.order_by("pk").values("pk")[SMALL : SMALL + 1]
 
 
-def _claim(order: ExportOrder) -> bool:
-    """Take it, if nobody took it since it was read."""
-    held = ExportOrder.objects.filter(
-        pk=order.pk, state=OrderState.WAITING, attempt=order.attempt
-    ).update(attempt=F("attempt") + 1, heartbeat_at=timezone.now(), rows_done=0)
-    order.attempt += 1
-    return bool(held)
-
-
 def _heartbeat(order: ExportOrder, **_told: Any) -> Pulse:
-    held = _held(order).update(heartbeat_at=timezone.now())
-    return Pulse.GO_ON if held else Pulse.FENCED_OFF
+    return Pulse.GO_ON if claims.lives(order) else Pulse.FENCED_OFF
 
 
 class _Rows:
-    """Called for every row; once a second it tells how many there were. Raises _Lost."""
+    """Called for every row; once a second it tells how many there were. Raises claims.Lost."""
 
     def __init__(self, order: ExportOrder) -> None:
         self.order, self.rows, self.told = order, 0, time.monotonic()
@@ -178,13 +162,8 @@ class _Rows:
         self.rows += 1
         if time.monotonic() - self.told >= PULSE_SECONDS:
             self.told = time.monotonic()
-            if not _held(self.order).update(heartbeat_at=timezone.now(), rows_done=self.rows):
-                raise _Lost
-
-
-def _held(order: ExportOrder) -> QuerySet[ExportOrder]:
-    return ExportOrder.objects.filter(pk=order.pk, state=OrderState.WAITING, attempt=order.attempt)
+            claims.pulse(self.order, rows_done=self.rows)
 
 
 def _end(order: ExportOrder, state: OrderState, **more: Any) -> None:
-    _held(order).update(state=state, heartbeat_at=None, finished_at=timezone.now(), **more)
+    claims.let_go(order, state, finished_at=timezone.now(), **more)

@@ -19,7 +19,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.text import get_valid_filename
 from django.utils.translation import gettext
@@ -32,6 +32,7 @@ from annotation.importers.parquet import is_parquet
 from annotation.importers.rows import Refused, parse_json
 from annotation.importers.stores import source_for
 from annotation.models import AT_WORK, FileImport, ImportState, Project, User
+from annotation.services import claims
 from annotation.services.audit import record
 from annotation.services.hints import wake_workers_on_commit
 from annotation.storable import require_storable
@@ -46,10 +47,6 @@ ROWS_PER_PULSE = 500
 PULSE_SECONDS = 1.0
 KEPT_DAYS = 7
 """A file that nobody imports goes after this."""
-
-
-class _Lost(Exception):
-    """Another works on it now."""
 
 
 def receive_file(*, project: Project, name: str, pieces: Iterable[bytes], by: User) -> FileImport:
@@ -222,10 +219,7 @@ def discard_import(*, one: FileImport, by: User) -> None:
 
 def waiting_imports() -> QuerySet[FileImport]:
     """What somebody should work on: nobody does, or whoever did fell silent."""
-    silent = timezone.now() - timedelta(seconds=settings.STALE_SECONDS)
-    return FileImport.objects.filter(
-        Q(heartbeat_at=None) | Q(heartbeat_at__lt=silent), state__in=AT_WORK
-    ).order_by("pk")
+    return FileImport.objects.filter(claims.is_unattended(), state__in=AT_WORK).order_by("pk")
 
 
 def forget_old_files() -> None:
@@ -240,7 +234,7 @@ def forget_old_files() -> None:
 def work_on(pk: int) -> None:
     """Look at a file or import it, whichever it waits for. Safe to run twice at once."""
     one = waiting_imports().filter(pk=pk).first()
-    if one is None or not _claim(one):
+    if one is None or not claims.claim(one):
         return
     try:
         if one.attempt > MOST_ATTEMPTS:
@@ -249,19 +243,10 @@ def work_on(pk: int) -> None:
             _look(one)
         else:
             _import(one)
-    except BadInput as error:
-        _end(one, ImportState.FAILED, error=error.detail)
-    except _Lost:
+    except BadInput as error:  # an account of rows that were imported before it stays
+        claims.let_go(one, ImportState.FAILED, error=error.detail)
+    except claims.Lost:
         return
-
-
-def _claim(one: FileImport) -> bool:
-    """Take it, if nobody took it since it was read."""
-    taken = FileImport.objects.filter(pk=one.pk, state=one.state, attempt=one.attempt).update(
-        attempt=F("attempt") + 1, heartbeat_at=timezone.now()
-    )
-    one.attempt += 1
-    return bool(taken)
 
 
 def _begun(one: FileImport, *, at_once: bool) -> FileImport:
@@ -335,7 +320,7 @@ def _look(one: FileImport) -> None:
                 refusal = ""
                 account.count(raw.line, left_out=_left_out(parsed))
         if account.rows % ROWS_PER_PULSE == 0:
-            _pulse(one, rows_done=account.rows)
+            claims.pulse(one, rows_done=account.rows)
     if raw is None:
         raise BadInput(f"{one.name} holds no row.")
     if refusal and _is_cut_off(path, refusal):
@@ -347,7 +332,7 @@ def _look(one: FileImport) -> None:
             f"{one.reading['format']}; line {line}: {reason}."
         )
     account.total = account.rows
-    _end(one, ImportState.CHECKED, account=account.as_json(), rows_done=0)
+    claims.let_go(one, ImportState.CHECKED, account=account.as_json(), rows_done=0)
 
 
 def _left_out(parsed: Any) -> list[str]:
@@ -381,7 +366,7 @@ def _import(one: FileImport) -> None:
         account.already_there += row.outcome == Outcome.ALREADY_THERE
         if (timezone.now() - told).total_seconds() >= PULSE_SECONDS:
             told = timezone.now()
-            _pulse(one, rows_done=account.rows, account=account.as_json())
+            claims.pulse(one, rows_done=account.rows, account=account.as_json())
 
     reading = reading_of(one)
     Load(
@@ -401,21 +386,8 @@ def _import(one: FileImport) -> None:
         by=one.by,
     ).run()
     path = path_of(one)
-    _end(
+    claims.let_go(
         one, ImportState.DONE, account=account.as_json(), rows_done=account.rows, path="",
         finished_at=timezone.now(),
     )  # fmt: skip
     shutil.rmtree(path.parent, ignore_errors=True)
-
-
-def _pulse(one: FileImport, **progress: Any) -> None:
-    """Raises _Lost where another has taken it."""
-    held = FileImport.objects.filter(pk=one.pk, state=one.state, attempt=one.attempt)
-    if not held.update(heartbeat_at=timezone.now(), **progress):
-        raise _Lost
-
-
-def _end(one: FileImport, state: ImportState, **more: Any) -> None:
-    """Let go of it. An account of rows that were imported before a failure stays."""
-    held = FileImport.objects.filter(pk=one.pk, state=one.state, attempt=one.attempt)
-    held.update(state=state, heartbeat_at=None, **more)

@@ -1,12 +1,10 @@
 """Ask for a study of a project's votes, claim it, and keep what came out of it."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -26,7 +24,7 @@ from annotation.models import (
     User,
     VersionKind,
 )
-from annotation.services import versions
+from annotation.services import claims, versions
 from annotation.services.audit import record
 from annotation.services.hints import wake_workers_on_commit
 from annotation.services.jobs import Pulse
@@ -61,57 +59,42 @@ def request_study(
 
 def waiting_studies() -> QuerySet[Study]:
     """Those that a worker may claim, oldest first: queued, or with a worker that fell silent."""
-    silent = timezone.now() - timedelta(seconds=settings.STALE_SECONDS)
-    left = Q(state=StudyState.RUNNING, heartbeat_at__lt=silent)
-    return Study.objects.filter(Q(state=StudyState.QUEUED) | left).order_by("pk")
+    return Study.objects.filter(claims.is_unattended(), state__in=AT_WORK).order_by("pk")
 
 
 def claim_study(study_id: int) -> Study | None:
     """Take a study. None if it is not to be had, or was lost too often and is failed."""
-    free = waiting_studies().order_by().filter(pk=study_id)
-    if free.filter(attempt__gte=MOST_ATTEMPTS).update(
-        state=StudyState.FAILED, error=LOST, finished_at=timezone.now()
-    ):
+    found = waiting_studies().select_related("project", "reward", "snapshot")
+    study = found.filter(pk=study_id).first()
+    if study is None or not claims.claim(study, state=StudyState.RUNNING):
         return None
-    claimed = free.update(
-        state=StudyState.RUNNING, attempt=F("attempt") + 1, heartbeat_at=timezone.now()
-    )
-    if not claimed:
+    if study.attempt > MOST_ATTEMPTS:
+        fail_study(study, error=LOST)
         return None
-    return Study.objects.select_related("project", "reward", "snapshot").get(pk=study_id)
-
-
-def _held(study: Study) -> QuerySet[Study]:
-    """The study while this attempt holds it, else nothing: the fence."""
-    return Study.objects.filter(pk=study.pk, attempt=study.attempt, state=StudyState.RUNNING)
+    return study
 
 
 def study_heartbeat(study: Study, *, step: int = 0, total: int = 0, phase: str = "") -> Pulse:
     """Say that the attempt lives and how far it is."""
     told = {"step": step, "total": total} if total else {}
-    if _held(study).update(heartbeat_at=timezone.now(), **told):
-        return Pulse.GO_ON
-    return Pulse.FENCED_OFF
+    return Pulse.GO_ON if claims.lives(study, **told) else Pulse.FENCED_OFF
 
 
 def finish_study(study: Study, *, snapshot: DatasetSnapshot, result: Mapping[str, Any]) -> bool:
     """Keep what came out. False, and nothing changed, if the attempt is fenced off."""
-    now = timezone.now()
-    done = {"state": StudyState.DONE, "error": "", "finished_at": now}
-    return bool(_held(study).update(snapshot=snapshot, result=dict(result), **done))
+    kept = {"snapshot": snapshot, "result": dict(result), "error": ""}
+    return claims.let_go(study, StudyState.DONE, finished_at=timezone.now(), **kept)
 
 
 def fail_study(study: Study, *, error: str) -> bool:
     """End it with the sentence that says why. False if the attempt is fenced off."""
     sentence = error.replace("\x00", "\ufffd")[:2000]
-    return bool(
-        _held(study).update(state=StudyState.FAILED, error=sentence, finished_at=timezone.now())
-    )
+    return claims.let_go(study, StudyState.FAILED, finished_at=timezone.now(), error=sentence)
 
 
 def release_study(study: Study) -> bool:
     """Give it back because its worker shuts down. False if the attempt is fenced off."""
-    return bool(_held(study).update(state=StudyState.QUEUED))
+    return claims.let_go(study, StudyState.QUEUED)
 
 
 def labels_of(project: Project) -> Iterator[dict[str, Any]]:

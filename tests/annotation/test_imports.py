@@ -25,7 +25,7 @@ from annotation.models import (
     Preference,
     Source,
 )
-from annotation.services import imports
+from annotation.services import claims, imports
 from annotation.services.imports import (
     ask_for_look,
     discard_import,
@@ -308,7 +308,7 @@ def test_a_worker_that_vanished_is_followed_by_one_that_goes_on(hand, cast, monk
     assert state_of(one) == ImportState.IMPORTING  # more rows than are imported in the request
     assert list(waiting_imports()) == [one]
     monkeypatch.setattr(imports, "PULSE_SECONDS", 0.0)
-    pulse, pulses = imports._pulse, []
+    pulse, pulses = claims.pulse, []
 
     def vanish(held: FileImport, **progress: object) -> None:
         pulse(held, **progress)
@@ -316,7 +316,7 @@ def test_a_worker_that_vanished_is_followed_by_one_that_goes_on(hand, cast, monk
         if len(pulses) == 60:
             raise KeyboardInterrupt  # stands for the end of the process
 
-    monkeypatch.setattr(imports, "_pulse", vanish)
+    monkeypatch.setattr(claims, "pulse", vanish)
     with pytest.raises(KeyboardInterrupt):
         work_on(one.pk)
     work_on(one.pk)  # nobody else may take it while it was heard of lately
