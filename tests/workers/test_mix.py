@@ -8,7 +8,7 @@ import pytest
 from annotation.exporters.folder import write_export
 from annotation.models import Comparison, Completion, Generation, Preference, TrainingJob
 from annotation.services import jobs, versions
-from annotation.services.battles import battles_of
+from annotation.services.battles import evaluation_of
 from annotation.services.ledger import (
     add_completion,
     batch_for,
@@ -277,9 +277,10 @@ def test_the_mix_is_no_head_to_head(project, made):
     for comparison in Comparison.objects.all():
         assert comparison.purpose == "evaluation"
         cast(comparison)
-    assert battles_of(project) == ([], [])
+    found = evaluation_of(project)
+    assert (found.battles, found.trials) == ([], [])
     Comparison.objects.update(selector="uniform-dev-1")
-    assert len(battles_of(project)[0]) == 3
+    assert len(evaluation_of(project).battles) == 3
 
 
 def test_the_researcher_sees_how_each_was_made(project, made, prompts, tmp_path):
