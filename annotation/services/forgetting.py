@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -22,6 +22,7 @@ from annotation.exporters.folder import CARD, MANIFEST, export_folder, exports_o
 from annotation.models import (
     Annotator,
     AnnotatorKind,
+    Comparison,
     DatasetSnapshot,
     Forgotten,
     Generation,
@@ -74,6 +75,7 @@ def forget_person(*, annotator: Annotator, reason: str, by: User) -> Forgotten:
         locked.pseudonym = f"forgotten-{token_hex(5)}"
         locked.save(update_fields=["user", "external_id", "pseudonym"])
         Preference.objects.filter(annotator=locked).exclude(note="").update(note="")
+        _ask_no_more(locked)
         record(
             action="person.forget",
             target=made,
@@ -164,6 +166,25 @@ def replace_all(forgotten_id: int) -> None:
             )
 
 
+def _ask_no_more(annotator: Annotator) -> None:
+    """Take what they alone wrote out of the queue."""
+    open_ones = Comparison.objects.filter(
+        project=annotator.project_id, retired_at=None, entries__completion__in=_own(annotator)
+    )
+    Comparison.objects.filter(pk__in=list(open_ones.values_list("pk", flat=True))).update(
+        retired_at=timezone.now()
+    )
+
+
+def _own(annotator: Annotator) -> list[int]:
+    """Completions that nobody but them wrote."""
+    own = Generation.objects.filter(annotator=annotator, origin=Origin.DEMONSTRATION)
+    others = Generation.objects.filter(completion=OuterRef("completion")).exclude(
+        annotator=annotator.pk, annotator__isnull=False
+    )
+    return list(own.filter(~Exists(others)).values_list("completion", flat=True))
+
+
 def _stones(made: Forgotten) -> QuerySet[Tombstone]:
     return made.tombstones.select_related("snapshot").order_by("pk")
 
@@ -185,7 +206,9 @@ def _holds(snapshot: DatasetSnapshot, annotator: Annotator) -> bool:
         return False
     if snapshot.kind == "comparisons":
         # as json.dumps writes it; a text that says so has its quotes escaped
-        return _says(path, [f'"annotator": "{annotator.pk}"'.encode()])
+        names = [f'"annotator": "{annotator.pk}"'.encode()]
+        texts = [f'{{"id": "{pk}", "text": '.encode() for pk in _own(annotator)]
+        return _says(path, [*names, *texts])
     written = Generation.objects.filter(annotator=annotator, origin=Origin.DEMONSTRATION)
     ids = written.filter(completion__prompt__project=annotator.project_id)
     return _says(

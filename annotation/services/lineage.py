@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from annotation.funnel import IN_THE_FILE, Bucket, VoteFacts, VoteQuery, bucket_of
 from annotation.models import (
@@ -288,9 +288,19 @@ class History:
                 query,
                 beyond,
                 self._written(vote.comparison) if query.licences else (),
-            ),
+            )
+            | ({"forgotten": True} if self._holds(vote.comparison_id, beyond.forgotten) else {}),
         )
         return bucket_of(facts, query)
+
+    def _holds(self, comparison: int, forgotten: frozenset[int]) -> bool:
+        """Whether it holds a text that nobody but forgotten people wrote (plans.comparisons)."""
+        if not forgotten:
+            return False
+        written = Generation.objects.filter(completion=OuterRef("completion"))
+        others = written.exclude(annotator__in=forgotten, annotator__isnull=False)
+        texts = ComparisonCompletion.objects.filter(comparison=comparison)
+        return texts.filter(Exists(written), ~Exists(others)).exists()
 
     def _written(self, comparison: Comparison) -> frozenset[int]:
         """Sources of a comparison's completions, read once."""

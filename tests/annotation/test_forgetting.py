@@ -14,6 +14,7 @@ from annotation.importers.stores import preference_store, source_for
 from annotation.models import (
     Annotator,
     AuditEntry,
+    Completion,
     Decision,
     Forgotten,
     Membership,
@@ -25,6 +26,7 @@ from annotation.models import (
 from annotation.services import forgetting
 from annotation.services.answers import add_ideal
 from annotation.services.forgetting import forget_person, preview, replace_all, unfinished
+from annotation.services.ledger import add_completion, record_generation
 from annotation.services.lineage import History
 from annotation.services.projects import annotator_for
 from annotation.services.snapshot_diff import diff
@@ -95,6 +97,40 @@ def test_a_dataset_that_held_them_is_replaced_and_its_tombstone_stays(project, a
     acts = AuditEntry.objects.filter(project=project).values_list("action", flat=True)
     assert {"person.forget", "snapshot.bury", "person.forgotten"} <= set(acts)
     assert not unfinished()
+
+
+def write_ideal(comparison, text, *, by) -> Completion:
+    """A person's own text, which stands in the comparison as one of its completions."""
+    completion, _ = add_completion(
+        prompt=comparison.prompt, source=comparison.prompt.source, text=text
+    )
+    record_generation(completion=completion, origin="demonstration", annotator=by)
+    comparison.entries.filter(position=1).update(completion=completion)
+    return completion
+
+
+def test_what_they_alone_wrote_is_asked_about_no_more_and_in_no_dataset(project, admin):
+    """Other people's votes on it are left out with it; a text that another wrote too stays."""
+    gone, other = make_voter(project), make_voter(project)
+    voted, still_open, shared = compare(project), compare(project), compare(project)
+    for one in (voted, still_open):
+        write_ideal(one, f"In my own words, {one.pk}.", by=gone)
+    text = write_ideal(shared, "What two people wrote.", by=gone)
+    record_generation(completion=text, origin="demonstration", annotator=other, writer="x")
+    cast(voted), cast(shared)
+    before = frozen(project)
+    assert [row["id"] for row in rows_of(before)] == [str(voted.pk), str(shared.pk)]
+    forget(gone, admin)
+    after = Tombstone.objects.get(snapshot=before).successor
+    assert [row["id"] for row in rows_of(after)] == [str(shared.pk)]
+    assert after.counts["forgotten"] == 1
+    vote = voted.preferences.get()
+    assert History([vote]).bucket_in(after, vote) == "forgotten"
+    assert not path_of(before).exists()
+    for one in (voted, still_open, shared):
+        one.refresh_from_db()
+    assert still_open.retired_at is not None
+    assert shared.retired_at is None
 
 
 def test_no_position_brings_them_back(project, admin):

@@ -21,7 +21,7 @@ from annotation.models import Comparison, Decision, Preference, Project
 from annotation.services.plans.licensed import stated
 from annotation.services.plans.narrowing import Beyond, agreement_of, parts_of
 from annotation.services.plans.rows import Row, comparison_row
-from annotation.services.plans.voted import Vote, Voted, voted_at
+from annotation.services.plans.voted import Vote, Voted, Written, voted_at
 from annotation.services.positions import (
     Position,
     in_force,
@@ -146,6 +146,7 @@ def facts_at(
     for vote in comparison.votes:
         newest[vote.annotator_id] = max(newest.get(vote.annotator_id, 0), vote.revision)
     prompt = comparison.prompt
+    holds_forgotten = any(is_of_forgotten(one, beyond.forgotten) for one in comparison.completions)
     written = {one.source_id for one in comparison.completions} if query.licences else set()
     agreement = None
     if query.agreement:
@@ -173,9 +174,17 @@ def facts_at(
                 decided=decided,
                 agreement=agreement,
                 **narrow_facts(vote, comparison),
-                **asked_facts(vote, comparison, vote.rankings, query, beyond, written),
+                **asked_facts(vote, comparison, vote.rankings, query, beyond, written)
+                | ({"forgotten": True} if holds_forgotten else {}),
             ),
         )
+
+
+def is_of_forgotten(text: Written, forgotten: Collection[int]) -> bool:
+    """Nobody but people whose data is deleted wrote it: no row may hold it."""
+    return bool(text.generations) and all(
+        one.annotator is not None and one.annotator.pk in forgotten for one in text.generations
+    )
 
 
 def asked_facts(
