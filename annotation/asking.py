@@ -18,6 +18,15 @@ from django.utils.translation import gettext_lazy as _
 from annotation.errors import BadInput
 
 
+class LengthMatch(TextChoices):
+    """What was wished for of the lengths of a comparison's texts, and had."""
+
+    ANY = "", _("as they come")
+    MATCHED = "length", _("of one length")
+    UNLIKE = "unlike", _("no two of one length")
+    """They were to be matched, and no such were found: these are unlike more often than others."""
+
+
 class Pairing(TextChoices):
     """Who writes the text that the policy's own are put beside."""
 
@@ -38,7 +47,6 @@ matched in length: the first bucket of the page of length bias."""
 UNIFORM = "uniform-1"
 """The selector of pairs of the same policy, as they come."""
 _VERSION = "-1"
-_MATCHED = "-length"
 SUM_WITHIN = 1e-6
 
 
@@ -92,39 +100,32 @@ class Asking:
 
 def _require_share(name: str, value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(value) <= 1:  # type: ignore[arg-type]
+    if not is_number or not 0 <= value <= 1:  # type: ignore[operator]
         raise BadInput(
             gettext("%(name)s is a share from 0 to 1: %(seen)s.")
             % {"name": name, "seen": f"{value!r:.40}"}
         )
 
 
-def selector_of(pairing: Pairing, *, matched: bool) -> str:
+def selector_of(pairing: Pairing, length: LengthMatch = LengthMatch.ANY) -> str:
     """Under which selector such a comparison is kept."""
-    if pairing == Pairing.SAME and not matched:
+    if pairing == Pairing.SAME and not length:
         return UNIFORM
-    return f"{pairing.value}{_MATCHED if matched else ''}{_VERSION}"
+    return f"{pairing.value}{'-' if length else ''}{length.value}{_VERSION}"
 
 
-MADE_AS: dict[str, tuple[Pairing, bool]] = {
-    selector_of(pairing, matched=matched): (pairing, matched)
-    for pairing in Pairing
-    for matched in (False, True)
+MADE_AS: dict[str, tuple[Pairing, LengthMatch]] = {
+    selector_of(pairing, length): (pairing, length) for pairing in Pairing for length in LengthMatch
 }
 """Selector -> how its comparisons were made."""
 
 
-MATCHED = "length_matched"
-"""Beside the pairings, in a search: those matched in length, whatever they are beside."""
-
-
-def selectors_of(made_as: str) -> list[str]:
-    """Of a pairing, or of MATCHED; none of anything else."""
-    return [
-        selector
-        for selector, (pairing, matched) in MADE_AS.items()
-        if made_as == pairing or (matched and made_as == MATCHED)
-    ]
+def label_of(selector: str) -> str:
+    """In words."""
+    pairing, length = MADE_AS[selector]
+    if not length:
+        return str(pairing.label)
+    return gettext("%(whose)s, %(length)s") % {"whose": pairing.label, "length": length.label}
 
 
 def closest_in_length(texts: Sequence[str], wanted: int, fixed: str | None = None) -> list[int]:

@@ -7,6 +7,7 @@ the job's row, and every seed follows from it: a job that is run again writes th
 the ledger knows already.
 """
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from django.db.models import Max
 
 from annotation import leaks
-from annotation.asking import Pairing, selector_of
+from annotation.asking import LengthMatch, Pairing, selector_of
 from annotation.errors import BadInput
 from annotation.models import (
     Batch,
@@ -33,7 +34,8 @@ from annotation.models import (
     TrainingJob,
 )
 from annotation.services import jobs, ledger, versions
-from annotation.services.opponents import texts_for
+from annotation.services.opponents import names_its_maker, still_there, texts_for
+from policy.config import BadInput as BadLaboratoryInput
 from policy.config import SampleConfig, config_from
 from policy.data import Message
 from policy.run import seed_for
@@ -43,7 +45,9 @@ from workers.generation import MODELS, Sampling, Written, record_written, text_m
 from workers.planning import Planned, opponent_of, plan
 from workers.topup import open_comparisons
 
+logger = logging.getLogger(__name__)
 PROMPTS_AT_ONCE = 32
+BLANK = "blank_dropped"
 DROPPED = {"": "identical_dropped", leaks.LEAK: "leaks_caught", leaks.ALIKE: "alike_caught"}
 """Why a text was not taken -> its count in the job's result."""
 SOURCE = "written by policies"
@@ -77,7 +81,8 @@ def write_comparisons(job: TrainingJob, beating: Beating) -> dict[str, int]:
     beating.progress(len(planned), len(planned), "sample")
     return {
         **dict.fromkeys(("comparisons", "completions", "evaluation", "too_few_distinct"), 0),
-        **dict.fromkeys((*DROPPED.values(), "length_matched", "length_missed"), 0),
+        **dict.fromkeys((*DROPPED.values(), BLANK, "length_matched", "length_missed"), 0),
+        "not_planned": job.inputs.get("not_planned", 0),
         **done,
     }
 
@@ -102,6 +107,7 @@ def _planned(job: TrainingJob, policy: ModelVersion, seed: int) -> list[dict[str
             "planned": [one.prompt for one in chosen],
             "propensities": [one.propensity for one in chosen],
             "asked": _with_opponents(job, chosen, seed),
+            "not_planned": wanted - len(chosen),
             **({"opponent": opponent.pk} if opponent else {}),
         }
         _store(job, inputs={**job.inputs, **notes})
@@ -192,6 +198,8 @@ class _Writing:
                 left_out["without_text"] += 1
             elif pairing in beside and prompt.pk not in beside[pairing]:
                 left_out["opponent_gone"] += 1
+            elif pairing in beside and names_its_maker(project, beside[pairing][prompt.pk].text):
+                left_out["leaks_caught"] += 1
             else:
                 found.append(
                     _Question(
@@ -208,17 +216,16 @@ class _Writing:
 
     def _beside(self, part: Sequence[dict[str, Any]]) -> dict[Pairing, dict[int, Completion]]:
         """Pairing -> prompt -> the text that was chosen to stand there, where it still may."""
-        found = {}
-        for pairing in (Pairing.REFERENCE, Pairing.ANCHOR):
-            of_it = [one for one in part if one.get("pairing") == pairing]
-            standing = texts_for(self.job.project, pairing, [one["prompt"] for one in of_it])
-            chosen = {
-                one["prompt"]: one["beside"]
-                for one in of_it
-                if one.get("beside") in standing.get(one["prompt"], ())
-            }
-            rows = Completion.objects.in_bulk(list(chosen.values()))
-            found[pairing] = {prompt: rows[pk] for prompt, pk in chosen.items()}
+        chosen = {
+            (Pairing(one["pairing"]), one["prompt"]): one.get("beside")
+            for one in part
+            if one.get("pairing") in (Pairing.REFERENCE, Pairing.ANCHOR)
+        }
+        there = still_there(self.job.project, [pk for pk in chosen.values() if pk is not None])
+        found: dict[Pairing, dict[int, Completion]] = {Pairing.REFERENCE: {}, Pairing.ANCHOR: {}}
+        for (pairing, prompt), pk in chosen.items():
+            if pk in there:
+                found[pairing][prompt] = there[pk]
         return found
 
     def texts(self, asked: Sequence[_Question]) -> tuple[dict[Name, _Answered], Counter[str]]:
@@ -227,7 +234,11 @@ class _Writing:
         met = [one for one in asked if one.pairing == Pairing.IN_FORCE]
         others, dropped = dict[Name, Distinct](), Counter[str]()
         if self.opponent and met:
-            others, dropped = self._write(self.opponent, met)
+            try:
+                others, dropped = self._write(self.opponent, met)
+            except (BadLaboratoryInput, OSError) as error:
+                # its files are gone, or it has no room: what asks for nothing of it goes on
+                logger.warning("%s writes nothing: %s", self.opponent, error)
         ready = {
             one.name: (one.beside.text if one.beside else None)
             for one in asked
@@ -272,7 +283,7 @@ class _Writing:
         """Put a question's texts into the ledger, and the comparison where there are enough."""
         project, prompt = self.job.project, question.prompt
         if answered is None:
-            return Counter(too_few_distinct=1)
+            return Counter(opponent_gone=1)
         source, _ = Source.objects.get_or_create(project=project, name=SOURCE)
         new = [(self.policy, one) for one in answered.own.written]
         new += [(self.opponent, answered.other)] if self.opponent and answered.other else []
@@ -286,12 +297,19 @@ class _Writing:
             return counts + Counter(too_few_distinct=1)
         purpose = Purpose.PRODUCTION if prompt.split == Split.TRAIN else Purpose.EVALUATION
         matched = answered.own.matched
+        length = (
+            LengthMatch.MATCHED
+            if matched
+            else LengthMatch.UNLIKE
+            if question.matched
+            else LengthMatch.ANY
+        )
         _, created = ledger.open_comparison(
             batch=_batch(project, self.policy, source, purpose),
             prompt=prompt,
             completions=completions,
             answers_wanted=project.answers_wanted,
-            selector=selector_of(question.pairing, matched=matched),
+            selector=selector_of(question.pairing, length),
             propensity=question.propensity,
         )
         if created:
@@ -305,7 +323,9 @@ class _Writing:
 
 def _fault(project: Project, text: str, others: Collection[str]) -> str:
     """Blank, no text at all (NUL), said already, or what the project wants caught; "" if none."""
-    if not text.strip() or "\x00" in text or text in others:
+    if not text.strip() or "\x00" in text:
+        return BLANK
+    if text in others:
         return DROPPED[""]
     found = leaks.fault_of(
         text, list(others), leaks=project.catch_leaks, likeness=project.catch_alike

@@ -1,8 +1,10 @@
 """For which prompts the next comparisons are written, and what these are made of.
 
-A draw falls on a kind of splits (held out or train) and on a pairing with the probability of both
-shares; within such a cell prompts are drawn uniformly and without repeats, those that wait for no
-answer first. One prompt may be drawn for two pairings: these are two questions.
+A draw falls on a kind of splits, held out or train, with the probability of its share. Held-out
+prompts are drawn uniformly, whatever the mix: the pairing is drawn afterwards, of those that can be
+had for the prompt. Of train the draw falls on a pairing too, so that its share is kept, and prompts
+are drawn uniformly from those that it can be had for; one prompt may be drawn for two pairings:
+these are two questions. Always without repeats, and those that wait for no answer first.
 """
 
 import random
@@ -28,7 +30,7 @@ class Planned:
     matched: bool
     """Its texts are to be matched in length."""
     propensity: float
-    """Probability with which the plan chose the prompt for the pairing."""
+    """Probability with which the plan chose the prompt; of train for this pairing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,22 @@ class _Cell:
     """What a draw may fall on."""
 
     splits: tuple[Split, ...]
-    pairing: Pairing
+    shares: dict[Pairing, float]
+    """Of what its questions may be made."""
+    prompts: dict[Pairing, set[int]]
+    """For which prompts each can be had."""
     share: float
     first: list[int]
     """Prompts without an open comparison."""
     later: list[int]
+
+    def pairing_of(self, prompt: int, rng: random.Random) -> Pairing:
+        """One that can be had for the prompt, by the shares of those that can."""
+        able = [one for one in self.shares if prompt in self.prompts[one]]
+        able = [one for one in able if self.shares[one]] or able
+        if len(able) == 1:
+            return able[0]  # no draw where it could not matter: the plan of a seed stays as it was
+        return rng.choices(able, weights=[self.shares[one] for one in able])[0]
 
     def propensities(self, draws: int, of_all: float) -> dict[int, float]:
         """How likely each prompt is among `draws` of them; of_all: the sum of all cells' shares.
@@ -80,8 +93,7 @@ def plan(project: Project, *, writer: ModelVersion, count: int, seed: int) -> li
             planned.append(
                 Planned(
                     prompt=prompt,
-                    pairing=cell.pairing,
-                    # no draw where it could not matter: the plan of a seed stays as it was
+                    pairing=cell.pairing_of(prompt, rng),
                     matched=bool(matched) and cell.splits == TRAIN and rng.random() < matched,
                     propensity=chances[number][prompt],
                 )
@@ -108,17 +120,22 @@ def _cells(project: Project, writer: ModelVersion) -> list[_Cell]:
     cells = []
     for splits, share in shares_of_splits(project).items():
         found = _to_be_had(project, writer, splits)
-        of_all = sum(wanted for wanted, _ in found.values())
-        cells += [
-            _Cell(
-                splits,
-                pairing,
-                share * wanted / of_all,
-                [pk for pk in ids if pk not in busy],
-                [pk for pk in ids if pk in busy],
+        shares = {pairing: wanted for pairing, (wanted, _) in found.items()}
+        prompts = {pairing: set(ids) for pairing, (_, ids) in found.items()}
+        of_all = sum(shares.values())
+        parts = [[one] for one in found] if splits == TRAIN else [list(found)] if found else []
+        for part in parts:
+            ids = sorted(set().union(*(prompts[one] for one in part)))
+            cells.append(
+                _Cell(
+                    splits,
+                    {one: shares[one] for one in part},
+                    prompts,
+                    share * sum(shares[one] for one in part) / of_all,
+                    [pk for pk in ids if pk not in busy],
+                    [pk for pk in ids if pk in busy],
+                )
             )
-            for pairing, (wanted, ids) in found.items()
-        ]
     return cells
 
 
@@ -126,7 +143,8 @@ def _to_be_had(
     project: Project, writer: ModelVersion, splits: tuple[Split, ...]
 ) -> dict[Pairing, tuple[float, list[int]]]:
     """Pairing -> its share and its prompts, without those that have none; the policy's own pairs
-    where the mix has nothing that can be had."""
+    where the mix has nothing that can be had, and for each held-out prompt that it has nothing for.
+    """
     shares = {one: share for one, share in Asking.of(project.asking).shares.items() if share}
     if opponent_of(project, writer) is None:
         shares.pop(Pairing.IN_FORCE, None)
@@ -135,8 +153,12 @@ def _to_be_had(
         for pairing, share in shares.items()
         if (ids := _ids(project, pairing, splits))
     }
-    if not found and (ids := _ids(project, Pairing.SAME, splits)):
-        return {Pairing.SAME: (1.0, ids)}
+    everything = {pk for _, ids in found.values() for pk in ids}
+    for_all = _ids(project, Pairing.SAME, splits)
+    if for_all and (not found or (splits == HELDOUT and len(everything) < len(for_all))):
+        # what is held out is drawn from all, and asked as it can be
+        share = found[Pairing.SAME][0] if Pairing.SAME in found else 0.0 if found else 1.0
+        found[Pairing.SAME] = (share, for_all)
     return found
 
 

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from annotation.api.views import NewestFirst, ProjectView, validated
-from annotation.asking import MATCHED, Pairing
+from annotation.asking import MADE_AS
 from annotation.models import Comparison, Split
 from annotation.permissions import REVIEW, WATCH
 from annotation.services.search import (
@@ -44,7 +44,7 @@ class WantedIn(serializers.Serializer[Any]):
     tag = serializers.CharField(required=False)
     language = serializers.CharField(required=False)
     split = serializers.ChoiceField(choices=Split.choices, required=False)
-    made_as = serializers.ChoiceField(choices=[*Pairing.choices, MATCHED], required=False)
+    made_as = serializers.ChoiceField(choices=list(MADE_AS), required=False)
     score_from = serializers.FloatField(required=False, help_text="By the reward model in force.")
     score_to = serializers.FloatField(required=False)
 

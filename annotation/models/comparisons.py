@@ -183,7 +183,7 @@ class Comparison(models.Model):
             ),
             # services.asked and a search by how they were made
             models.Index(
-                fields=["project", "selector", "id"],
+                fields=["project", "selector", "purpose", "id"],
                 name="comparison_made_as",
                 condition=~Q(selector=""),
             ),

@@ -145,6 +145,14 @@ class Generation(models.Model):
                 condition=Q(job__isnull=True),
             ),
         ]
+        indexes = [
+            # services.opponents.can_be_had
+            models.Index(
+                fields=["completion"],
+                name="generation_not_by_policy",
+                condition=~Q(origin="policy"),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"generation {self.pk}"

@@ -13,11 +13,12 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotation.asking import MATCHED, Asking, Pairing
+from annotation.asking import Asking, Pairing, label_of
 from annotation.intervals import Statistic
 from annotation.models import (
     Comparison,
     JobKind,
+    Lane,
     Membership,
     ModelVersion,
     Project,
@@ -43,11 +44,14 @@ PLAIN = (
     *("catch_leaks", "catch_alike"),
 )
 DROPPED = {
-    "identical_dropped": gettext_lazy("texts the same as another, or blank"),
+    "identical_dropped": gettext_lazy("texts the same as another"),
     "alike_caught": gettext_lazy("texts nearly the same as another"),
     "leaks_caught": gettext_lazy("texts that name their maker"),
+    "blank_dropped": gettext_lazy("blank texts"),
     "too_few_distinct": gettext_lazy("questions with too few texts that differ"),
-    "opponent_gone": gettext_lazy("questions whose other text was taken back"),
+    "opponent_gone": gettext_lazy("questions whose other text could not be had"),
+    "without_text": gettext_lazy("prompts that hold more than text"),
+    "not_planned": gettext_lazy("questions that the mix had no prompt left for"),
 }
 
 
@@ -68,7 +72,7 @@ class Percent(forms.FloatField):
 
     def prepare_value(self, value: Any) -> Any:
         # a stored share; what somebody typed is text and stays as it is
-        return f"{100 * value:.6g}" if isinstance(value, int | float) else value
+        return f"{100 * value:.10g}" if isinstance(value, int | float) else value
 
 
 class AskingForm(forms.Form):
@@ -184,13 +188,13 @@ def numbers(request: HttpRequest, membership: Membership) -> HttpResponse:
     writer = csv.writer(response)
     shares = ("undecided", "longer", "right")
     writer.writerow(
-        ["pairing", "length_matched", "asked", "open", "heldout"]
+        ["pairing", "length", "asked", "open", "heldout"]
         + [f"{one}{end}" for one in shares for end in ("", "_low", "_high", "_n")]
     )
     for came in what_came(membership.project, in_force(membership.project, Slot.REWARD)):
         row: list[Any] = [
             came.pairing.value,
-            int(came.matched),
+            came.length.value,
             came.asked,
             came.open,
             came.heldout,
@@ -225,7 +229,7 @@ def facts_of(project: Project) -> tuple[Facts, ModelVersion | None]:
 def _more_groups(project: Project) -> int | None:
     """Of the newest reward model of the loop, where its gate is undecided."""
     newest = (
-        ModelVersion.objects.filter(job__project=project, stage=JobKind.REWARD)
+        ModelVersion.objects.filter(job__project=project, job__lane=Lane.LOOP, stage=JobKind.REWARD)
         .order_by("-pk")
         .first()
     )
@@ -256,8 +260,8 @@ def _page(
     rows = [
         Row(
             came,
-            _label(came),
-            query_of(made_as=MATCHED if came.matched else came.pairing.value),
+            label_of(came.selector),
+            query_of(made_as=came.selector),
             came.asked / of_all,
             [
                 Cell(one, share_bar(one, zero=zero))
@@ -291,11 +295,6 @@ def _page(
         "asked": of_all,
     }
     return project_template(request, membership, "pages/asking.html", context, status=status)
-
-
-def _label(came: Came) -> str:
-    label = str(came.pairing.label)
-    return _("%(whose)s, of one length") % {"whose": label} if came.matched else label
 
 
 def _strategies(project: Project) -> list[tuple[str, int]]:

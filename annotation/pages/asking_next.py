@@ -27,6 +27,8 @@ HELDOUT_WHILE_UNJUDGED = 0.3
 MATCHED_SHARE = 0.3
 A_FEW = 0.1
 MORE = 0.2
+MOST_OF_ONE = 0.5
+"""Beyond it nobody is advised to raise a share."""
 FEW_OPEN = 40
 """With fewer open there is little to pick from."""
 
@@ -76,8 +78,8 @@ def _held_out(facts: Facts) -> Iterator[Next]:
     elif facts.more_groups:
         lacking = facts.more_groups
         sentence = _(
-            "The newest reward model is undecided: about %(count)s more answered held-out "
-            "questions would tell, and %(open)s are open."
+            "The newest reward model is undecided: when it was judged, about %(count)s more "
+            "answered held-out questions would have told. %(open)s are open."
         ) % {"count": lacking, "open": facts.heldout.open}
     else:
         return
@@ -104,7 +106,9 @@ def _undecided(facts: Facts) -> Iterator[Next]:
         "its texts hardly differ."
     ) % _figures(own)
     for pairing in ACROSS:
-        if facts.to_be_had[pairing] and facts.asking.shares[pairing] < MORE:
+        there = _together((one for one in facts.came if one.pairing == pairing), "undecided")
+        is_no_better = there.n >= FEWEST_ANSWERS and (there.value or 0) >= (own.value or 0)
+        if facts.to_be_had[pairing] and facts.asking.shares[pairing] < MORE and not is_no_better:
             changes = _towards(facts.asking, pairing, MORE)
             if changes:
                 more = _("Put more of them beside texts of %(whose)s.") % {"whose": pairing.label}
@@ -128,7 +132,9 @@ def _alike(facts: Facts) -> Iterator[Next]:
 
 
 def _longer(facts: Facts) -> Iterator[Next]:
-    found = _together((one for one in facts.came if not one.matched), "longer")
+    found = _together((one for one in facts.came if not one.length), "longer")
+    if list(_missed(facts)):
+        return  # more would find as few
     if _is_above(found, LONGER_ABOVE) and facts.asking.length_matched < MATCHED_SHARE:
         sentence = _(
             "%(share)s of the preferences go to the longer text (%(n)s answers where one is longer "
@@ -139,7 +145,7 @@ def _longer(facts: Facts) -> Iterator[Next]:
 
 def _wrong(facts: Facts) -> Iterator[Next]:
     """Where the model is wrong more often than elsewhere, by intervals that do not meet."""
-    for pairing in Pairing:
+    for pairing in ACROSS:
         here = _together((one for one in facts.came if one.pairing == pairing), "right")
         rest = _together((one for one in facts.came if one.pairing != pairing), "right")
         if min(here.n, rest.n) < FEWEST_ANSWERS or here.high is None or rest.low is None:
@@ -149,16 +155,18 @@ def _wrong(facts: Facts) -> Iterator[Next]:
                 "Beside texts of %(whose)s the reward model agrees with people in %(share)s of "
                 "%(n)s preferences, elsewhere in %(other)s: there is most to learn."
             ) % {**_figures(here), "whose": pairing.label, "other": _percent(rest)}
-            changes = _towards(facts.asking, pairing, facts.asking.shares[pairing] + MORE)
-            yield Next(name=f"wrong-{pairing.value}", sentence=sentence, changes=changes)
+            wanted = min(facts.asking.shares[pairing] + MORE, MOST_OF_ONE)
+            changes = _towards(facts.asking, pairing, wanted)
+            if changes and wanted > facts.asking.shares[pairing]:
+                yield Next(name=f"wrong-{pairing.value}", sentence=sentence, changes=changes)
 
 
 def _untied(facts: Facts) -> Iterator[Next]:
     """Pairings that could be had and are never asked for."""
     sentences = {
         Pairing.IN_FORCE: _(
-            "No question sets the policy beside the version before it, so nobody says whether it "
-            "got better, and the scale of one round is not tied to that of the next."
+            "No question sets the policy beside the version before it, so the scale of one round "
+            "is not tied to that of the next."
         ),
         Pairing.REFERENCE: _(
             "There are texts of people or of a dataset, and none is asked about beside the "
@@ -253,4 +261,8 @@ def _figures(found: Statistic) -> dict[str, str]:
 
 
 def _percent(found: Statistic) -> str:
-    return f"{found.value:.0%}" if found.value is not None else "–"
+    if found.value is None:
+        return "–"
+    rounded = f"{found.value:.0%}"
+    is_end = rounded in ("0%", "100%") and 0 < found.value < 1
+    return f"{found.value:.1%}" if is_end else rounded

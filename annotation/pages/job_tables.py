@@ -69,7 +69,7 @@ def input_lines(job: TrainingJob) -> list[tuple[str, str]]:
     kinds = dict(AnnotatorKind.choices)
     found = []
     for name, value in job.inputs.items():
-        if name in ("propensities", "asked", "human", "blank"):
+        if name in ("propensities", "asked", "human", "blank", "not_planned"):
             continue  # of the planned, one each; counted in the result
         if name == "planned" and isinstance(value, list):
             said = str(len(value))

@@ -38,9 +38,12 @@ def _beside(job: TrainingJob) -> str:
 
 def _left_out(job: TrainingJob) -> list[str]:
     """Where the other prompts went."""
-    few, without, gone, unlike = (
+    few, without, gone, unlike, short = (
         job.result.get(key, 0)
-        for key in ("too_few_distinct", "without_text", "opponent_gone", "length_missed")
+        for key in (
+            *("too_few_distinct", "without_text", "opponent_gone", "length_missed"),
+            "not_planned",
+        )
     )
     caught = sum(job.result.get(key, 0) for key in ("leaks_caught", "alike_caught"))
     return [
@@ -53,8 +56,11 @@ def _left_out(job: TrainingJob) -> list[str]:
         _("Texts caught as leaks or as too much alike: %(count)s.") % {"count": caught}
         if caught
         else "",
-        _("Prompts whose other text was taken back meanwhile: %(count)s.") % {"count": gone}
+        _("Prompts whose other text could not be had: %(count)s.") % {"count": gone}
         if gone
+        else "",
+        _("Not asked, for the mix had no prompt left for them: %(count)s.") % {"count": short}
+        if short
         else "",
         _("Asked as they came, since no texts of one length were found: %(count)s.")
         % {"count": unlike}

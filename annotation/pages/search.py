@@ -12,7 +12,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from annotation.asking import MATCHED, Pairing
+from annotation.asking import MADE_AS, label_of
 from annotation.errors import BadInput
 from annotation.markdown import plain
 from annotation.models import Comparison, Membership, Project, Split, VersionKind
@@ -60,7 +60,7 @@ class SearchForm(forms.Form):
             "flag": [(flag, flag) for flag in _flags_of(project)],
             "tag": [(name, name) for name in found_by.tags_of(project)],
             "split": list(Split.choices),
-            "made_as": [*Pairing.choices, (MATCHED, gettext_lazy("any text of the same length"))],
+            "made_as": [(selector, label_of(selector)) for selector in MADE_AS],
         }
         for name, choices in menus.items():
             field = self.fields[name]

@@ -2,28 +2,25 @@
 whether they were matched in length.
 
 Numbers asked and open are of all of them; what people said is counted on the NEWEST of each way, so
-that the page costs the same however large the ledger is. Test prompts are left out of what a model
-says: they stay sealed.
+that the page costs the same however large the ledger is. Of each vote the first axis speaks.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.db.models.functions import Length
 
-from annotation.asking import LONGEST_BY_SHORTEST, MADE_AS, Pairing
+from annotation.asking import LONGEST_BY_SHORTEST, MADE_AS, LengthMatch, Pairing
 from annotation.intervals import Statistic, share
 from annotation.models import (
     Comparison,
     Completion,
-    Generation,
+    CompletionScore,
     JobKind,
     JobStatus,
     ModelVersion,
-    Origin,
     Outcome,
     Preference,
     Project,
@@ -35,13 +32,16 @@ from annotation.models import (
 )
 from annotation.models.comparisons import ComparisonQuerySet
 from annotation.services import versions
+from annotation.services.opponents import can_be_had
 from annotation.services.quality import PEOPLE
-from annotation.services.scores import known_scores
 
 NEWEST = 500
 """Comparisons of each way to make one that the shares are counted on."""
 NEWEST_JOBS = 50
-DROPS = ("identical_dropped", "alike_caught", "leaks_caught", "too_few_distinct", "opponent_gone")
+DROPS = (
+    *("identical_dropped", "alike_caught", "leaks_caught", "blank_dropped"),
+    *("too_few_distinct", "opponent_gone", "without_text", "not_planned"),
+)
 """What sample jobs count as not asked."""
 
 
@@ -50,17 +50,19 @@ class Came:
     """What came of one way to make comparisons."""
 
     pairing: Pairing
-    matched: bool
+    length: LengthMatch
+    selector: str
     asked: int
     open: int
     heldout: int
     """Of those asked, on dev and test prompts."""
     undecided: Statistic
-    """Share of answers that prefer nothing: equal, both bad, cannot tell. n: answers, each axis."""
+    """Share of answers that prefer nothing: equal, both bad, cannot tell."""
     longer: Statistic
     """Share of preferences for the longer text, where one is longer by more than a tenth."""
     right: Statistic
-    """Share of preferences that the reward model in force agrees with, of those it has scored."""
+    """Share of preferences on dev prompts that the reward model in force agrees with, of those it
+    has scored: it never learned from these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,63 +82,84 @@ class Drawn:
     def alike(self) -> Statistic:
         """Share of the texts drawn that were the same as the other, or nearly."""
         alike = self.dropped["identical_dropped"] + self.dropped["alike_caught"]
-        drawn = self.asked + alike + self.dropped["leaks_caught"]
+        drawn = self.asked + alike + self.dropped["leaks_caught"] + self.dropped["blank_dropped"]
         return share(alike, drawn)
 
 
 def what_came(project: Project, reward: ModelVersion | None) -> list[Came]:
     """One of each way that was ever used, in the order of MADE_AS."""
-    made = _made(project).filter(selector__in=MADE_AS)
-    counts = {
-        row["selector"]: row
-        for row in made.order_by()
-        .values("selector")
-        .annotate(
-            asked=Count("pk"),
-            open=Count("pk", filter=Q(open_slots__gt=0, retired_at=None)),
-            heldout=Count("pk", filter=Q(purpose=Purpose.EVALUATION)),
-        )
-    }
+    asked: Counter[str] = Counter()
+    heldout: Counter[str] = Counter()
+    by_purpose = _made(project).order_by().values_list("selector", "purpose")
+    for selector, purpose, number in by_purpose.annotate(Count("pk")):
+        asked[selector] += number
+        heldout[selector] += number if purpose == Purpose.EVALUATION else 0
+    still_open = Comparison.objects.open().filter(project=project, selector__in=MADE_AS)
+    open_now = dict(still_open.order_by().values_list("selector").annotate(Count("pk")))
     return [
-        _came(project, selector, counts[selector], reward)
+        _came(
+            project,
+            selector,
+            asked=asked[selector],
+            open_now=open_now.get(selector, 0),
+            heldout=heldout[selector],
+            reward=reward,
+        )
         for selector in MADE_AS
-        if selector in counts
+        if asked[selector]
     ]
 
 
 def _made(project: Project) -> ComparisonQuerySet:
     """In the words of the index comparison_made_as, without which SQLite would not go along it."""
-    return Comparison.objects.filter(project=project, repeat_of=None).exclude(selector="")
+    return Comparison.objects.filter(project=project).exclude(selector="")
 
 
 def _came(
-    project: Project, selector: str, counts: Mapping[str, Any], reward: ModelVersion | None
+    project: Project,
+    selector: str,
+    *,
+    asked: int,
+    open_now: int,
+    heldout: int,
+    reward: ModelVersion | None,
 ) -> Came:
-    pairing, matched = MADE_AS[selector]
-    made = _made(project).filter(selector=selector)
-    newest = list(made.order_by("-pk").values_list("pk", flat=True)[:NEWEST])
+    pairing, length = MADE_AS[selector]
+    newest = [
+        pk
+        for purpose in (Purpose.PRODUCTION, Purpose.EVALUATION)
+        for pk in _made(project)
+        .filter(selector=selector, purpose=purpose)
+        .order_by("-pk")
+        .values_list("pk", flat=True)[:NEWEST]
+    ]
     votes = Preference.objects.valid().filter(
-        project=project, annotator__kind__in=PEOPLE, comparison__in=newest
+        project=project,
+        annotator__kind__in=PEOPLE,
+        comparison__in=sorted(newest, reverse=True)[:NEWEST],
     )
-    said = list(
-        Ranking.objects.filter(preference__in=votes).values_list(
-            "outcome", "groups", "preference__comparison__prompt__split"
-        )
-    )
+    rankings = Ranking.objects.filter(preference__in=votes).order_by("preference", "pk")
+    # of each vote the first axis: the others are no answers of their own
+    said: dict[int, tuple[str, list[list[int]], str]] = {}
+    for vote, outcome, groups, split in rankings.values_list(
+        "preference", "outcome", "groups", "preference__comparison__prompt__split"
+    ):
+        said.setdefault(vote, (outcome, groups, split))
     strict = [
         (groups[0][0], groups[-1][0], split)
-        for outcome, groups, split in said
+        for outcome, groups, split in said.values()
         if outcome == Outcome.RANKED and len(groups) > 1
     ]
     return Came(
         pairing=pairing,
-        matched=matched,
-        asked=counts["asked"],
-        open=counts["open"],
-        heldout=counts["heldout"],
+        length=length,
+        selector=selector,
+        asked=asked,
+        open=open_now,
+        heldout=heldout,
         undecided=share(len(said) - len(strict), len(said)),
         longer=_longer(strict),
-        right=_right([pair for pair in strict if pair[2] != Split.TEST], reward),
+        right=_right([pair for pair in strict if pair[2] == Split.DEV], reward),
     )
 
 
@@ -159,7 +182,11 @@ def _longer(strict: Iterable[Strict]) -> Statistic:
 
 def _right(strict: Iterable[Strict], reward: ModelVersion | None) -> Statistic:
     pairs = [(winner, loser) for winner, loser, _ in strict]
-    scores = known_scores(reward, {pk for pair in pairs for pk in pair}) if reward else {}
+    # by id, not by their span as in known_scores: an anchor's text is old and its partner new
+    found = CompletionScore.objects.filter(
+        model_version=reward, completion__in={pk for pair in pairs for pk in pair}
+    )
+    scores = dict(found.values_list("completion", "score")) if reward else {}
     agrees = [
         scores[winner] > scores[loser]
         for winner, loser in pairs
@@ -188,17 +215,11 @@ def what_was_drawn(project: Project) -> Drawn:
 
 def to_be_had(project: Project) -> dict[Pairing, bool]:
     """Whether a pairing has a text at all, for some prompt."""
-    texts = Generation.objects.filter(completion__prompt__project=project)
-    votes = Preference.objects.valid().filter(
-        project=project, comparison__purpose__in=(Purpose.PRODUCTION, Purpose.EVALUATION)
-    )
     policy = versions.in_force(project, Slot.POLICY)
     return {
         Pairing.SAME: True,
         Pairing.IN_FORCE: policy is not None
         and versions.beside(project, Slot.POLICY, policy) is not None,
-        Pairing.REFERENCE: texts.filter(
-            origin__in=(Origin.IMPORTED, Origin.DEMONSTRATION)
-        ).exists(),
-        Pairing.ANCHOR: votes.exists(),
+        Pairing.REFERENCE: can_be_had(project, Pairing.REFERENCE),
+        Pairing.ANCHOR: can_be_had(project, Pairing.ANCHOR),
     }

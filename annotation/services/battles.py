@@ -35,7 +35,7 @@ from annotation.services.meetings import PEOPLE, Meeting, meetings_of, player_of
 from annotation.standings import Battle
 from annotation.trials import Trial, in_turn
 
-OF_THE_MIX = [selector_of(one, matched=False) for one in ACROSS]
+OF_THE_MIX = [selector_of(one) for one in ACROSS]
 HUMAN = (AnnotatorKind.PERSON, AnnotatorKind.OUTSIDE)
 MOST_QUESTIONS = 10_000
 """The newest; a dataset that came in may have a hundred thousand, and a page waits for them."""

@@ -11,7 +11,16 @@ from annotation.services.meetings import PEOPLE
 
 NO_INIT = "none"
 """inputs.init of a reward or judge job that starts from random weights."""
-NOTES = ("planned", "propensities", "asked", "opponent", "human", "blank", "judge_of")
+NOTES = (
+    "planned",
+    "propensities",
+    "asked",
+    "opponent",
+    "not_planned",
+    "human",
+    "blank",
+    "judge_of",
+)
 """What workers write there themselves: nobody asks for it, and it is no part of a copy."""
 MAX_COMPARISONS = 100_000
 MAX_PROCESSES = 64

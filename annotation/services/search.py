@@ -9,7 +9,6 @@ from django.db.models import Case, Exists, F, OuterRef, PositiveSmallIntegerFiel
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext
 
-from annotation.asking import selectors_of
 from annotation.errors import BadInput
 from annotation.models import (
     Comparison,
@@ -61,7 +60,7 @@ class Wanted:
     language: str = ""
     split: str = ""
     made_as: str = ""
-    """A pairing of annotation.asking, or MATCHED."""
+    """A selector of annotation.asking."""
     score_from: float | None = None
     score_to: float | None = None
     """One of the completions has such a score of the reward model in force."""
@@ -101,7 +100,7 @@ def found(project: Project, wanted: Wanted) -> QuerySet[Comparison]:
         rows = rows.filter(prompt__split=wanted.split)
     if wanted.made_as:
         # said once more in the words of the partial index, or SQLite would not go along it
-        rows = rows.filter(selector__in=selectors_of(wanted.made_as)).exclude(selector="")
+        rows = rows.filter(selector=wanted.made_as).exclude(selector="")
     if wanted.score_from is not None or wanted.score_to is not None:
         reward = in_force(project, Slot.REWARD)
         if reward is None:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from annotation.asking import MADE_AS, Asking, Pairing, closest_in_length, selector_of
+from annotation.asking import (
+    MADE_AS,
+    Asking,
+    LengthMatch,
+    Pairing,
+    closest_in_length,
+    label_of,
+    selector_of,
+)
 from annotation.errors import BadInput
 
 
@@ -31,6 +39,7 @@ def test_a_mix_is_kept_as_it_was_said():
         ({"same": "1"}, "same is a share from 0 to 1: '1'."),
         ({"same": 1.2}, "same is a share from 0 to 1: 1.2."),
         ({"same": float("nan")}, "same is a share from 0 to 1: nan."),
+        ({"same": 10**400}, "same is a share from 0 to 1: " + "1" + "0" * 39 + "."),
         ({"length_matched": -0.1}, "length_matched is a share from 0 to 1: -0.1."),
         (
             {"same": 0.5, "anchor": 0.4},
@@ -46,12 +55,14 @@ def test_what_is_no_mix_is_refused_with_what_was_seen(said, sentence):
 
 
 def test_each_way_to_make_a_comparison_has_a_selector_of_its_own():
-    assert selector_of(Pairing.SAME, matched=False) == "uniform-1"
-    assert selector_of(Pairing.SAME, matched=True) == "same-length-1"
-    assert selector_of(Pairing.REFERENCE, matched=True) == "reference-length-1"
-    assert len(MADE_AS) == 8
+    assert selector_of(Pairing.SAME) == "uniform-1"
+    assert selector_of(Pairing.SAME, LengthMatch.MATCHED) == "same-length-1"
+    assert selector_of(Pairing.REFERENCE, LengthMatch.UNLIKE) == "reference-unlike-1"
+    assert len(MADE_AS) == 12
     assert max(map(len, MADE_AS)) <= 20  # the column's
-    assert MADE_AS["anchor-1"] == ("anchor", False)
+    assert MADE_AS["anchor-1"] == ("anchor", "")
+    assert label_of("anchor-length-1") == "the prompt's anchor, of one length"
+    assert label_of("uniform-1") == "the same policy"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from annotation.asking import Asking, Pairing
+from annotation.asking import Asking, LengthMatch, Pairing, selector_of
 from annotation.intervals import share
 from annotation.pages.asking_next import Facts, what_next
 from annotation.services.asked import DROPS, Came, Drawn
@@ -24,10 +24,11 @@ PLAIN = Facts(
 )
 
 
-def came(pairing="same", *, matched=False, undecided=NOTHING, longer=NOTHING, right=NOTHING):
+def came(pairing="same", length="", *, undecided=NOTHING, longer=NOTHING, right=NOTHING):
     return Came(
         pairing=Pairing(pairing),
-        matched=matched,
+        length=LengthMatch(length),
+        selector=selector_of(Pairing(pairing), LengthMatch(length)),
         asked=100,
         open=0,
         heldout=0,
@@ -70,7 +71,7 @@ def test_a_reward_model_that_can_not_be_judged_wants_held_out_answers():
 
 
 def test_an_undecided_gate_wants_as_many_as_it_says():
-    assert "about 240 more" in the_only(heldout=heldout(30, 5), more_groups=240).sentence
+    assert "about 240 more answered" in the_only(heldout=heldout(30, 5), more_groups=240).sentence
     assert the_only(heldout=heldout(30, 240), more_groups=240).page == "batches"
 
 
@@ -82,6 +83,8 @@ def test_pairs_that_nobody_tells_apart():
     one = the_only(came=others, to_be_had=had("in_force"))
     assert one.changes == {"same": 0.8, "in_force": 0.2, "reference": 0.0, "anchor": 0.0}
     assert "60%" in one.sentence
+    worse = [*told, came("in_force", undecided=share(60, 100))]
+    assert the_only(came=worse, to_be_had=had("in_force")).page == "job-new"
     assert names(came=[came(undecided=share(45, 100))]) == []
     assert names(came=[came(undecided=share(20, 20))]) == []  # too few
     assert names(came=[came("anchor", undecided=share(90, 100))]) == []
@@ -104,6 +107,13 @@ def test_texts_dropped_for_likeness():
     assert (one.name, one.page) == ("alike", "job-new")
     assert "50%" in one.sentence
     assert names(drawn=replace(drawn, asked=150)) == []  # 25 %, so its interval reaches below
+    blank = dict.fromkeys(DROPS, 0) | {"blank_dropped": 50}
+    assert names(drawn=replace(drawn, dropped=blank)) == []
+
+
+@pytest.mark.parametrize(("number", "said"), [(999, "99.9%"), (1000, "100%"), (600, "60%")])
+def test_what_is_nearly_all_is_not_called_all(number, said):
+    assert f"{said} of the answers" in the_only(came=[came(undecided=share(number, 1000))]).sentence
 
 
 def test_longer_texts_that_win():
@@ -111,8 +121,10 @@ def test_longer_texts_that_win():
     one = the_only(came=[came(longer=share(70, 100))])
     assert one.changes == {"length_matched": 0.3}
     assert names(came=[came(longer=share(69, 100))]) == []
+    missed = replace(PLAIN.drawn, matched=10, missed=30)
+    assert names(came=[came(longer=share(70, 100))], drawn=missed) == ["missed"]
     assert names(came=[came(longer=share(70, 100))], asking=Asking(length_matched=0.3)) == []
-    assert names(came=[came(matched=True, longer=share(70, 100))]) == []
+    assert names(came=[came(length="length", longer=share(70, 100))]) == []
 
 
 def test_where_the_reward_model_is_wrong_more_often():
@@ -121,8 +133,15 @@ def test_where_the_reward_model_is_wrong_more_often():
     one = the_only(came=told, to_be_had=had("reference"))
     assert one.name == "wrong-reference"
     assert one.changes == {"same": 0.8, "in_force": 0.0, "reference": 0.2, "anchor": 0.0}
+    half = Asking(same=0.6, reference=0.4)
+    one = the_only(came=told, to_be_had=had("reference"), asking=half)
+    assert one.changes == {"same": 0.5, "in_force": 0.0, "reference": 0.5, "anchor": 0.0}
+    half = Asking(same=0.5, reference=0.5)
+    assert names(came=told, to_be_had=had("reference"), asking=half) == []
     told = [came(right=share(75, 100)), came("reference", right=share(65, 100))]
     assert names(came=told, to_be_had=had("reference")) == []
+    told = [came(right=share(50, 100)), came("reference", right=share(75, 100))]
+    assert names(came=told, to_be_had=had("reference")) == []  # of its own pairs it has most
 
 
 def test_what_was_never_asked_though_it_could_be():

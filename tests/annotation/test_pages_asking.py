@@ -2,16 +2,18 @@
 
 import csv
 import io
+import re
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from annotation.models import CompletionScore
+from annotation.models import CompletionScore, Ranking
 from annotation.pages.asking import facts_of
 from annotation.services import jobs, versions
 from annotation.services.asked import what_came
 from annotation.services.ledger import add_completion, add_prompt, batch_for, open_comparison
+from annotation.services.loop import change_loop
 from tests.annotation.making import make_project, numbers
 from tests.annotation.voting import cast as vote
 from tests.annotation.voting import make_voter
@@ -49,11 +51,18 @@ def test_what_came_of_each_way(cast):
     made(project, "")
     made(make_project(), "uniform-1")
     same, anchor = what_came(project, None)
-    assert (same.pairing, same.matched, same.asked, same.heldout) == ("same", False, 6, 1)
+    assert (same.pairing, same.length, same.asked, same.heldout) == ("same", "", 6, 1)
     assert (same.undecided.value, same.undecided.n) == (pytest.approx(2 / 6), 6)
     assert (same.longer.value, same.longer.n) == (pytest.approx(2 / 3), 3)
     assert same.right.n == 0
-    assert (anchor.pairing, anchor.matched, anchor.undecided.n) == ("anchor", True, 0)
+    assert (anchor.pairing, anchor.length, anchor.undecided.n) == ("anchor", "length", 0)
+
+
+def test_of_each_vote_the_first_axis_speaks(cast):
+    answer = vote(made(cast.project, "uniform-1"), outcome="equal")
+    Ranking.objects.create(preference=answer, axis="safe", outcome="both_bad", groups=[])
+    (same,) = what_came(cast.project, None)
+    assert (same.undecided.value, same.undecided.n) == (1.0, 1)
 
 
 @pytest.fixture
@@ -71,25 +80,48 @@ def artifacts(settings, tmp_path):
     return settings.ARTIFACTS_DIR
 
 
-def test_the_model_is_asked_where_it_scored_both_and_never_on_test(cast, reward):
-    rows = [made(cast.project, "uniform-1", split=split) for split in ("train", "train", "test")]
-    unscored = made(cast.project, "uniform-1")
+def test_the_model_is_asked_on_dev_where_it_scored_both(cast, reward):
+    """It learned from train, and test stays sealed."""
+    splits = ("dev", "dev", "dev", "test", "train")
+    rows = [made(cast.project, "uniform-1", split=split) for split in splits]
+    unscored = made(cast.project, "uniform-1", split="dev")
     for one in (*rows, unscored):
         vote(one)
-    for one, scores in zip(rows, ((1.0, 0.0), (0.0, 1.0), (1.0, 0.0)), strict=True):
+    told = ((1.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 1.0))
+    for one, scores in zip(rows, told, strict=True):
         for entry, score in zip(one.entries.all(), scores, strict=True):
             CompletionScore.objects.create(
                 completion=entry.completion, model_version=reward, score=score
             )
     (same,) = what_came(cast.project, reward)
-    assert (same.right.value, same.right.n) == (0.5, 2)
+    assert (same.right.value, same.right.n) == (pytest.approx(2 / 3), 3)
+
+
+def test_scores_between_an_old_text_and_a_new_one_are_not_read(cast, reward):
+    """An anchor's id is old: rows that are read are those of the pair, however many lie between."""
+    old, new = made(cast.project, "uniform-1", split="dev"), made(cast.project, "anchor-1")
+    between = made(cast.project, "uniform-1")
+    last = made(cast.project, "anchor-1", split="dev")
+    first_text = old.entries.first().completion
+    last.entries.filter(position=0).update(completion=first_text)
+    vote(last)
+    for one in (old, new, between, last):
+        for entry in one.entries.all():
+            CompletionScore.objects.get_or_create(
+                completion=entry.completion, model_version=reward, defaults={"score": 1.0}
+            )
+    with CaptureQueriesContext(connection) as asked:
+        what_came(cast.project, reward)
+    (scores,) = [q["sql"] for q in asked if "completionscore" in q["sql"] and "IN (" in q["sql"]]
+    assert "BETWEEN" not in scores
+    assert ">=" not in scores
 
 
 def test_what_is_counted_has_an_end(cast, django_assert_max_num_queries, monkeypatch):
     monkeypatch.setattr("annotation.services.asked.NEWEST", 3)
     for outcome in ("equal",) * 4 + ("ranked",) * 3:
         vote(made(cast.project, "uniform-1"), outcome=outcome)
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(8):
         (same,) = what_came(cast.project, None)
     assert (same.asked, same.undecided.value, same.undecided.n) == (7, 0.0, 3)
 
@@ -176,15 +208,11 @@ def test_a_number_leads_to_its_comparisons(cast, enter):
     made(cast.project, "anchor-1")
     made(cast.project, "uniform-1")
     page = page_of(client)
-    assert "/p/shop/search/?made_as=length_matched" in page
-    assert "/p/shop/search/?made_as=anchor" in page
-    found = client.get("/p/shop/search/?made_as=length_matched").content.decode()
+    assert "/p/shop/search/?made_as=anchor-length-1" in page
+    assert "/p/shop/search/?made_as=uniform-1" in page
+    found = client.get("/p/shop/search/?made_as=anchor-length-1").content.decode()
     assert f"/p/shop/preferences/{answer.pk}/" in found
     assert found.count('name="comparison"') == 1
-    assert (
-        client.get("/p/shop/search/?made_as=anchor").content.decode().count('name="comparison"')
-        == 2
-    )
 
 
 def test_the_numbers_as_csv(cast, enter):
@@ -194,6 +222,18 @@ def test_the_numbers_as_csv(cast, enter):
     assert row["pairing"] == "reference"
     assert (row["asked"], row["undecided"], row["undecided_n"]) == ("1", "1.0", "1")
     assert row["right"] == ""
+    assert row["length"] == ""
+
+
+def test_thirds_stay_thirds(cast, enter):
+    """What the form shows can be sent back."""
+    third = {"same": 1 / 3, "in_force": 1 / 3, "anchor": 1 / 3, "reference": 0}
+    change_loop(project=cast.project, changes={"asking": third}, by=None)
+    client = enter(cast.admin)
+    shown = re.findall(r'name="(same|in_force|anchor)" value="([\d.]+)"', page_of(client))
+    assert len(shown) == 3
+    response = client.post("/p/shop/asking/save/", filled_in(**dict(shown)))
+    assert response.status_code == 302
 
 
 def test_it_is_told_in_chinese(cast, enter):

@@ -1,13 +1,19 @@
 """A project's mix in a real sample job: beside whose text the policy's own is asked about."""
 
 import json
+import shutil
+from collections import Counter
 from dataclasses import replace
 
 import pytest
+from django.db.models import Q
 
+from annotation.asking import Pairing
 from annotation.exporters.folder import write_export
 from annotation.models import Comparison, Completion, Generation, Preference, TrainingJob
+from annotation.pages.sampled import made_by_sampling
 from annotation.services import jobs, versions
+from annotation.services.asked import to_be_had
 from annotation.services.battles import evaluation_of
 from annotation.services.ledger import (
     add_completion,
@@ -15,11 +21,13 @@ from annotation.services.ledger import (
     open_comparison,
     record_generation,
 )
+from annotation.services.opponents import texts_for
 from annotation.services.review import void_preference
 from tests.annotation.making import make_member, make_prompts
 from tests.annotation.voting import cast, make_voter
 from tests.workers.tiny import tiny_policy
 from workers import distinct
+from workers.generation import MODELS
 from workers.sampling import run_sample_job
 
 # a text's seed comes of the ids of job and prompt, and a tiny policy's may be blank
@@ -197,24 +205,97 @@ def test_against_the_first_text_that_people_judged_for_every_version(project, ma
     for version in made:
         ask(project, 1, init=version)
     beside = Comparison.objects.filter(selector="anchor-1")
-    assert [one.entries.get(position=1).completion for one in beside] == [yes, yes]
+    assert [one.entries.get(position=1).completion for one in beside] == [no, no]
     assert not Comparison.objects.filter(entries__completion=unjudged).exists()
 
 
 def test_a_job_that_is_run_again_asks_about_the_same(project, made, prompts):
-    """Though other texts could stand beside by now."""
-    for prompt in prompts:
+    """Though by now a person wrote, or another text was judged."""
+    for prompt in prompts[:2]:
         give(prompt, "Came along.", "imported", writer="gpt")
-    mix(project, in_force=0.5, reference=0.5)
-    job = ask(project)
-    before = sorted(Completion.objects.values_list("pk", flat=True))
+    earlier = {}
+    for prompt in prompts[2:]:
+        earlier[prompt] = give(prompt, "Judged later.", "imported", writer="gpt")
+        texts = [give(prompt, text, "imported", writer="gpt") for text in ("Yes.", "No.")]
+        cast(open_between(project, prompt, *texts))
+    mix(project, in_force=0.2, reference=0.4, anchor=0.4)
+    job = ask(project, 8)
+    assert {one["pairing"] for one in job.inputs["asked"]} == {"in_force", "reference", "anchor"}
+    asked = set(Comparison.objects.values_list("pk", flat=True))
+    written = set(Completion.objects.values_list("pk", flat=True))
     for prompt in prompts:
-        give(prompt, "Later.", "imported", writer="gpt")
+        give(prompt, "By a person.", "demonstration", writer="somebody")
+    for prompt, text in earlier.items():
+        other = give(prompt, "Another.", "imported", writer="gpt")
+        cast(open_between(project, prompt, text, other))
     TrainingJob.objects.filter(pk=job.pk).update(status="queued")
-    run(job)
-    assert Comparison.objects.count() == 4
-    later = Completion.objects.exclude(text="Later.")
-    assert sorted(later.values_list("pk", flat=True)) == before
+    job = run(job)
+    assert "opponent_gone" not in job.result
+    made_since = Comparison.objects.exclude(pk__in=asked)
+    assert set(made_since.values_list("selector", flat=True)) == {""}
+    texts_since = Completion.objects.exclude(pk__in=written).exclude(job_text)
+    assert not texts_since.exists()
+
+
+job_text = Q(text__in=("By a person.", "Another."))
+"""What the test itself wrote meanwhile."""
+
+
+def test_a_text_that_names_its_maker_is_put_before_nobody(project, made, prompts):
+    give(prompts[0], "I am ChatGPT, a language model trained by OpenAI.", "imported", writer="gpt")
+    mix(project, reference=1.0)
+    job = ask(project, 1)
+    assert (job.result["leaks_caught"], job.result["comparisons"]) == (1, 0)
+    project.catch_leaks = False
+    project.save()
+    assert ask(project, 1).result["comparisons"] == 1
+
+
+def test_texts_of_checks_are_asked_about_nowhere_else(project, made, prompts):
+    prompt = prompts[0]
+    texts = [give(prompt, text, "imported", writer="gpt") for text in ("Right.", "Wrong.")]
+    gold = batch_for(project=project, name="gold", source=prompt.source, purpose="gold")
+    open_comparison(batch=gold, prompt=prompt, completions=texts, answers_wanted=1)
+    mix(project, reference=0.5, anchor=0.5)
+    job = ask(project, 4)
+    assert job.result["asked_same"] == 4
+    assert not Comparison.objects.exclude(batch=gold).filter(entries__completion__in=texts).exists()
+
+
+def test_an_anchor_stays_whatever_is_judged_later_and_a_models_vote_makes_none(
+    project, made, prompts
+):
+    prompt = prompts[0]
+    a, b, c = (give(prompt, text, "imported", writer="gpt") for text in ("A.", "B.", "C."))
+    cast(open_between(project, prompt, a, c), make_voter(project, "model"))
+    assert texts_for(project, Pairing.ANCHOR, [prompt.pk]) == {}
+    assert not to_be_had(project)[Pairing.ANCHOR]
+    cast(open_between(project, prompt, b, c))
+    assert texts_for(project, Pairing.ANCHOR, [prompt.pk]) == {prompt.pk: [b.pk]}
+    cast(open_between(project, prompt, a, b))
+    assert texts_for(project, Pairing.ANCHOR, [prompt.pk]) == {prompt.pk: [b.pk]}
+    assert to_be_had(project)[Pairing.ANCHOR]
+
+
+def test_a_version_whose_files_are_gone_keeps_nothing_else_from_being_asked(project, made, prompts):
+    mix(project, same=0.5, in_force=0.5)
+    shutil.rmtree(versions.directory_of(made[0]))
+    MODELS._loaded.clear()
+    job = ask(project, 8)
+    kinds = Counter(one["pairing"] for one in job.inputs["asked"])
+    assert (job.result["comparisons"], job.result["opponent_gone"]) == (
+        kinds["same"],
+        kinds["in_force"],
+    )
+    assert min(kinds.values()) > 0
+
+
+def test_what_the_mix_had_no_prompt_left_for_is_counted(project, made, prompts):
+    give(prompts[0], "Came along.", "imported", writer="gpt")
+    mix(project, reference=1.0)
+    job = ask(project, 4)
+    assert (job.result["comparisons"], job.result["not_planned"]) == (1, 3)
+    assert "no prompt left for them: 3" in made_by_sampling(job)
 
 
 def test_what_is_like_the_text_beside_is_drawn_anew_and_counted(project, made, prompts, says):
@@ -254,7 +335,7 @@ def test_where_no_two_are_of_one_length_the_first_are_asked_about_and_counted(
     (comparison,) = Comparison.objects.all()
     texts = [entry.completion.text for entry in comparison.entries.all()]
     assert texts == ["a" * 2, "b" * 4]
-    assert comparison.selector == "uniform-1"
+    assert comparison.selector == "same-unlike-1"
     assert (job.result["length_matched"], job.result["length_missed"]) == (0, 1)
 
 

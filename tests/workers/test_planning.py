@@ -113,8 +113,14 @@ def test_propensities_are_how_often_the_plan_chooses_a_prompt_for_a_pairing(proj
             name = (one.prompt, one.pairing)
             assert told.setdefault(name, one.propensity) == one.propensity
     assert len(told) == 5 + 3
-    for name, p in told.items():
-        assert abs(number[name] / 300 - p) <= 5 * (p * (1 - p) / 300) ** 0.5
+    heldout = {prompt.pk for prompt in made[:2]}
+    of_prompt: Counter = Counter()
+    for (prompt, _pairing), times in number.items():
+        of_prompt[prompt] += times
+    for (prompt, pairing), p in told.items():
+        # a held-out prompt's is that of the prompt, whatever stands beside
+        times = of_prompt[prompt] if prompt in heldout else number[prompt, pairing]
+        assert abs(times / 300 - p) <= 5 * (p * (1 - p) / 300) ** 0.5
     assert told[made[1].pk, "same"] > told[made[0].pk, "same"]
     assert told[made[3].pk, "reference"] > told[made[2].pk, "reference"]
 
@@ -138,7 +144,7 @@ def test_the_shares_of_a_mix_are_kept(project, writer, put_in_force):
     put_in_force("x")
     project.heldout_share = 0.5
     project.asking = {"same": 0.5, "in_force": 0.2, "reference": 0.3}
-    for prompt in make_prompts(project, ["dev"] * 200 + ["train"] * 200):
+    for prompt in make_prompts(project, ["dev"] * 400 + ["train"] * 400):
         give_reference(prompt)
     planned = plan(project, writer=writer, count=600, seed=5)
     number = Counter(one.pairing for one in planned)
@@ -148,6 +154,28 @@ def test_the_shares_of_a_mix_are_kept(project, writer, put_in_force):
     assert abs(number["reference"] - 180) < 56
     assert sum(number.values()) == 600
     assert not any(one.matched for one in planned)
+
+
+def test_held_out_prompts_are_drawn_uniformly_whatever_the_mix(project, writer):
+    """Ten of forty have a reference: each is as likely as any other, and so says its propensity."""
+    project.heldout_share = 1.0
+    project.asking = {"same": 0.5, "reference": 0.5}
+    made = make_prompts(project, ["dev"] * 40)
+    for prompt in made[:10]:
+        give_reference(prompt)
+    drawn: Counter = Counter()
+    pairings: Counter = Counter()
+    for seed in range(100):
+        for one in plan(project, writer=writer, count=10, seed=seed):
+            has_one = one.prompt in {prompt.pk for prompt in made[:10]}
+            drawn[has_one] += 1
+            pairings[has_one, one.pairing] += 1
+            assert one.propensity == pytest.approx(10 / 40)
+    # hypergeometric: of 1000 drawn 250 have one, five standard deviations of 100 plans are 60
+    assert sum(drawn.values()) == 1000
+    assert abs(drawn[True] - 250) < 60
+    assert abs(pairings[True, "reference"] - drawn[True] / 2) < 40
+    assert pairings[False, "reference"] == 0
 
 
 def test_what_a_pairing_lacks_the_others_take_over(project, writer):
