@@ -53,6 +53,7 @@ PAGES = (
     "versions/{version}/",
     "head-to-head/",
     "health/",
+    "asking/",
     "export/",
     "imports/",
     "preferences/",
