@@ -14,7 +14,6 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from annotation.asking import Pairing
 from annotation.leaks import identity_leak
 from annotation.models import (
-    Comparison,
     ComparisonCompletion,
     Completion,
     Generation,
@@ -52,6 +51,8 @@ def can_be_had(project: Project, pairing: Pairing) -> bool:
         others = Generation.objects.exclude(origin=Origin.POLICY)
         if not others.filter(completion__prompt__project=project).exists():
             return False
+    if pairing == Pairing.ANCHOR:
+        return _judged(project).exists()
     return prompts_with(project, pairing, list(Split)).exists()
 
 
@@ -142,12 +143,10 @@ def _judged(project: Project) -> QuerySet[ComparisonCompletion]:
     by_people = Generation.objects.filter(
         completion=OuterRef("completion"), origin=Origin.DEMONSTRATION
     )
-    asked = Comparison.objects.filter(
-        project=project, purpose__in=(Purpose.PRODUCTION, Purpose.EVALUATION)
-    )
     return ComparisonCompletion.objects.filter(
         Exists(_votes(project).filter(comparison=OuterRef("comparison"))),
         ~Exists(by_people),
         ~Exists(_in_checks()),
-        comparison__in=asked,
+        comparison__project=project,
+        comparison__purpose__in=(Purpose.PRODUCTION, Purpose.EVALUATION),
     ).order_by()
