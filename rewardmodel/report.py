@@ -47,6 +47,8 @@ def write_report(
             tie_reliability_plot(calibration, folder / "tie-reliability.png")
             _csv(folder / "tie-reliability.csv", calibration["tie_reliability"])
     for by, parts in figures["slices"].items():
+        if not parts:
+            continue  # of a handful of rows none may be in a slice
         name = f"accuracy-by-{_file_name(by)}"
         pictures[f"Accuracy by {by}"] = f"{name}.png"
         slices_plot(parts, by, figures["accuracy"], folder / f"{name}.png")

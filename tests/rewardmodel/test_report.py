@@ -144,6 +144,33 @@ def test_training_writes_a_card_of_dev_beside_the_weights(write_rows, tmp_path, 
     assert content_hash(out) == before  # the card is no part of the model
 
 
+def test_a_card_of_dev_rows_that_cancel_out_is_written(write_rows, tmp_path):
+    """One dev question that two people answered against each other has no slice of its own: the
+    model is none the worse for it."""
+    (plain,) = rows(1, "dev")
+    texts = [{"id": name, "text": plain[name], "model": "m"} for name in ("chosen", "rejected")]
+    votes = [
+        {
+            **{"axis": "overall", "ranking": [[one], [other]], "strength": [1], "weight": 1.0},
+            **{"annotator": who, "kind": "person"},
+        }
+        for who, one, other in (("a", "chosen", "rejected"), ("b", "rejected", "chosen"))
+    ]
+    dev = {
+        "id": "d",
+        "split": "dev",
+        "prompt": [{"role": "user", "content": "Why?"}],
+        "completions": texts,
+        "votes": votes,
+    }
+    train = rows(8, "train")
+    small = {"layers": 1, "heads": 2, "width": 32, "context": 64, "vocab_size": 300}
+    settings = [word for k, v in small.items() for word in ("--set", f"{k}={v}")]
+    words = ["--data", str(write_rows([*train, dev])), "--init", "none", "--device", "cpu"]
+    assert main(["train", *words, "--out", str(tmp_path / "out"), *settings]) == 0
+    assert (tmp_path / "out" / "card" / "README.md").is_file()
+
+
 def test_training_without_dev_writes_none(write_rows, tmp_path):
     small = {"layers": 1, "heads": 2, "width": 32, "context": 64, "vocab_size": 300}
     settings = [word for k, v in small.items() for word in ("--set", f"{k}={v}")]
