@@ -91,8 +91,9 @@ def require_told(
 
 
 def meaning_of(cell: str, mapping: Mapping[str, str]) -> str:
-    """Which of MEANINGS a winner's cell says by itself; "" where it must be told."""
-    by_column = {mapping["first"]: "first", mapping["second"]: "second"}
+    """Which of MEANINGS a winner's cell says by itself; "" where it must be told. Columns of the
+    answers may still be unnamed."""
+    by_column = {mapping[name]: name for name in ("first", "second") if name in mapping}
     if cell in by_column:
         return by_column[cell]
     if NUMBER.fullmatch(cell) or (ranking := WINNERS.get(cell.lower())) is None:
@@ -101,7 +102,10 @@ def meaning_of(cell: str, mapping: Mapping[str, str]) -> str:
 
 
 def _is_number(cell: str, mapping: Mapping[str, str]) -> bool:
-    return bool(NUMBER.fullmatch(cell)) and cell not in (mapping["first"], mapping["second"])
+    return bool(NUMBER.fullmatch(cell)) and cell not in (
+        mapping.get("first"),
+        mapping.get("second"),
+    )
 
 
 def parser(

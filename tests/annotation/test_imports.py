@@ -495,6 +495,10 @@ def test_what_was_imported_leads_to_its_votes_and_an_admin_to_its_batch(hand, ca
     ("chosen", "says"),
     [
         ({"first": "a"}, "Choose a column for: the question, the second answer, which of the two"),
+        (
+            {"prompt": "frage", "winner": "urteil"},
+            "Choose a column for: the first answer, the second answer.",
+        ),
         ({"prompt": "frage"}, "Choose the columns of the better and the worse answer"),
         ({"chosen": "a", "rejected": "b"}, "Choose a column for: the question."),
         (
