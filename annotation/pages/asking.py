@@ -43,6 +43,8 @@ PLAIN = (
     *("open_target", "completions_per_comparison", "answers_wanted"),
     *("catch_leaks", "catch_alike"),
 )
+ROUNDED = 0.001
+"""Thirds that are written with two decimals are 99.99 percent."""
 DROPPED = {
     "identical_dropped": gettext_lazy("texts the same as another"),
     "alike_caught": gettext_lazy("texts nearly the same as another"),
@@ -78,7 +80,10 @@ class Percent(forms.FloatField):
 class AskingForm(forms.Form):
     """The mix, and how much is asked."""
 
-    same = Percent(gettext_lazy("The same policy"))
+    same = Percent(
+        gettext_lazy("The same policy"),
+        gettext_lazy("Both texts by the policy that writes."),
+    )
     in_force = Percent(
         gettext_lazy("The version in force"),
         gettext_lazy("The one before it, where it writes itself."),
@@ -101,7 +106,7 @@ class AskingForm(forms.Form):
     )
     open_target = forms.IntegerField(
         label=gettext_lazy("Keep open"),
-        help_text=gettext_lazy("So many questions wait for labelers; 0 writes none."),
+        help_text=gettext_lazy("Below three quarters of it new ones are written; 0 writes none."),
         min_value=0,
         max_value=100_000,
     )
@@ -117,6 +122,20 @@ class AskingForm(forms.Form):
     catch_leaks = forms.BooleanField(
         label=gettext_lazy("Drop texts that name their maker"), required=False
     )
+
+    def clean(self) -> dict[str, Any]:
+        """The shares are 100 percent together, but for what was rounded."""
+        data = super().clean() or {}
+        shares = {name: data[name] for name in Pairing.values if name in data}
+        total = sum(shares.values())
+        if len(shares) == len(Pairing) and abs(total - 1) > ROUNDED:
+            raise forms.ValidationError(
+                _("The four shares are %(total)s percent together, and not 100.")
+                % {"total": f"{100 * total:.6g}"}
+            )
+        if len(shares) < len(Pairing) or abs(total - 1) < 1e-9:
+            return data
+        return data | {name: share / total for name, share in shares.items()}
 
     def changes(self) -> dict[str, Any]:
         """As services.loop takes them."""
@@ -169,8 +188,8 @@ def save(request: HttpRequest, membership: Membership) -> HttpResponse:
             return redirect("asking", slug=project.slug)
     else:
         for name, sentences in form.errors.items():
-            label = form.fields[name].label if name in form.fields else ""
-            messages.error(request, f"{label}: {' '.join(str(one) for one in sentences)}")
+            label = f"{form.fields[name].label}: " if name in form.fields else ""
+            messages.error(request, label + " ".join(str(one) for one in sentences))
     facts, reward = facts_of(project)
     return _page(
         request, membership, form, facts, what_next(facts), reward=reward, chosen=None, status=422

@@ -159,7 +159,7 @@ def test_an_admin_changes_the_mix(cast, enter):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"same": "70"}, "The shares of a mix sum to 1, these to 0.7"),
+        ({"same": "70"}, "The four shares are 70 percent together, and not 100."),
         ({"same": "101"}, "less than or equal to 100"),
         ({"anchor": ""}, "required"),
         ({"anchor": "nan"}, "Enter a number"),

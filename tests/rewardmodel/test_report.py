@@ -151,8 +151,12 @@ def test_a_card_of_dev_rows_that_cancel_out_is_written(write_rows, tmp_path):
     texts = [{"id": name, "text": plain[name], "model": "m"} for name in ("chosen", "rejected")]
     votes = [
         {
-            **{"axis": "overall", "ranking": [[one], [other]], "strength": [1], "weight": 1.0},
-            **{"annotator": who, "kind": "person"},
+            "axis": "overall",
+            "ranking": [[one], [other]],
+            "strength": [1],
+            "weight": 1.0,
+            "annotator": who,
+            "kind": "person",
         }
         for who, one, other in (("a", "chosen", "rejected"), ("b", "rejected", "chosen"))
     ]
