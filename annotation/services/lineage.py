@@ -237,18 +237,21 @@ class History:
 
     def __init__(self, votes: Iterable[Preference]) -> None:
         votes = list(votes)
+        self.comparisons = {vote.comparison_id for vote in votes}
+        self.holding: dict[frozenset[int], frozenset[int]] = {}
+        """By who is forgotten: comparisons with a text that they alone wrote, read once."""
         self.known: dict[int, Beyond] = {}
         self.written: dict[int, frozenset[int]] = {}
         self.answers: dict[int, list[Preference]] = {}
         """Of comparisons, all of them, where a snapshot asks how far they agree."""
         self.revisions: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-        answers = Preference.objects.filter(comparison__in={vote.comparison_id for vote in votes})
+        answers = Preference.objects.filter(comparison__in=self.comparisons)
         for comparison, annotator, revision, pk in answers.values_list(
             "comparison", "annotator", "revision", "pk"
         ):
             self.revisions[comparison, annotator].append((revision, pk))
         self.decisions: dict[int, list[Decision]] = defaultdict(list)
-        for decision in Decision.objects.filter(comparison__in={v.comparison_id for v in votes}):
+        for decision in Decision.objects.filter(comparison__in=self.comparisons):
             self.decisions[decision.comparison_id].append(decision)
         made = [one for of_one in self.decisions.values() for one in of_one]
         targets = [name_of(vote) for vote in votes if vote.voided_at]
@@ -297,10 +300,13 @@ class History:
         """Whether it holds a text that nobody but forgotten people wrote (plans.comparisons)."""
         if not forgotten:
             return False
-        written = Generation.objects.filter(completion=OuterRef("completion"))
-        others = written.exclude(annotator__in=forgotten, annotator__isnull=False)
-        texts = ComparisonCompletion.objects.filter(comparison=comparison)
-        return texts.filter(Exists(written), ~Exists(others)).exists()
+        if forgotten not in self.holding:
+            written = Generation.objects.filter(completion=OuterRef("completion"))
+            others = written.exclude(annotator__in=forgotten, annotator__isnull=False)
+            texts = ComparisonCompletion.objects.filter(comparison__in=self.comparisons)
+            found = texts.filter(Exists(written), ~Exists(others))
+            self.holding[forgotten] = frozenset(found.values_list("comparison", flat=True))
+        return comparison in self.holding[forgotten]
 
     def _written(self, comparison: Comparison) -> frozenset[int]:
         """Sources of a comparison's completions, read once."""

@@ -5,6 +5,8 @@ from unittest.mock import Mock
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from annotation import model_card
 from annotation.errors import BadInput, Conflict
@@ -124,8 +126,12 @@ def test_what_they_alone_wrote_is_asked_about_no_more_and_in_no_dataset(project,
     after = Tombstone.objects.get(snapshot=before).successor
     assert [row["id"] for row in rows_of(after)] == [str(shared.pk)]
     assert after.counts["forgotten"] == 1
-    vote = voted.preferences.get()
-    assert History([vote]).bucket_in(after, vote) == "forgotten"
+    vote, kept = voted.preferences.get(), shared.preferences.get()
+    history = History([vote, kept])
+    assert history.bucket_in(after, vote) == "forgotten"
+    with CaptureQueriesContext(connection) as asked:
+        assert history.bucket_in(after, kept) == "trained"
+    assert not [one for one in asked if "comparisoncompletion" in one["sql"]]  # once for all votes
     assert not path_of(before).exists()
     for one in (voted, still_open, shared):
         one.refresh_from_db()

@@ -146,7 +146,9 @@ def facts_at(
     for vote in comparison.votes:
         newest[vote.annotator_id] = max(newest.get(vote.annotator_id, 0), vote.revision)
     prompt = comparison.prompt
-    holds_forgotten = any(is_of_forgotten(one, beyond.forgotten) for one in comparison.completions)
+    holds_forgotten = bool(beyond.forgotten) and any(
+        is_of_forgotten(one, beyond.forgotten) for one in comparison.completions
+    )
     written = {one.source_id for one in comparison.completions} if query.licences else set()
     agreement = None
     if query.agreement:
